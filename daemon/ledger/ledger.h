@@ -1,0 +1,251 @@
+/*
+ * The ledger: one memfd mapped by keeper and manager. All that must outlive the manager is here.
+ * EVERY FIELD HAS ONE WRITER, named in front of it: K = keeper, M = manager, C = the child between
+ * clone and exec, X = the kernel (CLONE_PARENT_SETTID). While a row is free the manager may reset
+ * any field of it. Readers tolerate that fields of a row change while they look; what must be seen
+ * in order is _Atomic and stored with release.
+ *
+ * Sparse: a row costs memory once it is used. Strides are in the header and leave ≥ 25 % reserve;
+ * fields are only ever appended. A manager refuses an unknown or newer layout (ledger_check).
+ *
+ * Since 0.1.0. Source: memfd_create(2) 3.17, clone3(2) 5.3.
+ */
+#ifndef REEVE_LEDGER_H
+#define REEVE_LEDGER_H
+
+#include "base/diag.h"
+#include "model/worker.h"
+
+#include <stdatomic.h>
+#include <stdint.h>
+
+#define LEDGER_MAGIC   0x3130455645455221ull
+#define LEDGER_VERSION 1u
+#define LEDGER_ROWS    65536u /* slots, lives */
+#define LEDGER_GROUPS  4096u
+#define LEDGER_EVENTS  4096u
+#define LEDGER_OPS     512u
+#define LEDGER_RING    16384u /* power of two */
+#define LEDGER_NONE    UINT32_MAX
+
+enum phase { PHASE_RUN, PHASE_WARM, PHASE_COLD, PHASE_GONE };
+
+/* Row numbers from one writer to one reader; a full ring sets overflow = "scan everything". */
+struct ledger_ring {
+	_Atomic uint32_t head;	   /* writer */
+	_Atomic uint32_t tail;	   /* reader */
+	_Atomic uint32_t overflow; /* writer sets 1, reader takes it by exchange */
+	uint32_t rows[LEDGER_RING];
+};
+
+struct ledger_header {
+	/* K, once, before anybody else maps it */
+	uint64_t magic;
+	uint32_t version, rows;
+	uint32_t slot_stride, life_stride, exit_stride, group_stride;
+	uint64_t groups_at, slots_at, lives_at, pids_at, fds_at, exits_at, events_at, ops_at, bytes;
+	uint8_t identity[16]; /* kept in runtime_dir/identity */
+	char identity_text[33];
+	char boot_id[37];
+	int32_t keeper_pid;
+	int64_t started_real_us;
+	char runtime_dir[128];
+	char cgroup_base[256];	/* absolute path of the directory that holds "daemon" and "w"; "" =
+				   no cgroups */
+	char cgroup_note[256];	/* why not, for doctor; "" = all is well */
+	uint8_t pid1;		/* the keeper is pid 1 of its pid namespace */
+	uint8_t user_daemon;	/* not root */
+	uint8_t cgroup_kill_ok; /* cgroup.kill exists (5.14) */
+
+	/* K, at run time */
+	_Atomic uint32_t phase;		/* enum phase, only forward */
+	_Atomic int64_t phase_ms;	/* monotonic, when it was entered */
+	_Atomic uint32_t reloads_asked; /* SIGHUP count */
+	_Atomic uint32_t reopens_asked; /* SIGUSR1 count */
+	_Atomic uint32_t manager_starts, logger_starts;
+	_Atomic int32_t manager_pid, logger_pid;
+	_Atomic uint64_t strangers_reaped; /* children that were in no row */
+	_Atomic int64_t
+		late_until_ms; /* our own loop was late: fire no deadline before a fresh look */
+
+	/* M */
+	_Atomic uint32_t phase_ack;
+	_Atomic uint32_t
+		phase_want; /* shutdown asked by a client or on_failure: the keeper enters it */
+	_Atomic uint32_t reloads_done, reopens_done;
+	_Atomic uint64_t turns; /* completed loop turns: the keeper's evidence of progress */
+	_Atomic uint32_t slots_high, lives_high, groups_high; /* rows ever used: bound of scans */
+	_Atomic uint32_t gone;	      /* 1: all trees are empty, the keeper may end the daemon */
+	_Atomic int32_t exit_code;    /* valid with gone */
+	_Atomic uint32_t stray_leave; /* stray_orphans = "leave" */
+	_Atomic int64_t watchdog_ms;  /* daemon.manager_watchdog; 0 = default */
+	_Atomic uint64_t event_seq;   /* last event written; events count from 1 */
+	_Atomic uint32_t op_next;
+	/* what the service manager is told (sd_notify), sent by the keeper when sd_seq changes */
+	_Atomic uint32_t sd_seq;
+	_Atomic uint32_t sd_ready;	 /* READY=1 may be said */
+	_Atomic uint32_t sd_reloading;	 /* count: RELOADING=1 … READY=1 around each */
+	_Atomic uint64_t sd_extend_usec; /* EXTEND_TIMEOUT_USEC to send, 0 = none */
+	char sd_status[160];
+	_Atomic uint32_t started_groups; /* first start of the configuration was done */
+	uint64_t conf_generation;
+
+	struct ledger_ring to_manager; /* K → M: lives with news (exit, claim, signal sent) */
+	struct ledger_ring to_keeper;  /* M → K: lives with kill requests */
+};
+
+/* M: one per group ever configured in this daemon's life. */
+struct ledger_group {
+	char name[CONF_GROUP_NAME_MAX + 1]; /* "" = free */
+	uint64_t hash;	      /* conf_group_hash(): a change of it is a new generation */
+	uint32_t generation;  /* from 1 */
+	int32_t scale;	      /* set by hand; -1 = as configured */
+	int32_t workers_file; /* workers as the file said when scale was set */
+	uint8_t configured;   /* 0: removed, being stopped */
+	uint8_t failed;	      /* on_failure was carried out */
+	uint8_t orphans;      /* enum conf_orphans: also for a group that is gone from the file */
+	uint8_t n_steps;
+	struct conf_step steps[CONF_STEPS_MAX];
+	int64_t extend_max_ms;
+};
+
+enum life_kind { LIFE_WORKER = 1, LIFE_HELPER /* loader */ };
+enum life_use { LIFE_FREE, LIFE_MADE /* allocated; the pid may come at any moment */ };
+
+/* M: one per worker. */
+struct ledger_slot {
+	_Atomic uint32_t used;
+	uint32_t group; /* row in groups */
+	uint32_t index;
+	_Atomic uint32_t life[2]; /* rows of lives, LEDGER_NONE = none; [1] is for overlaps */
+	struct worker_state w;
+	uint32_t exits; /* exit records ever written for this slot */
+	uint32_t crashes_forgotten;
+	char status[160]; /* STATUS= text of this incarnation, bytes, no NUL inside */
+	uint64_t progress_done, progress_total;
+	uint64_t cpu_us_before; /* of former lives */
+	uint32_t error_stage;	/* last failed start: enum spawn_stage */
+	int32_t error_number;	/* errno of it */
+	uint32_t op_restart;	/* counts restarts asked for, so that a resent one is known */
+	uint32_t log_out_at;	/* reserved for later */
+};
+
+/* One per process that we made. A row serves one life. */
+struct ledger_life {
+	_Atomic uint32_t use;			      /* M */
+	uint32_t kind, slot, incarnation, generation; /* M */
+	int64_t born_ms;			      /* M */
+	uint64_t token;		     /* M: random, in the name of its notify socket */
+	uint64_t log_mark[2];	     /* M: bytes of its streams before it was born */
+	uint8_t in_cgroup;	     /* M: was to be born in its leaf */
+	uint8_t tree_done;	     /* M: main gone and tree empty */
+	uint8_t notify;		     /* M: has a notify socket */
+	_Atomic uint32_t stage;	     /* C: enum spawn_stage reached */
+	_Atomic int32_t stage_errno; /* C: not 0 = failed there */
+	_Atomic int32_t
+		ctid; /* X: cleared when the child has exec'ed or ended (CLONE_CHILD_CLEARTID) */
+	_Atomic uint32_t execed; /* M: exec was seen */
+	uint64_t starttime;	 /* M: field 22 of /proc/PID/stat, clock ticks; 0 = not read */
+	/* signals to main or its process group: M appends, K sends in order, each exactly once */
+	struct {
+		uint8_t signal, to; /* to: CONF_TO_MAIN or CONF_TO_PGRP */
+	} kill[8];		    /* M */
+	_Atomic uint32_t kill_want; /* M: requests ever made */
+	_Atomic uint32_t kill_done; /* K: requests carried out */
+	_Atomic int32_t kill_errno; /* K: of the last */
+	/* exit record, written by the keeper before it reaps */
+	_Atomic uint32_t exited;		/* K: 1 once the fields below are valid */
+	int32_t exit_how;			/* K: CLD_EXITED, CLD_KILLED, CLD_DUMPED */
+	int32_t exit_status;			/* K: code or signal */
+	int64_t exit_ms, exit_real_us;		/* K */
+	int64_t user_us, system_us, maxrss_kb;	/* K */
+	uint64_t minflt, majflt, nvcsw, nivcsw; /* K */
+};
+
+/* K: numbers of fds the keeper stores for a slot, as its own fd numbers + 1; 0 = none. */
+struct ledger_fds {
+	_Atomic int32_t out, err;
+};
+
+#define EXITS_KEPT 4u
+#define EXIT_LINES 1536u /* bytes of last words kept with an exit */
+
+struct exit_record { /* M */
+	uint32_t incarnation, generation;
+	int64_t started_real_us, at_real_us;
+	int32_t pid, code, signal; /* code -1 = by signal; signal 0 = by exit */
+	uint8_t core, cause, stage, valid;
+	int32_t stage_errno;
+	int64_t lived_ms, user_us, system_us, maxrss_kb;
+	uint32_t drain; /* last words are complete once the stream was drained up to this request */
+	uint32_t lines_len;
+	char lines[EXIT_LINES];
+};
+
+struct ledger_exits { /* M: one per slot */
+	int64_t window[CONF_WINDOW_MAX];
+	struct exit_record records[EXITS_KEPT]; /* ring: slot.exits % EXITS_KEPT is the next */
+};
+
+struct ledger_event {	      /* M */
+	_Atomic uint64_t seq; /* 0 while it is being written */
+	int64_t at_real_us;
+	uint32_t incarnation;
+	uint8_t from, to, cause, kind; /* enum worker_status; kind: 0 state change, 1 daemon */
+	char worker[76];	       /* "web:3" */
+};
+
+/* An operation a client asked for, written before acting: a resent call acts no second time. */
+struct ledger_op { /* M */
+	uint8_t id[16];
+	uint32_t uid;
+	int64_t at_real_us;
+	char method[16];
+	_Atomic uint32_t state; /* 0 free, 1 accepted, 2 answered */
+	int32_t outcome;	/* 0 or -errno style, with state 2 */
+};
+
+struct ledger {
+	struct ledger_header *h;
+	_Atomic uint32_t
+		*pids; /* X or K; one per life row; 0 = none. Apart so that a scan is short */
+	size_t bytes;
+};
+
+/* Make the memfd; -errno. The header is complete when it returns. */
+int ledger_create(const uint8_t identity[static 16], const char *runtime_dir, int *ret_fd,
+		  struct ledger *ret);
+/* Map an existing one; -EPROTO with *d if the layout is not ours. */
+int ledger_open(int fd, struct ledger *ret, struct diag *d);
+void ledger_fini(struct ledger *l);
+
+struct ledger_group *ledger_group(const struct ledger *l, uint32_t row);
+struct ledger_slot *ledger_slot(const struct ledger *l, uint32_t row);
+struct ledger_life *ledger_life(const struct ledger *l, uint32_t row);
+struct ledger_fds *ledger_fds(const struct ledger *l, uint32_t row);
+struct ledger_exits *ledger_exits(const struct ledger *l, uint32_t row);
+struct ledger_event *ledger_event(const struct ledger *l, uint64_t seq);
+struct ledger_op *ledger_op(const struct ledger *l, uint32_t row);
+
+/* Rows, manager only. Allocation finds the lowest free row; LEDGER_NONE when all are used. */
+uint32_t ledger_take_slot(struct ledger *l, uint32_t group, uint32_t index);
+uint32_t ledger_take_life(struct ledger *l, enum life_kind kind, uint32_t slot);
+uint32_t ledger_take_group(struct ledger *l, const char *name);
+void ledger_free_slot(struct ledger *l, uint32_t row);
+void ledger_free_life(struct ledger *l, uint32_t row);
+
+/* The live row (pid set, no exit record, not free) with this pid, or LEDGER_NONE. */
+uint32_t ledger_find_pid(const struct ledger *l, pid_t pid);
+/* Live = pid set and no exit record. */
+bool ledger_life_live(const struct ledger *l, uint32_t row);
+
+/* Manager: ask the keeper for a signal to main or process group. -EBUSY if 8 are pending. Ring the
+ * keeper's bell afterwards. */
+int ledger_ask_kill(struct ledger *l, uint32_t life, int signal, enum conf_target to);
+
+/* Rings: put never fails (overflow); take returns a row, LEDGER_NONE when empty. *ret_scan is set
+ * when rows were lost and everything must be looked at. */
+void ledger_ring_put(struct ledger_ring *r, uint32_t row);
+uint32_t ledger_ring_take(struct ledger_ring *r, bool *ret_scan);
+
+#endif
