@@ -1,0 +1,168 @@
+/*
+ * The manager: every decision, one libev loop. What is in these structs is a *view*: built at start
+ * from the ledger, the fd table and the canonical configuration, and thrown away with the process.
+ * A fact that a successor needs and cannot rebuild belongs into the ledger, nowhere else.
+ *
+ *   main.c      start = recovery: map, adopt, loop, tick
+ *   group.c     groups and their workers from configuration + ledger; scale, generations
+ *   worker.c    the one setter of a worker's state, its timer, the input queue, effects
+ *   exit.c      exit records: main gone → tree empty → decided → row freed
+ *   admit.c     the queue of starts: dependencies, start budget
+ *   reload.c    loader helper, plan, apply, renewal worker by worker
+ *   shutdown.c  phases, terminal progress, what the service manager is told
+ *   event.c     the event ring
+ *   ops.c       what operators ask for, as level changes
+ *   spawn.c child.c env.c    making a process        (spawn.h)
+ *   tree.c cgroup.c proc.c   everything of a worker  (tree.h)
+ *   notify.c    sd_notify messages of workers        (notify.h)
+ *   sockets.c   listening sockets of groups          (sockets.h)
+ *   control.c methods_*.c    the Varlink interface   (control.h)
+ */
+#ifndef REEVE_MANAGER_H
+#define REEVE_MANAGER_H
+
+#include "base/log.h"
+#include "conf.h"
+#include "ledger/ledger.h"
+#include "ledger/logbook.h"
+#include "ledger/roles.h"
+
+#include <ev.h>
+
+struct manager;
+struct control; /* control.c's own */
+struct spawner; /* spawn.c's own */
+struct trees;	/* tree.c's own */
+struct sockets; /* sockets.c's own */
+
+struct worker {
+	struct manager *m;
+	struct group *group;
+	struct ledger_slot *slot; /* .w is the state; written by worker.c, exit.c and ops.c only */
+	uint32_t row;		  /* of the slot */
+	ev_timer timer;		  /* slot->w.deadline_ms */
+	struct worker *next_input, *next_start; /* queues */
+	uint16_t inputs; /* bit per enum worker_input that waits to be stepped */
+	bool queued_start;
+	/* notify.c */
+	int notify_fd;
+	ev_io notify_io;
+	/* spawn.c: pipe of the slot while the keeper has not stored it yet, else -1 */
+	int pipe_out, pipe_err;
+	char name[CONF_GROUP_NAME_MAX + 8]; /* "web:3" */
+};
+
+struct group {
+	struct manager *m;
+	const struct conf_group *conf; /* NULL: gone from the file, being stopped */
+	struct ledger_group *row;
+	uint32_t index;		 /* of the row */
+	struct worker **workers; /* by index; NULL where there is none */
+	uint32_t n_workers;	 /* length of workers */
+	bool waiting_said;
+};
+
+struct manager {
+	struct ev_loop *loop;
+	struct ledger ledger;
+	struct logbook book;
+	struct role_fd_table *fds; /* as inherited */
+	struct conf *conf;
+	struct group **groups; /* sorted by name; configured ones and those being removed */
+	size_t n_groups;
+	struct worker **by_slot; /* LEDGER_ROWS pointers */
+	int store;		 /* RF_STORE */
+	int bell, bell_keeper, bell_logger, logs_out;
+	ev_io bell_io;
+	ev_prepare turn;
+	ev_timer tick; /* runs only while something is due that no event announces */
+	struct worker *inputs_head, **inputs_tail; /* worker.c */
+	struct worker *starts_head, **starts_tail; /* admit.c */
+	uint32_t starts_in_flight;
+	int64_t late_until_ms; /* our loop was late: no deadline fires before this */
+	int64_t last_turn_ms;
+	struct spawner *spawner;
+	struct trees *trees;
+	struct sockets *sockets;
+	struct control *control;
+	struct reload *reload;
+	struct shutdown *shutdown;
+};
+
+/* Rows of a worker's current life; NULL / LEDGER_NONE if it has none. */
+static inline uint32_t worker_life_row(const struct worker *w)
+{
+	return w->slot->life[0];
+}
+struct ledger_life *worker_life(const struct worker *w);
+/* Pid of its main process while it lives, else 0. */
+pid_t worker_pid(const struct worker *w);
+
+/* group.c */
+struct group *manager_find_group(const struct manager *m, const char *name);
+struct worker *manager_find_worker(const struct manager *m, const char *group, uint32_t index);
+/* Workers that the group should have now: file or scale. */
+int group_workers_wanted(const struct group *g);
+/* Workers wanted up / of these ready (or done well). */
+void group_count(const struct group *g, int *ret_wanted, int *ret_ready);
+/* Make the slots fit: configuration, scale, removal. Idempotent. */
+int group_fit(struct group *g);
+int groups_build(struct manager *m);
+
+/* worker.c: queue an input; it is stepped before the loop sleeps. Callable anywhere, any number of
+ * times: an input that waits already is not queued twice. */
+void worker_post(struct worker *w, enum worker_input input);
+void workers_drain(struct manager *m);
+void worker_arm(struct worker *w);
+/* Compare wanted and actual and post what is missing. Called on every change and every tick. */
+void worker_reconcile(struct worker *w);
+/* The start of a life failed before the process was made. */
+void worker_start_failed(struct worker *w, int err, const struct diag *d);
+void worker_ready_now(struct worker *w);
+
+/* exit.c: look at a life that has news (exit record, tree empty); idempotent. */
+void life_look(struct manager *m, uint32_t row);
+/* A drain of the slot's streams ended: complete the last words. */
+void exits_drained(struct manager *m);
+
+/* admit.c */
+void admit_enqueue(struct worker *w);
+void admit_run(struct manager *m);
+/* What a waiting worker waits for, e.g. "after db", "start budget". Up to n strings into ret. */
+size_t admit_waiting_for(const struct worker *w, char ret[][80], size_t n);
+
+/* event.c */
+void event_write(struct manager *m, const struct worker *w, enum worker_status from,
+		 enum worker_status to, enum exit_cause cause);
+
+/* ops.c: what operators ask for. 0, or -errno with *d. Replies wait on conditions (control.c). */
+int op_start(struct worker *w, struct diag *d);
+int op_stop(struct worker *w, bool cold, struct diag *d);
+int op_restart(struct worker *w, bool cold, struct diag *d);
+int op_reset(struct worker *w, struct diag *d);
+int op_kill(struct worker *w, int signal, enum conf_target to, struct diag *d);
+int op_scale(struct group *g, int workers, struct diag *d);
+int op_shutdown(struct manager *m, bool cold);
+
+/* reload.c. Starts the loader; `done` is called once with the report (errors → nothing changed) or,
+ * for a plan, with the changes; both are borrowed. path NULL = the file in force.
+ * apply = false: plan only. -EBUSY is never returned: a second reload runs after the first (CF04).
+ */
+typedef void reload_done_fn(void *arg, const struct conf_report *report,
+			    const struct conf_change *changes, size_t n_changes);
+int reload_begin(struct manager *m, const char *path, bool apply, reload_done_fn *done, void *arg);
+/* The caller of reload_begin went away. */
+void reload_forget(struct manager *m, void *arg);
+/* True while a worker of the group (NULL: of any) runs an older generation and is to be renewed. */
+bool reload_renewing(const struct manager *m, const struct group *g);
+void reload_step(struct manager *m);
+void reload_fini(struct manager *m);
+void reload_helper_ended(struct manager *m, uint32_t life);
+
+/* shutdown.c */
+int shutdown_init(struct manager *m);
+void shutdown_step(struct manager *m);
+/* A worker was quarantined or done badly, or a group is all done: on_failure, on_done. */
+void shutdown_consider(struct manager *m, struct worker *w);
+
+#endif
