@@ -119,7 +119,8 @@ struct ledger_slot {
 	uint32_t index;
 	_Atomic uint32_t life[2]; /* rows of lives, LEDGER_NONE = none; [1] is for overlaps */
 	struct worker_state w;
-	uint32_t exits; /* exit records ever written for this slot */
+	struct worker_state w_next; /* decided at an end, not yet taken over: see life.verdict */
+	uint32_t exits;		    /* exit records ever written for this slot */
 	uint32_t crashes_forgotten;
 	char status[160]; /* STATUS= text of this incarnation, bytes, no NUL inside */
 	uint64_t progress_done, progress_total;
@@ -135,12 +136,13 @@ struct ledger_life {
 	_Atomic uint32_t use;			      /* M */
 	uint32_t kind, slot, incarnation, generation; /* M */
 	int64_t born_ms;			      /* M */
-	uint64_t token;		     /* M: random, in the name of its notify socket */
-	uint64_t log_mark[2];	     /* M: bytes of its streams before it was born */
-	uint8_t in_cgroup;	     /* M: was to be born in its leaf */
-	uint8_t tree_done;	     /* M: main gone and tree empty */
-	uint8_t notify;		     /* M: has a notify socket */
-	_Atomic uint32_t stage;	     /* C: enum spawn_stage reached */
+	uint64_t token;		 /* M: random, in the name of its notify socket */
+	uint64_t log_mark[2];	 /* M: bytes of its streams before it was born */
+	uint8_t in_cgroup;	 /* M: was to be born in its leaf */
+	uint8_t tree_done;	 /* M: main gone and tree empty */
+	_Atomic uint8_t verdict; /* M: the WI_END_* that follows, + 1: set = slot.w_next is valid */
+	uint8_t notify;		 /* M: has a notify socket */
+	_Atomic uint32_t stage;	 /* C: enum spawn_stage reached */
 	_Atomic int32_t stage_errno; /* C: not 0 = failed there */
 	_Atomic int32_t
 		ctid; /* X: cleared when the child has exec'ed or ended (CLONE_CHILD_CLEARTID) */
@@ -210,6 +212,7 @@ struct ledger {
 	_Atomic uint32_t
 		*pids; /* X or K; one per life row; 0 = none. Apart so that a scan is short */
 	size_t bytes;
+	uint32_t slot_hint, life_hint; /* this process's own: all rows below are in use */
 };
 
 /* Make the memfd; -errno. The header is complete when it returns. */

@@ -140,8 +140,6 @@ static const char *const cause_names[CAUSE_COUNT] = {
 	[CAUSE_RECYCLE] = "recycle",
 	[CAUSE_PARENT_GONE] = "parent-gone",
 	[CAUSE_SURVIVOR] = "survivor",
-	[CAUSE_SPAWN] = "spawn",
-	[CAUSE_PROTOCOL] = "protocol",
 };
 
 struct worker_rule worker_rule_for(enum worker_status state, enum worker_input input)
@@ -187,7 +185,7 @@ static bool listed(const int *codes, size_t n, int code)
 
 bool worker_end_good(const struct conf_restart *r, const struct worker_end *e)
 {
-	if (e->spawn_failed || e->signal)
+	if (e->spawn_failed || e->signal || e->not_ready)
 		return false;
 	return listed(r->success_codes, r->n_success_codes, e->code);
 }

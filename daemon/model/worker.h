@@ -89,8 +89,6 @@ enum exit_cause {
 	CAUSE_RECYCLE,
 	CAUSE_PARENT_GONE,
 	CAUSE_SURVIVOR,
-	CAUSE_SPAWN,	/* the start failed before exec: stage and errno say where */
-	CAUSE_PROTOCOL, /* ready = "notify" and the main process ended without READY */
 	CAUSE_COUNT
 };
 const char *exit_cause_name(enum exit_cause cause);
@@ -116,6 +114,14 @@ struct worker_state {
 	int64_t ready_ms;    /* it became ready; 0 = not yet */
 	int64_t stop_ms;     /* the stop of this life began; 0 = not stopping */
 	int64_t stop_cap_ms; /* stop may be extended up to here (EXTEND_TIMEOUT_USEC) */
+	/* A step is signalled exactly once, whenever the manager dies: intent first, then the
+	 * request in the life row, then step. kill_mark = the life's kill_want when the intent was
+	 * written. */
+	uint32_t kill_mark;
+	uint8_t step_intent;
+	uint8_t ended_well; /* the last end counted as success (with WS_DONE: dependents may go on)
+			     */
+	uint8_t reserved_bytes[2];
 	int64_t reserved[4];
 };
 
@@ -126,6 +132,7 @@ struct worker_end {
 	bool core;
 	bool asked;	   /* we asked for it: stop, renew, kill: never charged */
 	bool spawn_failed; /* never reached exec */
+	bool not_ready;	   /* ready = "notify" and it ended without READY: never a success */
 	int64_t lived_ms;
 };
 /* True if the end counts as success for this group. */
