@@ -52,7 +52,7 @@ struct logbook_header {
 	uint64_t magic;
 	uint32_t version, streams, sinks, half_bytes;
 	uint32_t stream_stride, sink_stride;
-	uint64_t streams_at, sinks_at, news_at, rings_at, bytes;
+	uint64_t streams_at, sinks_at, hashes_at, news_at, rings_at, bytes;
 
 	/* K, at run time */
 	_Atomic uint32_t watching;  /* its hang watch timer runs: no need to ring its bell */
