@@ -30,6 +30,9 @@
 #define CONF_GROUP_NAME_MAX 63
 #define CONF_STEPS_MAX	    8
 #define CONF_WINDOW_MAX	    128 /* bound of restart.limit: restarts remembered per worker */
+#define CONF_WORKERS_MAX    60000
+/* PATH of the clean environment, unless inherit_env, env_file or env say otherwise. */
+#define CONF_BASE_PATH "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 enum conf_cgroup { CONF_CGROUP_AUTO, CONF_CGROUP_OFF, CONF_CGROUP_REQUIRE, CONF_CGROUP_COUNT };
 enum conf_stray { CONF_STRAY_KILL, CONF_STRAY_LEAVE, CONF_STRAY_COUNT };
@@ -60,6 +63,7 @@ enum conf_overflow { CONF_OVERFLOW_DROP, CONF_OVERFLOW_BLOCK, CONF_OVERFLOW_COUN
 struct conf_control {
 	char *socket; /* absolute */
 	mode_t mode;
+	char *owner; /* as written, NULL = none */
 	bool has_owner;
 	uid_t owner_uid;
 	gid_t owner_gid;
@@ -110,6 +114,7 @@ struct conf_socket {
 	bool reuseport;
 	bool per_worker; /* listen differs per worker, or reuseport */
 	mode_t mode;	 /* unix paths */
+	char *owner;	 /* as written, NULL = none */
 	bool has_owner;
 	uid_t owner_uid;
 	gid_t owner_gid;
@@ -128,6 +133,7 @@ struct conf_log {
 	int64_t max_size_bytes; /* 0 = never rotated by size */
 	int keep;
 	mode_t mode;
+	char *owner; /* as written, NULL = none */
 	bool has_owner;
 	uid_t owner_uid;
 	gid_t owner_gid;
@@ -136,6 +142,8 @@ struct conf_log {
 
 struct conf_user {
 	bool set; /* false: the daemon's own ids */
+	char *text;   /* "name[:group]" as written, NULL = not written */
+	char **extra; /* extra_groups as written, NULL = not written */
 	uid_t uid;
 	gid_t gid;
 	gid_t *groups; /* supplementary, resolved at load */
@@ -147,6 +155,7 @@ struct conf_group {
 	char *name;
 	char *file; /* where it is written, for messages */
 	int line;
+	bool enabled; /* always true in a loaded struct conf */
 	bool autostart;
 	char **command; /* templates, NULL-terminated; [0] as written */
 	int workers;
@@ -233,6 +242,10 @@ struct conf_change {
 /* Returns the number of changes; *ret to be freed. -ENOMEM. */
 ssize_t conf_diff(const struct conf *from, const struct conf *to, struct conf_change **ret);
 
+/* Equal for two groups if and only if no key of class "renew" differs between them (64-bit FNV-1a
+ * over those keys as text): a change of it is a new generation. */
+uint64_t conf_group_hash(const struct conf_group *g);
+
 /* Finish a template for one worker. Appends to out. Cannot fail on checked configurations. */
 struct conf_worker {
 	const char *group;
@@ -242,14 +255,29 @@ void conf_expand(const char *template_text, const struct conf_worker *w, struct 
 /* True if the template differs from worker to worker. */
 bool conf_is_per_worker(const char *template_text);
 
-/* The table of keys (table.c), for the manual, `reevectl check` and tests. */
+/*
+ * True for names that may not come from env_file, or by a glob of inherit_env, into a worker that
+ * runs as another uid than the daemon: LD_*, PYTHON*, BASH_ENV … (SE04). `env` itself may set them:
+ * it is written by the owner of the configuration.
+ */
+bool conf_env_unsafe(const char *name);
+/* True for names that only Reeve sets: NOTIFY_SOCKET LISTEN_* WATCHDOG_* REEVE_*. */
+bool conf_env_reserved(const char *name);
+
+/* The table of keys (table.c), for the manual, `reevectl check` and tests. Sorted by path. */
 struct conf_key {
 	const char *path; /* "daemon.control.mode", "group.restart.delay" */
-	const char
-		*type; /* as the manual words it: "duration", "\"always\"|\"failure\"|\"never\"" */
+	const char *type; /* as the manual words it: "duration", "\"kill\"|\"leave\"" */
 	const char *preset; /* default as written, "" = none */
+	const char *example; /* a value, as written */
 	const char *help;
 	enum conf_change_kind change;
+	/* the rest is for the library itself (key.h) */
+	const struct conf_type *how;
+	size_t offset, aux;
+	long long min, max;
+	unsigned flags;
+	int words;
 };
 const struct conf_key *conf_keys(size_t *ret_n);
 

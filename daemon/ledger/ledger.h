@@ -180,6 +180,8 @@ struct exit_record { /* M */
 	int32_t stage_errno;
 	int64_t lived_ms, user_us, system_us, maxrss_kb;
 	uint32_t drain; /* last words are complete once the stream was drained up to this request */
+	uint32_t drain_err;  /* the same of a separate stderr; 0 = there is none */
+	uint64_t from[2];    /* totals of its streams when it was born */
 	uint32_t lines_len;
 	char lines[EXIT_LINES];
 };

@@ -44,6 +44,9 @@ struct worker {
 	struct worker *next_input, *next_start; /* queues */
 	uint16_t inputs; /* bit per enum worker_input that waits to be stepped */
 	bool queued_start;
+	bool draining; /* its last exit record waits for the last words */
+	bool surplus;  /* not configured any more: freed once it is stopped */
+	bool discard;  /* being freed by the queue */
 	/* notify.c */
 	int notify_fd;
 	ev_io notify_io;
@@ -59,7 +62,8 @@ struct group {
 	uint32_t index;		 /* of the row */
 	struct worker **workers; /* by index; NULL where there is none */
 	uint32_t n_workers;	 /* length of workers */
-	bool waiting_said;
+	uint64_t up_pass;	 /* admit.c: when `up` was found out */
+	bool up;
 };
 
 struct manager {
@@ -79,7 +83,16 @@ struct manager {
 	struct worker *inputs_head, **inputs_tail; /* worker.c */
 	struct worker *starts_head, **starts_tail; /* admit.c */
 	uint32_t starts_in_flight;
-	int64_t late_until_ms; /* our loop was late: no deadline fires before this */
+	uint64_t admit_pass;
+	uint32_t drains;	     /* workers that are draining */
+	bool changed;		     /* a state changed in this turn */
+	uint32_t in_state[WS_COUNT]; /* workers by state */
+	bool phase_seen;	     /* the warm phase was entered here */
+	bool renewing;		     /* some worker may be of an older generation */
+	bool level_by_option;	     /* --log-level wins over daemon.log.level */
+	bool starts_more;	     /* admit_run() stopped at its budget per turn */
+	bool groups_gone;	     /* a group has no configuration and no workers left */
+	int64_t late_until_ms;	     /* our loop was late: no deadline fires before this */
 	int64_t last_turn_ms;
 	struct spawner *spawner;
 	struct trees *trees;
@@ -108,6 +121,8 @@ void group_count(const struct group *g, int *ret_wanted, int *ret_ready);
 /* Make the slots fit: configuration, scale, removal. Idempotent. */
 int group_fit(struct group *g);
 int groups_build(struct manager *m);
+/* Forget groups that are gone from the file and have no workers left. */
+void groups_prune(struct manager *m);
 
 /* worker.c: queue an input; it is stepped before the loop sleeps. Callable anywhere, any number of
  * times: an input that waits already is not queued twice. */
@@ -155,6 +170,10 @@ int reload_begin(struct manager *m, const char *path, bool apply, reload_done_fn
 void reload_forget(struct manager *m, void *arg);
 /* True while a worker of the group (NULL: of any) runs an older generation and is to be renewed. */
 bool reload_renewing(const struct manager *m, const struct group *g);
+/* The renewal stands still because a renewed worker was quarantined. */
+bool reload_held(const struct manager *m, const struct group *g);
+/* Take over the daemon block of the configuration in force. */
+void reload_configured(struct manager *m);
 void reload_step(struct manager *m);
 void reload_fini(struct manager *m);
 void reload_helper_ended(struct manager *m, uint32_t life);

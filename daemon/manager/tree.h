@@ -24,6 +24,8 @@ void tree_remove(struct manager *m, uint32_t life);
 bool tree_is_empty(struct manager *m, uint32_t life);
 /* Call life_look(m, life) when the tree has become empty; until tree_unwatch. Idempotent. */
 void tree_watch(struct manager *m, uint32_t life);
+/* The keeper rang: a child may be gone. Looks again at watched trees that have no better sign. */
+void trees_news(struct manager *m);
 void tree_unwatch(struct manager *m, uint32_t life);
 
 /* Signal every member (also the main process if it lives). SIGKILL by cgroup.kill, else freeze,

@@ -1,0 +1,308 @@
+/*
+ * Owns the end of lives: main process gone → tree empty → decided → row freed. Each arrow can be
+ * walked again by a successor without counting twice: the decision is made on a copy
+ * (slot.w_next), committed by one store (life.verdict), then taken over together with the state.
+ */
+#include "manager/worker.h"
+
+#include "base/clock.h"
+#include "base/mem.h"
+#include "manager/notify.h"
+#include "manager/spawn.h"
+#include "manager/tree.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/wait.h>
+
+static void describe_end(const struct worker *w, const struct ledger_life *life,
+			 struct worker_end *e)
+{
+	const struct worker_state *s = &w->slot->w;
+	bool killed = life->exit_how == CLD_KILLED || life->exit_how == CLD_DUMPED;
+
+	e->code = killed ? -1 : life->exit_status;
+	e->signal = killed ? life->exit_status : 0;
+	e->core = life->exit_how == CLD_DUMPED;
+	e->spawn_failed = life->stage_errno != 0;
+	e->asked = s->cause == CAUSE_STOP || s->cause == CAUSE_STOP_TIMEOUT ||
+		   s->cause == CAUSE_RECYCLE;
+	e->not_ready = !e->asked && w->group->conf && w->group->conf->ready == CONF_READY_NOTIFY &&
+		       !s->ready_seen;
+	e->lived_ms = life->exit_ms - s->started_ms;
+}
+
+static enum exit_cause cause_of(const struct worker *w, uint32_t row, const struct worker_end *e)
+{
+	if (w->slot->w.cause != CAUSE_NONE)
+		return w->slot->w.cause;
+	if (e->signal == SIGKILL && tree_saw_oom(w->m, row))
+		return CAUSE_OOM;
+	return e->signal ? CAUSE_SIGNAL : CAUSE_EXIT;
+}
+
+/* The record of this incarnation: the one that is there already, or the next of the ring. */
+static struct exit_record *record_for(struct worker *w)
+{
+	struct ledger_exits *x = ledger_exits(&w->m->ledger, w->row);
+	struct exit_record *last = &x->records[(w->slot->exits - 1) % EXITS_KEPT];
+
+	if (w->slot->exits > 0 && last->valid && last->incarnation == w->slot->w.incarnation)
+		return last;
+	last = &x->records[w->slot->exits % EXITS_KEPT];
+	memset(last, 0, offsetof(struct exit_record, lines));
+	last->incarnation = w->slot->w.incarnation;
+	last->valid = 1;
+	w->slot->exits++;
+	return last;
+}
+
+static void record_times(struct exit_record *rec, const struct ledger_life *life)
+{
+	rec->at_real_us = life->exit_real_us;
+	rec->lived_ms = life->exit_ms - life->born_ms;
+	rec->started_real_us = rec->at_real_us - rec->lived_ms * 1000;
+	rec->user_us = life->user_us;
+	rec->system_us = life->system_us;
+	rec->maxrss_kb = life->maxrss_kb;
+}
+
+static void ask_last_words(struct worker *w, const struct ledger_life *life,
+			   struct exit_record *rec)
+{
+	const struct logbook *book = &w->m->book;
+	bool separate = logbook_stream(book, w->row + LOGBOOK_ERR)->used;
+
+	rec->from[0] = life->log_mark[0];
+	rec->from[1] = life->log_mark[1];
+	rec->drain_err = separate ? logbook_drain(&w->m->book, w->row + LOGBOOK_ERR, true) : 0;
+	rec->drain = logbook_drain(&w->m->book, w->row, true);
+	if (!w->draining)
+		w->m->drains++;
+	w->draining = true;
+	bell_ring(w->m->bell_logger);
+}
+
+static void write_record(struct worker *w, uint32_t row, const struct worker_end *e,
+			 enum exit_cause cause)
+{
+	struct ledger_life *life = ledger_life(&w->m->ledger, row);
+	struct exit_record *rec = record_for(w);
+
+	if (rec->drain)
+		return;
+	rec->generation = w->slot->w.generation;
+	rec->pid = (int32_t)w->m->ledger.pids[row];
+	rec->code = e->code;
+	rec->signal = e->signal;
+	rec->core = e->core;
+	rec->cause = (uint8_t)cause;
+	rec->stage = (uint8_t)life->stage;
+	rec->stage_errno = life->stage_errno;
+	record_times(rec, life);
+	w->slot->cpu_us_before += (uint64_t)(life->user_us + life->system_us);
+	w->slot->w.cause = (uint8_t)cause;
+	ask_last_words(w, life, rec);
+}
+
+static void say_end(const struct worker *w, const struct ledger_life *life,
+		    const struct worker_end *e)
+{
+	char name[12];
+
+	if (e->spawn_failed) {
+		const struct conf_group *c = w->group->conf;
+		const char *object = !c				 ? ""
+				     : life->stage == STAGE_CWD	 ? c->cwd
+				     : life->stage == STAGE_EXEC ? c->command[0]
+								 : "";
+
+		log_error("%s: %s %s%s%s", w->name, spawn_stage_text(life->stage), object,
+			  *object ? ": " : "", strerror(life->stage_errno));
+	} else if (e->signal) {
+		log_write(e->asked ? LOG_LEVEL_DEBUG : LOG_LEVEL_WARN, "%s: pid %d killed by %s%s",
+			  w->name, (int)w->m->ledger.pids[w->slot->life[0]],
+			  signal_to_name(e->signal, name), e->core ? " (core dumped)" : "");
+	} else {
+		log_write(e->asked || e->code == 0 ? LOG_LEVEL_DEBUG : LOG_LEVEL_WARN,
+			  "%s: pid %d ended with code %d%s", w->name,
+			  (int)w->m->ledger.pids[w->slot->life[0]], e->code,
+			  e->not_ready ? " before it was ready" : "");
+	}
+}
+
+static const struct conf_restart never_again = { .when = CONF_WHEN_NEVER };
+
+/* Decide on a copy and commit it. */
+static void decide(struct worker *w, uint32_t row, const struct worker_end *e)
+{
+	struct ledger_life *life = ledger_life(&w->m->ledger, row);
+	const struct conf_restart *r = w->group->conf ? &w->group->conf->restart : &never_again;
+	struct worker_state *next = &w->slot->w_next;
+	enum worker_input verdict;
+
+	*next = w->slot->w;
+	next->wanted_up = worker_wanted(w);
+	next->ended_well = worker_end_good(r, e);
+	verdict = worker_decide_end(next, r, e, ledger_exits(&w->m->ledger, w->row)->window,
+				    clock_mono_ms());
+	next->wanted_up = w->slot->w.wanted_up;
+	next->main_gone = 0;
+	next->renew = 0;
+	life->verdict = (uint8_t)(verdict + 1);
+}
+
+/* Tree empty (or left alone on purpose). */
+static void life_over(struct worker *w, uint32_t row)
+{
+	struct ledger_life *life = ledger_life(&w->m->ledger, row);
+	struct worker_end e = { 0 };
+
+	tree_unwatch(w->m, row);
+	life->tree_done = 1;
+	if (!life->verdict) {
+		describe_end(w, life, &e);
+		if (life->stage_errno) {
+			w->slot->error_stage = life->stage;
+			w->slot->error_number = life->stage_errno;
+		}
+		write_record(w, row, &e, cause_of(w, row, &e));
+		say_end(w, life, &e);
+		decide(w, row, &e);
+	}
+	worker_post(w, (enum worker_input)(life->verdict - 1));
+}
+
+bool exit_take_over(struct worker *w)
+{
+	struct ledger_life *life = worker_life(w);
+
+	if (!life || !life->verdict)
+		return false;
+	w->slot->w = w->slot->w_next;
+	return true;
+}
+
+void exit_release(struct worker *w)
+{
+	struct manager *m = w->m;
+	uint32_t row = w->slot->life[0];
+	struct ledger_life *life = ledger_life(&m->ledger, row);
+
+	if (!life->execed && m->starts_in_flight > 0)
+		m->starts_in_flight--;
+	notify_close(w, row);
+	tree_remove(m, row);
+	w->slot->life[0] = LEDGER_NONE;
+	w->slot->w.cause = CAUSE_NONE;
+	ledger_free_life(&m->ledger, row);
+}
+
+void exit_unborn(struct worker *w, int err)
+{
+	struct ledger_life *life = worker_life(w);
+
+	life->exit_how = CLD_EXITED;
+	life->exit_status = 127;
+	life->exit_ms = clock_mono_ms();
+	life->exit_real_us = clock_real_us();
+	life->stage = STAGE_PREPARE;
+	life->stage_errno = err;
+	life->execed = 1; /* it was not counted as in flight */
+	life_over(w, w->slot->life[0]);
+}
+
+/* Others of the tree are left: what the group's policy makes of them. */
+static void leftovers(struct worker *w, uint32_t row)
+{
+	struct worker_state *s = &w->slot->w;
+	bool first = !s->main_gone;
+
+	s->main_gone = 1;
+	switch ((enum conf_orphans)w->group->row->orphans) {
+	case CONF_ORPHANS_LEAVE:
+		if (s->state == WS_STARTING || s->state == WS_READY || s->state == WS_STOPPING) {
+			log_info("%s: main process gone, its children are left running (orphans = "
+				 "\"leave\")",
+				 w->name);
+			life_over(w, row);
+			return;
+		}
+		break;
+	case CONF_ORPHANS_WAIT:
+		tree_watch(w->m, row);
+		if (first && s->state == WS_STOPPING)
+			worker_post(w, WI_LEFTOVERS);
+		return;
+	default:
+		break;
+	}
+	tree_watch(w->m, row);
+	if (first) {
+		log_debug("%s: main process gone, ending what is left of its tree", w->name);
+		worker_post(w, WI_LEFTOVERS);
+	}
+}
+
+void life_look(struct manager *m, uint32_t row)
+{
+	struct ledger_life *life = ledger_life(&m->ledger, row);
+	struct worker *w;
+
+	if (life->use == LIFE_FREE || !life->exited)
+		return;
+	if (life->kind == LIFE_HELPER) {
+		reload_helper_ended(m, row);
+		return;
+	}
+	w = m->by_slot[life->slot];
+	if (!w || w->slot->life[0] != row) {
+		ledger_free_life(&m->ledger, row);
+		return;
+	}
+	if (life->verdict) {
+		life_over(w, row);
+		return;
+	}
+	notify_drain(w);
+	spawn_poll(m);
+	if (tree_is_empty(m, row))
+		life_over(w, row);
+	else
+		leftovers(w, row);
+}
+
+/* Copy the last words once the logger has read all that was written: those of a separate stderr
+ * if it said anything, since that is where programs say why they die. */
+static void take_last_words(struct worker *w)
+{
+	struct logbook *book = &w->m->book;
+	struct ledger_exits *x = ledger_exits(&w->m->ledger, w->row);
+	struct exit_record *rec = &x->records[(w->slot->exits - 1) % EXITS_KEPT];
+	uint32_t err = w->row + LOGBOOK_ERR;
+	size_t n = 0;
+
+	if (!logbook_drained(book, w->row, rec->drain) ||
+	    (rec->drain_err && !logbook_drained(book, err, rec->drain_err)))
+		return;
+	w->draining = false;
+	w->m->drains--;
+	w->m->changed = true;
+	worker_reconcile(w);
+	if (rec->drain_err)
+		n = logbook_tail(book, err, rec->from[1], rec->lines, sizeof(rec->lines));
+	if (n == 0)
+		n = logbook_tail(book, w->row, rec->from[0], rec->lines, sizeof(rec->lines));
+	rec->lines_len = (uint32_t)n;
+}
+
+void exits_drained(struct manager *m)
+{
+	uint32_t high = m->drains ? m->ledger.h->slots_high : 0;
+
+	for (uint32_t i = 0; i < high && m->drains; i++)
+		if (m->by_slot[i] && m->by_slot[i]->draining)
+			take_last_words(m->by_slot[i]);
+}

@@ -1,0 +1,335 @@
+/*
+ * Owns groups and the set of their workers: the configuration says which there should be, the
+ * ledger which there are. group_fit() closes the gap and may be called at any time.
+ */
+#include "manager/worker.h"
+
+#include "base/clock.h"
+#include "base/mem.h"
+#include "manager/tree.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+struct group *manager_find_group(const struct manager *m, const char *name)
+{
+	size_t low = 0, high = m->n_groups;
+
+	while (low < high) {
+		size_t middle = (low + high) / 2;
+		int order = strcmp(name, m->groups[middle]->row->name);
+
+		if (order == 0)
+			return m->groups[middle];
+		if (order < 0)
+			high = middle;
+		else
+			low = middle + 1;
+	}
+	return NULL;
+}
+
+struct worker *manager_find_worker(const struct manager *m, const char *group, uint32_t index)
+{
+	struct group *g = manager_find_group(m, group);
+
+	return g && index < g->n_workers ? g->workers[index] : NULL;
+}
+
+int group_workers_wanted(const struct group *g)
+{
+	if (!g->conf)
+		return 0;
+	return g->row->scale >= 0 ? g->row->scale : g->conf->workers;
+}
+
+void group_count(const struct group *g, int *ret_wanted, int *ret_ready)
+{
+	int wanted = 0, ready = 0;
+
+	for (uint32_t i = 0; i < g->n_workers; i++) {
+		const struct worker_state *s;
+
+		if (!g->workers[i])
+			continue;
+		s = &g->workers[i]->slot->w;
+		wanted += s->wanted_up;
+		ready += s->wanted_up &&
+			 (s->state == WS_READY || (s->state == WS_DONE && s->ended_well));
+	}
+	*ret_wanted = wanted;
+	*ret_ready = ready;
+}
+
+static int grow(struct group *g, uint32_t n)
+{
+	struct worker **bigger;
+
+	if (n <= g->n_workers)
+		return 0;
+	bigger = realloc(g->workers, n * sizeof(*bigger));
+	if (!bigger)
+		return -ENOMEM;
+	memset(bigger + g->n_workers, 0, (n - g->n_workers) * sizeof(*bigger));
+	g->workers = bigger;
+	g->n_workers = n;
+	return 0;
+}
+
+/* The view of a slot. */
+static int add_view(struct group *g, uint32_t row)
+{
+	struct manager *m = g->m;
+	struct ledger_slot *slot = ledger_slot(&m->ledger, row);
+	struct worker *w;
+
+	if (grow(g, slot->index + 1) < 0)
+		return -ENOMEM;
+	w = calloc(1, sizeof(*w));
+	if (!w)
+		return -ENOMEM;
+	w->m = m;
+	w->group = g;
+	w->slot = slot;
+	w->row = row;
+	w->notify_fd = w->pipe_out = w->pipe_err = -1;
+	ev_init(&w->timer, NULL);
+	snprintf(w->name, sizeof(w->name), "%s:%u", g->row->name, slot->index);
+	m->by_slot[row] = w;
+	g->workers[slot->index] = w;
+	m->in_state[slot->w.state]++;
+	return 0;
+}
+
+static int add_slot(struct group *g, uint32_t index)
+{
+	uint32_t row = ledger_take_slot(&g->m->ledger, g->index, index);
+	struct worker_state *s;
+
+	if (row == LEDGER_NONE)
+		return -ENOSPC;
+	s = &ledger_slot(&g->m->ledger, row)->w;
+	s->state = WS_STOPPED;
+	s->wanted_up = g->conf->autostart;
+	s->deadline_ms = DURATION_NEVER;
+	s->since_ms = clock_mono_ms();
+	s->seed = (uint32_t)clock_real_us() ^ (row * 2654435761u) ^ 1u;
+	return add_view(g, row);
+}
+
+int group_fit(struct group *g)
+{
+	uint32_t n = (uint32_t)group_workers_wanted(g);
+	int r;
+
+	for (uint32_t i = 0; i < n; i++) {
+		if (i < g->n_workers && g->workers[i])
+			continue;
+		r = add_slot(g, i);
+		if (r < 0)
+			return r;
+	}
+	for (uint32_t i = 0; i < g->n_workers; i++) {
+		struct worker *w = g->workers[i];
+
+		if (!w)
+			continue;
+		if (w->surplus && i < n) /* wanted again before it was gone */
+			w->slot->w.wanted_up = g->conf->autostart;
+		w->surplus = i >= n;
+		w->discard = false;
+		if (w->surplus)
+			w->slot->w.wanted_up = 0;
+		worker_reconcile(w);
+	}
+	return 0;
+}
+
+static void drop_streams(struct worker *w)
+{
+	struct manager *m = w->m;
+
+	for (int err = 0; err < 2; err++) {
+		uint32_t stream = w->row + (err ? LOGBOOK_ERR : 0);
+
+		if (!logbook_stream(&m->book, stream)->used)
+			continue;
+		logbook_stream_clear(&m->book, stream);
+		store_drop(m->store, err ? RF_LOG_ERR : RF_LOG_OUT, w->row, "");
+	}
+	bell_ring(m->bell_logger);
+}
+
+void group_forget_worker(struct worker *w)
+{
+	struct manager *m = w->m;
+	struct group *g = w->group;
+
+	/* what it said last is still on its way; the bell of the logger brings us back */
+	if (w->draining || w->queued_start) {
+		w->discard = false;
+		return;
+	}
+	drop_streams(w);
+	ev_timer_stop(m->loop, &w->timer);
+	close_fd(&w->pipe_out);
+	close_fd(&w->pipe_err);
+	g->workers[w->slot->index] = NULL;
+	while (g->n_workers > 0 && !g->workers[g->n_workers - 1])
+		g->n_workers--;
+	m->by_slot[w->row] = NULL;
+	m->in_state[w->slot->w.state]--;
+	ledger_free_slot(&m->ledger, w->row);
+	free(w);
+	m->changed = true;
+	if (g->n_workers == 0 && !g->conf)
+		m->groups_gone = true;
+}
+
+/* A journal takes the worker's own stream; the ring still keeps what goes through our pipe. */
+static int sink_of(struct group *g, const struct conf_log *log, const char *path)
+{
+	struct conf_log plan = *log;
+
+	if (plan.to == CONF_LOG_JOURNAL)
+		plan.to = CONF_LOG_NULL;
+	return logbook_sink_put(&g->m->book, &plan, path, true);
+}
+
+void group_plan_stream(struct group *g, struct worker *w)
+{
+	const struct conf_log *log = &g->conf->log;
+	struct conf_worker who = { g->row->name, (int)w->slot->index };
+	auto_str path = { 0 };
+	int sink;
+
+	conf_expand(log->file ? log->file : "", &who, &path);
+	sink = sink_of(g, log, path.data ? path.data : "");
+	if (sink < 0) {
+		log_warn("%s: no log: %s", w->name, strerror(-sink));
+		return;
+	}
+	logbook_stream_set(&g->m->book, w->row, (uint32_t)sink, w->name, 0);
+	if (log->stderr_to == CONF_STDERR_SEPARATE)
+		logbook_stream_set(&g->m->book, w->row + LOGBOOK_ERR, (uint32_t)sink, w->name,
+				   STREAM_ERR);
+	bell_ring(g->m->bell_logger);
+}
+
+/* Live changes of `log` reach the workers that run. */
+static void replan(struct group *g)
+{
+	for (uint32_t i = 0; i < g->n_workers; i++)
+		if (g->workers[i] && logbook_stream(&g->m->book, g->workers[i]->row)->used)
+			group_plan_stream(g, g->workers[i]);
+}
+
+static void take_policies(struct group *g)
+{
+	const struct conf_group *c = g->conf;
+	struct ledger_group *row = g->row;
+	uint64_t hash = conf_group_hash(c);
+
+	if (row->hash != hash) {
+		row->generation++;
+		row->hash = hash;
+	}
+	if (row->scale >= 0 && row->workers_file != c->workers)
+		row->scale = -1;
+	row->configured = 1;
+	row->orphans = (uint8_t)c->orphans;
+	row->n_steps = (uint8_t)c->n_steps;
+	memcpy(row->steps, c->steps, sizeof(row->steps));
+	row->extend_max_ms = c->extend_max_ms;
+}
+
+static struct group *find_or_add(struct manager *m, const char *name)
+{
+	struct group *g = manager_find_group(m, name), **bigger;
+	uint32_t row;
+	size_t at;
+
+	if (g)
+		return g;
+	row = ledger_take_group(&m->ledger, name);
+	g = row == LEDGER_NONE ? NULL : calloc(1, sizeof(*g));
+	bigger = g ? realloc(m->groups, (m->n_groups + 1) * sizeof(*bigger)) : NULL;
+	if (!bigger) {
+		free(g);
+		return NULL;
+	}
+	m->groups = bigger;
+	g->m = m;
+	g->index = row;
+	g->row = ledger_group(&m->ledger, row);
+	for (at = m->n_groups; at > 0 && strcmp(m->groups[at - 1]->row->name, name) > 0; at--)
+		m->groups[at] = m->groups[at - 1];
+	m->groups[at] = g;
+	m->n_groups++;
+	return g;
+}
+
+/* Groups that the ledger knows, and their slots, as views. */
+static int adopt_slots(struct manager *m)
+{
+	const struct ledger_header *h = m->ledger.h;
+
+	for (uint32_t i = 0; i < h->slots_high; i++) {
+		struct ledger_slot *slot = ledger_slot(&m->ledger, i);
+		struct group *g;
+
+		if (!slot->used || m->by_slot[i])
+			continue;
+		g = find_or_add(m, ledger_group(&m->ledger, slot->group)->name);
+		if (!g || add_view(g, i) < 0)
+			return -ENOMEM;
+	}
+	return 0;
+}
+
+int groups_build(struct manager *m)
+{
+	int r = adopt_slots(m);
+
+	for (size_t i = 0; i < m->n_groups; i++)
+		m->groups[i]->conf = NULL;
+	for (size_t i = 0; r == 0 && i < m->conf->n_groups; i++) {
+		struct group *g = find_or_add(m, m->conf->groups[i].name);
+
+		if (!g)
+			return -ENOSPC;
+		g->conf = &m->conf->groups[i];
+		take_policies(g);
+		replan(g);
+	}
+	for (size_t i = 0; r == 0 && i < m->n_groups; i++) {
+		if (!m->groups[i]->conf)
+			m->groups[i]->row->configured = 0;
+		r = group_fit(m->groups[i]);
+		if (!m->groups[i]->conf && m->groups[i]->n_workers == 0)
+			m->groups_gone = true;
+	}
+	return r;
+}
+
+void groups_prune(struct manager *m)
+{
+	size_t kept = 0;
+
+	if (!m->groups_gone)
+		return;
+	m->groups_gone = false;
+	for (size_t i = 0; i < m->n_groups; i++) {
+		struct group *g = m->groups[i];
+
+		if (g->conf || g->n_workers > 0) {
+			m->groups[kept++] = g;
+			continue;
+		}
+		g->row->name[0] = '\0';
+		free(g->workers);
+		free(g);
+	}
+	m->n_groups = kept;
+}

@@ -1,0 +1,255 @@
+/*
+ * The manager's life: map what the keeper hands over, adopt everything in it, loop. There is no
+ * other start: the first manager finds an empty ledger, a successor a full one.
+ */
+#include "manager/main.h"
+
+#include "base/clock.h"
+#include "base/fd.h"
+#include "base/mem.h"
+#include "manager/control.h"
+#include "manager/notify.h"
+#include "manager/sockets.h"
+#include "manager/spawn.h"
+#include "manager/tree.h"
+#include "manager/worker.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#define TICK_S	 1.0
+#define CONF_MAX (64u << 20)
+
+/* Lives with news from the keeper. */
+static void take_news(struct manager *m)
+{
+	struct ledger_header *h = m->ledger.h;
+	bool scan = false;
+	uint32_t row;
+
+	bell_clear(m->bell);
+	while ((row = ledger_ring_take(&h->to_manager, &scan)) != LEDGER_NONE)
+		life_look(m, row);
+	for (uint32_t i = 0; scan && i < h->lives_high; i++)
+		life_look(m, i);
+	trees_news(m);
+	exits_drained(m);
+	if (h->reloads_asked != h->reloads_done || h->phase != h->phase_ack)
+		m->changed = true;
+}
+
+static void bell_rang(struct ev_loop *loop, ev_io *io, int events)
+{
+	take_news(io->data);
+}
+
+/* States that no event of ours is bound to announce the end of. */
+static bool needs_tick(const struct manager *m)
+{
+	for (int i = 0; i < WS_COUNT; i++)
+		if (m->in_state[i] && i != WS_STOPPED && i != WS_READY && i != WS_DONE &&
+		    i != WS_QUARANTINED && i != WS_BACKOFF)
+			return true;
+	return m->drains > 0 || m->renewing;
+}
+
+/* Level-triggered: what an event should have told is found here, a second later (RS08). */
+static void ticked(struct ev_loop *loop, ev_timer *t, int events)
+{
+	struct manager *m = t->data;
+
+	for (uint32_t i = 0; i < m->ledger.h->lives_high; i++)
+		life_look(m, i);
+	for (uint32_t i = 0; i < m->ledger.h->slots_high; i++)
+		if (m->by_slot[i])
+			worker_reconcile(m->by_slot[i]);
+	exits_drained(m);
+	m->changed = true;
+}
+
+/* Before the loop sleeps: run everything to completion. */
+static void turn(struct ev_loop *loop, ev_prepare *p, int events)
+{
+	struct manager *m = p->data;
+
+	do {
+		workers_drain(m);
+		admit_run(m);
+		reload_step(m);
+		shutdown_step(m);
+		if (m->changed)
+			control_wake(m);
+		m->changed = false;
+	} while (m->inputs_head);
+	groups_prune(m);
+	if (m->starts_more)
+		ev_feed_event(m->loop, &m->bell_io, EV_READ); /* another turn at once */
+	if (needs_tick(m) && !ev_is_active(&m->tick))
+		ev_timer_again(m->loop, &m->tick);
+	else if (!needs_tick(m) && ev_is_active(&m->tick))
+		ev_timer_stop(m->loop, &m->tick);
+	m->ledger.h->turns++;
+}
+
+static int load_conf(struct manager *m, struct diag *d)
+{
+	int fd = role_fds_get(m->fds, RF_CONF);
+	auto_free char *text = NULL;
+	size_t len;
+	int r;
+
+	if (fd < 0 || lseek(fd, 0, SEEK_SET) < 0)
+		return diag_set(d, -EBADF, "no configuration was handed over");
+	r = fd_read_all(fd, CONF_MAX, &text, &len);
+	if (r < 0)
+		return diag_set(d, r, "reading the configuration: %s", strerror(-r));
+	return conf_from_json(text, len, &m->conf, d);
+}
+
+static int map_shared(struct manager *m, struct diag *d)
+{
+	int r = ledger_open(role_fds_get(m->fds, RF_LEDGER), &m->ledger, d);
+
+	if (r == 0)
+		r = logbook_open(role_fds_get(m->fds, RF_LOGBOOK), &m->book, d);
+	m->store = role_fds_get(m->fds, RF_STORE);
+	m->bell = role_fds_get(m->fds, RF_BELL_MANAGER);
+	m->bell_keeper = role_fds_get(m->fds, RF_BELL_KEEPER);
+	m->bell_logger = role_fds_get(m->fds, RF_BELL_LOGGER);
+	m->logs_out = role_fds_get(m->fds, RF_LOGS_OUT);
+	return r;
+}
+
+/* Notify sockets belong to lives that are still there; others are dropped. */
+static void adopt_notify(struct manager *m)
+{
+	for (uint32_t i = 0; i < m->fds->n; i++) {
+		const struct role_fd *f = &m->fds->rows[i];
+		struct ledger_life *life;
+		struct worker *w;
+
+		if (f->kind != RF_NOTIFY || f->index >= LEDGER_ROWS)
+			continue;
+		life = ledger_life(&m->ledger, f->index);
+		w = life->use == LIFE_MADE && life->kind == LIFE_WORKER ? m->by_slot[life->slot]
+									: NULL;
+		if (w && w->slot->life[0] == f->index && life->incarnation == f->aux) {
+			notify_adopt(w, f->index, f->fd);
+		} else {
+			close(f->fd);
+			store_drop(m->store, RF_NOTIFY, f->index, f->name);
+		}
+	}
+}
+
+/* Rows that a predecessor took and did not bind to a worker. Its helpers are of no use any more. */
+static void clear_lives(struct manager *m)
+{
+	for (uint32_t i = 0; i < m->ledger.h->lives_high; i++) {
+		struct ledger_life *life = ledger_life(&m->ledger, i);
+		struct worker *w;
+
+		if (life->use == LIFE_FREE)
+			continue;
+		w = life->kind == LIFE_WORKER ? m->by_slot[life->slot] : NULL;
+		if (w && w->slot->life[0] == i)
+			continue;
+		if (ledger_life_live(&m->ledger, i))
+			ledger_ask_kill(&m->ledger, i, SIGKILL, CONF_TO_MAIN);
+		else
+			ledger_free_life(&m->ledger, i);
+	}
+}
+
+/* Records whose last words were on their way when a predecessor died. */
+static void resume_drains(struct manager *m)
+{
+	for (uint32_t i = 0; i < m->ledger.h->slots_high; i++) {
+		struct worker *w = m->by_slot[i];
+		const struct exit_record *rec;
+
+		if (!w || w->slot->exits == 0)
+			continue;
+		rec = &ledger_exits(&m->ledger, i)->records[(w->slot->exits - 1) % EXITS_KEPT];
+		if (rec->valid && rec->drain && rec->lines_len == 0) {
+			w->draining = true;
+			m->drains++;
+		}
+	}
+}
+
+static void adopt_lives(struct manager *m)
+{
+	clear_lives(m);
+	adopt_notify(m);
+	resume_drains(m);
+	for (uint32_t i = 0; i < m->ledger.h->slots_high; i++)
+		if (m->by_slot[i])
+			worker_resume(m->by_slot[i]);
+	for (uint32_t i = 0; i < m->ledger.h->lives_high; i++)
+		life_look(m, i);
+	bell_ring(m->bell_keeper);
+}
+
+static void init_loop(struct manager *m)
+{
+	ev_io_init(&m->bell_io, bell_rang, m->bell, EV_READ);
+	m->bell_io.data = m;
+	ev_io_start(m->loop, &m->bell_io);
+	ev_init(&m->tick, ticked);
+	m->tick.repeat = TICK_S;
+	m->tick.data = m;
+	ev_prepare_init(&m->turn, turn);
+	m->turn.data = m;
+	ev_prepare_start(m->loop, &m->turn);
+}
+
+static int init(struct manager *m, const char *fds_arg, struct diag *d)
+{
+	int r = role_fds_load(fds_arg, &m->fds);
+
+	if (r < 0)
+		return diag_set(d, r, "reading the table of descriptors: %s", strerror(-r));
+	m->inputs_tail = &m->inputs_head;
+	m->starts_tail = &m->starts_head;
+	m->loop = ev_loop_new(EVBACKEND_EPOLL | EVFLAG_NOENV);
+	m->by_slot = calloc(LEDGER_ROWS, sizeof(*m->by_slot));
+	if (!m->loop || !m->by_slot)
+		return diag_set(d, -ENOMEM, "starting the loop");
+	r = map_shared(m, d);
+	if (r == 0)
+		r = load_conf(m, d);
+	if (r < 0)
+		return r;
+	m->renewing = true;
+	m->changed = true;
+	reload_configured(m);
+	init_loop(m);
+	if ((r = shutdown_init(m)) < 0 || (r = trees_init(m)) < 0 || (r = spawn_init(m)) < 0 ||
+	    (r = sockets_init(m)) < 0 || (r = groups_build(m)) < 0)
+		return diag_set(d, r, "setting up: %s", strerror(-r));
+	adopt_lives(m);
+	r = control_init(m);
+	return r < 0 ? diag_set(d, r, "control socket: %s", strerror(-r)) : 0;
+}
+
+int manager_main(int argc, char **argv)
+{
+	struct manager *m = calloc(1, sizeof(*m));
+	struct diag d = { 0 };
+
+	log_init(ROLE_MANAGER, LOG_LEVEL_INFO);
+	if (!m || argc < 2) {
+		log_error("not meant to be started by hand");
+		return 2;
+	}
+	if (init(m, argv[1], &d) < 0) {
+		log_error("%s", d.text);
+		return 1;
+	}
+	ev_run(m->loop, 0);
+	return 1;
+}

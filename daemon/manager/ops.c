@@ -1,0 +1,123 @@
+/*
+ * What operators ask for, as changes of what is wanted. The state machine does the rest; whoever
+ * waits for the result waits for the state (control.c), so a resent call is harmless.
+ */
+#include "manager/worker.h"
+
+#include "manager/tree.h"
+
+#include <errno.h>
+#include <signal.h>
+
+static int refuse_shutdown(const struct manager *m, struct diag *d)
+{
+	if (m->ledger.h->phase == PHASE_RUN)
+		return 0;
+	return diag_set(d, -ESHUTDOWN, "the daemon is shutting down");
+}
+
+int op_start(struct worker *w, struct diag *d)
+{
+	struct worker_state *s = &w->slot->w;
+	int r = refuse_shutdown(w->m, d);
+
+	if (r < 0)
+		return r;
+	if (w->surplus || !w->group->conf)
+		return diag_set(d, -ENOENT, "it is being removed");
+	s->wanted_up = 1;
+	s->by_hand = 1;
+	if (s->state == WS_QUARANTINED || s->state == WS_BACKOFF || s->state == WS_DONE)
+		worker_forget(s);
+	worker_post(w, WI_START);
+	return 0;
+}
+
+int op_stop(struct worker *w, bool cold, struct diag *d)
+{
+	w->slot->w.wanted_up = 0;
+	w->slot->w.by_hand = 1;
+	worker_post(w, cold ? WI_KILL : WI_STOP);
+	worker_reconcile(w);
+	return 0;
+}
+
+int op_restart(struct worker *w, bool cold, struct diag *d)
+{
+	struct worker_state *s = &w->slot->w;
+	int r = refuse_shutdown(w->m, d);
+
+	if (r < 0)
+		return r;
+	if (w->surplus || !w->group->conf)
+		return diag_set(d, -ENOENT, "it is being removed");
+	s->wanted_up = 1;
+	s->by_hand = 1;
+	worker_forget(s);
+	w->slot->op_restart++;
+	worker_post(w, cold && w->slot->life[0] != LEDGER_NONE ? WI_KILL : WI_RENEW);
+	return 0;
+}
+
+int op_reset(struct worker *w, struct diag *d)
+{
+	struct worker_state *s = &w->slot->w;
+	int r = refuse_shutdown(w->m, d);
+
+	if (r < 0)
+		return r;
+	worker_forget(s);
+	if (s->wanted_up && (s->state == WS_QUARANTINED || s->state == WS_BACKOFF))
+		worker_post(w, WI_START);
+	w->m->changed = true;
+	return 0;
+}
+
+int op_kill(struct worker *w, int signal, enum conf_target to, struct diag *d)
+{
+	uint32_t row = w->slot->life[0];
+	int r = 0;
+
+	if (row == LEDGER_NONE)
+		return diag_set(d, -ESRCH, "it has no process");
+	if (to == CONF_TO_TREE)
+		tree_kill(w->m, row, signal);
+	else if (!ledger_life_live(&w->m->ledger, row))
+		r = -ESRCH;
+	else
+		r = ledger_ask_kill(&w->m->ledger, row, signal, to);
+	if (r < 0)
+		return diag_set(d, r, "%s",
+				r == -ESRCH ? "its main process is gone"
+					    : "too many signals are pending for it");
+	bell_ring(w->m->bell_keeper);
+	return 0;
+}
+
+int op_scale(struct group *g, int workers, struct diag *d)
+{
+	int r = refuse_shutdown(g->m, d);
+
+	if (r < 0)
+		return r;
+	if (!g->conf)
+		return diag_set(d, -ENOENT, "the group is being removed");
+	g->row->workers_file = g->conf->workers;
+	g->row->scale = workers;
+	r = group_fit(g);
+	if (r < 0)
+		return diag_set(d, r, "no room for %d workers: the daemon keeps at most %u",
+				workers, LEDGER_ROWS);
+	g->m->changed = true;
+	return 0;
+}
+
+int op_shutdown(struct manager *m, bool cold)
+{
+	uint32_t want = cold ? PHASE_COLD : PHASE_WARM;
+
+	if (m->ledger.h->phase_want < want)
+		m->ledger.h->phase_want = want;
+	bell_ring(m->bell_keeper);
+	return 0;
+}

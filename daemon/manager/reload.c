@@ -1,0 +1,410 @@
+/*
+ * Owns reload and plan: one loader helper at a time, its result compared with the configuration in
+ * force, applied whole or not at all, then workers of older generations renewed one by one. The
+ * commit point is the keeper taking the new canonical text; a successor goes on from there.
+ */
+#include "manager/worker.h"
+
+#include "base/clock.h"
+#include "base/fd.h"
+#include "base/mem.h"
+#include "loader.h"
+#include "manager/control.h"
+#include "manager/sockets.h"
+#include "manager/spawn.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define RESULT_MAX (64u << 20)
+
+struct reload_request {
+	struct reload_request *next;
+	char *path;
+	bool apply;
+	reload_done_fn *done;
+	void *arg;
+};
+
+struct reload {
+	struct reload_request *head, **tail; /* head is being served while life != LEDGER_NONE */
+	uint32_t life;
+	int out_fd;
+	ev_timer deadline;
+	uint32_t hups; /* reloads by signal that the head answers */
+};
+
+static void serve(struct manager *m);
+
+static struct reload *reload_of(struct manager *m)
+{
+	struct reload *rl = m->reload;
+
+	if (rl)
+		return rl;
+	rl = m->reload = calloc(1, sizeof(*rl));
+	if (!rl)
+		return NULL;
+	rl->tail = &rl->head;
+	rl->life = LEDGER_NONE;
+	rl->out_fd = -1;
+	ev_init(&rl->deadline, NULL);
+	return rl;
+}
+
+static void free_request(struct reload_request *q)
+{
+	free(q->path);
+	free(q);
+}
+
+static void pop(struct reload *rl)
+{
+	struct reload_request *q = rl->head;
+
+	rl->head = q->next;
+	if (!rl->head)
+		rl->tail = &rl->head;
+	free_request(q);
+}
+
+/* One error that is not the file's. */
+static void fail_head(struct manager *m, const char *what, int err)
+{
+	struct conf_problem p = { 0 };
+	struct conf_report report = { .items = &p, .n = 1, .errors = 1 };
+	struct reload_request *q = m->reload->head;
+
+	diag_set(&p.at, 0, "cannot load %s: %s: %s", q->path, what, strerror(-err));
+	log_error("%s", p.at.text);
+	if (q->done)
+		q->done(q->arg, &report, NULL, 0);
+	pop(m->reload);
+}
+
+static void deadline_fired(struct ev_loop *loop, ev_timer *t, int events)
+{
+	struct manager *m = t->data;
+
+	log_error("reading the configuration took more than %d s, stopped",
+		  LOADER_DEADLINE_MS / 1000);
+	ledger_ask_kill(&m->ledger, m->reload->life, SIGKILL, CONF_TO_MAIN);
+	bell_ring(m->bell_keeper);
+}
+
+static int start_loader(struct manager *m, struct reload_request *q, struct diag *d)
+{
+	struct reload *rl = m->reload;
+	struct conf_load_options o = { .user = m->ledger.h->user_daemon,
+				       .pid1 = m->ledger.h->pid1 };
+	const char *argv[8];
+	auto_fd out = fd_memfd("reeve-load", 0);
+	uint32_t row;
+	int r;
+
+	if (out < 0)
+		return diag_set(d, out, "making room for the result");
+	row = ledger_take_life(&m->ledger, LIFE_HELPER, LEDGER_NONE);
+	if (row == LEDGER_NONE)
+		return diag_set(d, -EAGAIN, "finding a free row");
+	ledger_life(&m->ledger, row)->born_ms = clock_mono_ms();
+	loader_argv(q->path, &o, argv);
+	r = spawn_helper(m, row, argv, out, d);
+	if (r < 0) {
+		ledger_free_life(&m->ledger, row);
+		return r;
+	}
+	rl->life = row;
+	rl->out_fd = give_fd(&out);
+	ev_timer_init(&rl->deadline, deadline_fired, LOADER_DEADLINE_MS / 1000.0, 0.);
+	rl->deadline.data = m;
+	ev_timer_start(m->loop, &rl->deadline);
+	return 0;
+}
+
+static void serve(struct manager *m)
+{
+	struct reload *rl = m->reload;
+	struct diag d = { 0 };
+
+	while (rl->head && rl->life == LEDGER_NONE) {
+		int r = start_loader(m, rl->head, &d);
+
+		if (r < 0)
+			fail_head(m, d.text, r);
+	}
+}
+
+int reload_begin(struct manager *m, const char *path, bool apply, reload_done_fn *done, void *arg)
+{
+	struct reload *rl = reload_of(m);
+	struct reload_request *q = rl ? calloc(1, sizeof(*q)) : NULL;
+
+	if (!q)
+		return -ENOMEM;
+	q->path = strdup(path ? path : m->conf->path);
+	if (!q->path) {
+		free(q);
+		return -ENOMEM;
+	}
+	q->apply = apply;
+	q->done = done;
+	q->arg = arg;
+	*rl->tail = q;
+	rl->tail = &q->next;
+	serve(m);
+	return 0;
+}
+
+void reload_forget(struct manager *m, void *arg)
+{
+	for (struct reload_request *q = m->reload ? m->reload->head : NULL; q; q = q->next)
+		if (q->arg == arg)
+			q->done = NULL;
+}
+
+/* Hand the new text to the keeper: from here on a successor uses it. */
+static int commit(struct manager *m, const struct conf *next)
+{
+	auto_free char *json = conf_to_json(next);
+	auto_fd fd = fd_memfd("reeve-conf", 0);
+	int r;
+
+	if (!json || fd < 0)
+		return -ENOMEM;
+	r = fd_write_all(fd, json, strlen(json));
+	return r < 0 ? r : store_put(m->store, RF_CONF, 0, 0, "", fd);
+}
+
+void reload_configured(struct manager *m)
+{
+	const struct conf_daemon *d = &m->conf->daemon;
+
+	m->ledger.h->stray_leave = d->stray_orphans == CONF_STRAY_LEAVE;
+	m->ledger.h->watchdog_ms = d->manager_watchdog_ms;
+	if (!m->level_by_option)
+		log_set_level((enum log_level)d->log_level);
+}
+
+static int apply(struct manager *m, struct conf *next)
+{
+	struct conf *old = m->conf;
+	int r = commit(m, next);
+
+	if (r < 0)
+		return r;
+	m->conf = next;
+	r = groups_build(m);
+	if (r < 0)
+		log_error("not all groups could be set up: %s", strerror(-r));
+	conf_free(old);
+	reload_configured(m);
+	control_configured(m);
+	m->renewing = true;
+	m->changed = true;
+	return 0;
+}
+
+static void say_changes(const struct conf_change *changes, size_t n)
+{
+	static const char *const kinds[] = {
+		[CONF_ADD] = "added",
+		[CONF_REMOVE] = "removed",
+		[CONF_LIVE] = "live",
+		[CONF_RENEW] = "renewed",
+		[CONF_DAEMON] = "needs a restart of the daemon",
+	};
+
+	for (size_t i = 0; i < n && i < 50; i++)
+		log_info("reload: %s: %s%s%s", changes[i].group[0] ? changes[i].group : "daemon",
+			 kinds[changes[i].kind], changes[i].reason[0] ? ", " : "",
+			 changes[i].reason);
+	if (n > 50)
+		log_info("reload: and %zu more changes", n - 50);
+}
+
+static void say_problems(const struct conf_report *report)
+{
+	for (size_t i = 0; i < report->n && i < 20; i++)
+		log_write(report->items[i].warning ? LOG_LEVEL_WARN : LOG_LEVEL_ERROR, "%s:%d: %s",
+			  report->items[i].at.file, report->items[i].at.line,
+			  report->items[i].at.text);
+}
+
+/* Compare, apply if asked, tell the caller. */
+static void conclude(struct manager *m, struct conf *next, struct conf_report *report)
+{
+	struct reload_request *q = m->reload->head;
+	auto_free struct conf_change *changes = NULL;
+	ssize_t n = conf_diff(m->conf, next, &changes);
+	int r = n < 0 ? (int)n : 0;
+
+	if (r == 0 && q->apply) {
+		say_changes(changes, (size_t)n);
+		r = apply(m, next);
+		if (r == 0)
+			next = NULL;
+	}
+	if (r < 0) {
+		fail_head(m, "applying it", r);
+	} else {
+		if (q->done)
+			q->done(q->arg, report, changes, (size_t)n);
+		pop(m->reload);
+	}
+	conf_free(next);
+}
+
+static int wait_status(const struct ledger_life *life)
+{
+	return life->exit_how == CLD_EXITED ? W_EXITCODE(life->exit_status, 0)
+					    : W_EXITCODE(0, life->exit_status);
+}
+
+void reload_helper_ended(struct manager *m, uint32_t row)
+{
+	struct reload *rl = m->reload;
+	int status = wait_status(ledger_life(&m->ledger, row));
+	struct conf_report report = { 0 };
+	auto_free char *text = NULL;
+	struct conf *next = NULL;
+	size_t len = 0;
+
+	ledger_free_life(&m->ledger, row);
+	if (!rl || rl->life != row)
+		return; /* a predecessor's: whoever asked asks again */
+	rl->life = LEDGER_NONE;
+	ev_timer_stop(m->loop, &rl->deadline);
+	if (lseek(rl->out_fd, 0, SEEK_SET) < 0 ||
+	    fd_read_all(rl->out_fd, RESULT_MAX, &text, &len) < 0)
+		len = 0;
+	close_fd(&rl->out_fd);
+	if (loader_result(text ? text : "", len, status, rl->head->path, &next, &report) < 0) {
+		if (rl->head->apply)
+			log_error("reload: nothing was changed, the configuration has errors");
+		say_problems(&report);
+		if (rl->head->done)
+			rl->head->done(rl->head->arg, &report, NULL, 0);
+		pop(rl);
+	} else {
+		conclude(m, next, &report);
+	}
+	conf_report_fini(&report);
+	serve(m);
+}
+
+/* The worker's life (or last life) is of an older generation and should not be. */
+static bool stale(const struct worker *w)
+{
+	const struct worker_state *s = &w->slot->w;
+
+	return s->wanted_up && w->group->conf && s->generation && s->state != WS_DONE &&
+	       s->generation != w->group->row->generation;
+}
+
+static bool has_life(const struct worker *w)
+{
+	return w->slot->life[0] != LEDGER_NONE;
+}
+
+/* Of the new generation and not well: the renewal of the group waits for it. */
+static bool fresh_unwell(const struct worker *w)
+{
+	const struct worker_state *s = &w->slot->w;
+
+	return s->wanted_up && !stale(w) && s->state != WS_READY && s->state != WS_DONE &&
+	       s->state != WS_STOPPED;
+}
+
+bool reload_renewing(const struct manager *m, const struct group *g)
+{
+	if (!g) {
+		for (size_t i = 0; m->renewing && i < m->n_groups; i++)
+			if (reload_renewing(m, m->groups[i]))
+				return true;
+		return false;
+	}
+	for (uint32_t i = 0; i < g->n_workers; i++)
+		if (g->workers[i] && (stale(g->workers[i]) || g->workers[i]->surplus))
+			return true;
+	return false;
+}
+
+bool reload_held(const struct manager *m, const struct group *g)
+{
+	if (!g) {
+		for (size_t i = 0; m->renewing && i < m->n_groups; i++)
+			if (reload_held(m, m->groups[i]))
+				return true;
+		return false;
+	}
+	if (!reload_renewing(m, g))
+		return false;
+	for (uint32_t i = 0; i < g->n_workers; i++) {
+		const struct worker *w = g->workers[i];
+
+		if (w && !stale(w) && w->slot->w.wanted_up && w->slot->w.state == WS_QUARANTINED)
+			return true;
+	}
+	return false;
+}
+
+static void renew_one(struct group *g)
+{
+	struct worker *candidate = NULL;
+
+	for (uint32_t i = 0; i < g->n_workers; i++) {
+		struct worker *w = g->workers[i];
+
+		if (!w)
+			continue;
+		if (fresh_unwell(w))
+			return;
+		if (!stale(w))
+			continue;
+		if (w->slot->w.state == WS_STOPPING || w->slot->w.state == WS_KILLING ||
+		    w->slot->w.state == WS_WAITING || w->slot->w.state == WS_STUCK)
+			return; /* it is on its way to the new generation */
+		if (!candidate || (has_life(candidate) && !has_life(w)))
+			candidate = w;
+	}
+	if (candidate)
+		worker_post(candidate, WI_RENEW);
+}
+
+void reload_step(struct manager *m)
+{
+	uint32_t asked = m->ledger.h->reloads_asked;
+
+	if (asked != m->ledger.h->reloads_done && m->ledger.h->phase == PHASE_RUN) {
+		log_info("SIGHUP: reading %s again", m->conf->path);
+		reload_begin(m, NULL, true, NULL, NULL);
+		m->ledger.h->reloads_done = asked;
+	}
+	if (!m->renewing || !m->changed)
+		return;
+	for (size_t i = 0; i < m->n_groups; i++)
+		if (m->groups[i]->conf)
+			renew_one(m->groups[i]);
+	if (!reload_renewing(m, NULL)) {
+		m->renewing = false;
+		sockets_prune(m);
+	}
+}
+
+void reload_fini(struct manager *m)
+{
+	struct reload *rl = m->reload;
+
+	if (!rl)
+		return;
+	while (rl->head)
+		pop(rl);
+	close_fd(&rl->out_fd);
+	free(rl);
+	m->reload = NULL;
+}

@@ -1,0 +1,520 @@
+/*
+ * Owns the one setter of a worker's state, its timer, and the queue of inputs. A callback posts;
+ * workers_drain() steps, one input at a time, so no transition happens inside a transition.
+ * Invariant: after a step the ledger alone tells a successor what to do next (worker_resume).
+ */
+#include "manager/worker.h"
+
+#include "base/clock.h"
+#include "base/mem.h"
+#include "manager/notify.h"
+#include "manager/spawn.h"
+#include "manager/tree.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/random.h>
+
+#define KILL_PATIENCE_MS 5000 /* SIGKILL without effect for this long: stuck */
+#define STUCK_RETRY_MS	 30000
+#define LATE_MS		 1000 /* a timer this late means that we were late, not the worker */
+#define LATE_GRACE_MS	 200  /* time for a fresh look before late deadlines fire */
+
+struct ledger_life *worker_life(const struct worker *w)
+{
+	uint32_t row = w->slot->life[0];
+
+	return row == LEDGER_NONE ? NULL : ledger_life(&w->m->ledger, row);
+}
+
+pid_t worker_pid(const struct worker *w)
+{
+	uint32_t row = w->slot->life[0];
+
+	if (row == LEDGER_NONE || !ledger_life_live(&w->m->ledger, row))
+		return 0;
+	return (pid_t)w->m->ledger.pids[row];
+}
+
+bool worker_wanted(const struct worker *w)
+{
+	return w->slot->w.wanted_up && w->m->ledger.h->phase == PHASE_RUN;
+}
+
+void worker_post(struct worker *w, enum worker_input input)
+{
+	struct manager *m = w->m;
+
+	if (w->inputs == 0) {
+		w->next_input = NULL;
+		*m->inputs_tail = w;
+		m->inputs_tail = &w->next_input;
+	}
+	w->inputs |= (uint16_t)(1u << input);
+}
+
+static void timer_fired(struct ev_loop *loop, ev_timer *timer, int events)
+{
+	struct worker *w = timer->data;
+	struct manager *m = w->m;
+	const struct worker_state *s = &w->slot->w;
+	int64_t now = clock_mono_ms();
+
+	if (now - MAX_OF(s->deadline_ms, m->late_until_ms) > LATE_MS) {
+		log_info("woke up %lld ms late: looking again before any deadline counts",
+			 (long long)(now - s->deadline_ms));
+		m->late_until_ms = now + LATE_GRACE_MS;
+	}
+	if (now < s->deadline_ms || now < m->late_until_ms) {
+		worker_arm(w);
+		return;
+	}
+	if (s->state == WS_STARTING && w->group->conf && w->group->conf->ready == CONF_READY_EXEC)
+		worker_post(w, WI_READY);
+	else
+		worker_post(w, WI_TIMEOUT);
+}
+
+void worker_arm(struct worker *w)
+{
+	int64_t at = w->slot->w.deadline_ms, now;
+
+	ev_timer_stop(w->m->loop, &w->timer);
+	if (at == DURATION_NEVER)
+		return;
+	ev_now_update(w->m->loop);
+	now = clock_mono_ms();
+	at = MAX_OF(at, w->m->late_until_ms);
+	/* half a millisecond more: a timer must not fire before its deadline has come */
+	ev_timer_init(&w->timer, timer_fired, at > now ? (double)(at - now) / 1000.0 + .0005 : 0.,
+		      0.);
+	w->timer.data = w;
+	ev_timer_start(w->m->loop, &w->timer);
+}
+
+/* The deadline of these states was computed together with the decision to enter them. */
+static bool brings_deadline(enum worker_status state)
+{
+	return state == WS_BACKOFF || state == WS_QUARANTINED;
+}
+
+static void set_state(struct worker *w, enum worker_status next, enum worker_input input)
+{
+	struct worker_state *s = &w->slot->w;
+	enum worker_status from = s->state;
+
+	if (from == next)
+		return;
+	log_debug("%s: %s -> %s (%s)", w->name, worker_status_name(from), worker_status_name(next),
+		  worker_input_name(input));
+	if (!brings_deadline(next))
+		s->deadline_ms = DURATION_NEVER;
+	s->since_ms = clock_mono_ms();
+	w->m->in_state[from]--;
+	w->m->in_state[next]++;
+	s->state = (uint8_t)next;
+	event_write(w->m, w, from, next, s->cause);
+}
+
+/* Ask for a step's signal, once: see worker_state.step_intent. */
+static void send_step(struct worker *w, const struct conf_step *step)
+{
+	struct manager *m = w->m;
+	uint32_t row = w->slot->life[0];
+	struct ledger_life *life = worker_life(w);
+	int r = 0;
+
+	if (!life)
+		return;
+	if (life->exited || step->to == CONF_TO_TREE)
+		tree_kill(m, row, step->signal);
+	else
+		r = ledger_ask_kill(&m->ledger, row, step->signal, step->to);
+	/* a stopped process acts on nothing but CONT and KILL (SH10) */
+	if (r == 0 && !life->exited && step->signal != SIGKILL && step->signal != SIGCONT)
+		r = ledger_ask_kill(&m->ledger, row, SIGCONT,
+				    step->to == CONF_TO_PGRP ? CONF_TO_PGRP : CONF_TO_MAIN);
+	if (r < 0)
+		log_warn("%s: cannot ask for signal %d: %s", w->name, step->signal, strerror(-r));
+	bell_ring(m->bell_keeper);
+}
+
+static void ladder_step(struct worker *w, bool begin)
+{
+	struct worker_state *s = &w->slot->w;
+	const struct ledger_group *g = w->group->row;
+	const struct ledger_life *life = worker_life(w);
+	struct worker_state next = *s;
+	const struct conf_step *step;
+	int64_t now = clock_mono_ms();
+
+	step = begin ? worker_ladder_begin(&next, g->steps, g->n_steps, g->extend_max_ms, now)
+		     : worker_ladder_next(&next, g->steps, g->n_steps, now);
+	if (!step) {
+		if (s->cause == CAUSE_STOP)
+			s->cause = CAUSE_STOP_TIMEOUT;
+		log_warn("%s: still there after the last stop step, killing its tree", w->name);
+		worker_post(w, WI_KILL);
+		return;
+	}
+	s->kill_mark = life ? life->kill_want : 0;
+	s->step_intent = next.step;
+	send_step(w, step);
+	*s = next;
+	s->step_intent = next.step;
+	worker_arm(w);
+}
+
+/* How long the whole ladder may take. */
+static int64_t ladder_length(const struct ledger_group *g)
+{
+	int64_t sum = 0;
+
+	for (int i = 0; i < g->n_steps; i++) {
+		if (g->steps[i].wait_ms == DURATION_NEVER)
+			return DURATION_NEVER;
+		sum += g->steps[i].wait_ms;
+	}
+	return sum;
+}
+
+/* The main process is gone and others of its tree are not: TERM once, then the rest of the grace
+ * that the ladder had (SH21). */
+static void stop_rest(struct worker *w)
+{
+	struct worker_state *s = &w->slot->w;
+	const struct ledger_group *g = w->group->row;
+	int64_t length = ladder_length(g), began = s->stop_ms ? s->stop_ms : clock_mono_ms();
+
+	s->stop_ms = began;
+	s->step = g->n_steps;
+	s->step_intent = s->step;
+	s->deadline_ms = length == DURATION_NEVER ? DURATION_NEVER : began + length;
+	s->stop_cap_ms =
+		g->extend_max_ms == DURATION_NEVER ? DURATION_NEVER : began + g->extend_max_ms;
+	tree_kill(w->m, w->slot->life[0], SIGTERM);
+	tree_watch(w->m, w->slot->life[0]);
+	worker_arm(w);
+}
+
+static void kill_tree(struct worker *w)
+{
+	struct worker_state *s = &w->slot->w;
+	uint32_t row = w->slot->life[0];
+	int64_t now = clock_mono_ms();
+
+	if (!s->stop_ms)
+		s->stop_ms = now;
+	if (s->cause == CAUSE_NONE)
+		s->cause = CAUSE_STOP;
+	s->deadline_ms = now + (s->state == WS_STUCK ? STUCK_RETRY_MS : KILL_PATIENCE_MS);
+	worker_arm(w);
+	if (row == LEDGER_NONE)
+		return;
+	if (s->state == WS_STUCK)
+		log_warn("%s: SIGKILL had no effect (uninterruptible or traced); trying again",
+			 w->name);
+	if (ledger_life_live(&w->m->ledger, row))
+		ledger_ask_kill(&w->m->ledger, row, SIGKILL, CONF_TO_MAIN);
+	tree_kill(w->m, row, SIGKILL);
+	tree_watch(w->m, row);
+	bell_ring(w->m->bell_keeper);
+}
+
+static bool want_of_means(int err)
+{
+	return err == -EAGAIN || err == -ENOMEM || err == -EMFILE || err == -ENFILE ||
+	       err == -ENOSPC || err == -ENOBUFS;
+}
+
+/* Undo the part of a start that happened before the process was made. */
+static void drop_unborn(struct worker *w)
+{
+	uint32_t row = w->slot->life[0];
+
+	if (row == LEDGER_NONE)
+		return;
+	notify_close(w, row);
+	tree_remove(w->m, row);
+	w->slot->life[0] = LEDGER_NONE;
+	ledger_free_life(&w->m->ledger, row);
+}
+
+void worker_start_failed(struct worker *w, int err, const struct diag *d)
+{
+	struct worker_state *s = &w->slot->w;
+
+	if (want_of_means(err)) {
+		drop_unborn(w);
+		s->incarnation--;
+		s->deadline_ms = clock_mono_ms() + worker_no_means_delay(s);
+		log_warn("%s: cannot be started now, not charged: %s", w->name, d->text);
+		worker_post(w, WI_NO_MEANS);
+		return;
+	}
+	log_warn("%s: %s", w->name, d->text);
+	w->slot->error_stage = STAGE_PREPARE;
+	w->slot->error_number = -err;
+	exit_unborn(w, -err);
+}
+
+static void start_life(struct worker *w)
+{
+	struct manager *m = w->m;
+	struct worker_state *s = &w->slot->w;
+	struct diag d = { 0 };
+	struct ledger_life *life;
+	uint32_t row;
+	int r;
+
+	if (!worker_wanted(w) || !w->group->conf) {
+		worker_post(w, WI_STOP);
+		return;
+	}
+	row = ledger_take_life(&m->ledger, LIFE_WORKER, w->row);
+	if (row == LEDGER_NONE) {
+		diag_set(&d, -EAGAIN, "all %u rows for processes are in use", LEDGER_ROWS);
+		s->incarnation++;
+		worker_start_failed(w, -EAGAIN, &d);
+		return;
+	}
+	life = ledger_life(&m->ledger, row);
+	s->incarnation++;
+	s->generation = w->group->row->generation;
+	s->cause = CAUSE_NONE;
+	s->renew = s->main_gone = s->ready_seen = s->step = s->step_intent = 0;
+	s->ready_ms = s->stop_ms = 0;
+	s->started_ms = clock_mono_ms();
+	s->stop_cap_ms = s->started_ms + w->group->conf->extend_max_ms;
+	w->slot->status[0] = '\0';
+	w->slot->progress_done = w->slot->progress_total = 0;
+	w->slot->error_number = 0;
+	life->incarnation = s->incarnation;
+	life->generation = s->generation;
+	life->born_ms = s->started_ms;
+	if (getrandom(&life->token, sizeof(life->token), GRND_NONBLOCK) != sizeof(life->token))
+		life->token = (uint64_t)clock_real_us() * 0x9e3779b97f4a7c15ull;
+	group_plan_stream(w->group, w);
+	life->log_mark[0] = logbook_total(&m->book, w->row);
+	life->log_mark[1] = logbook_total(&m->book, w->row + LOGBOOK_ERR);
+	w->slot->life[0] = row;
+	r = spawn_worker(w, row, &d);
+	if (r < 0)
+		worker_start_failed(w, r, &d);
+	else
+		m->starts_in_flight++;
+}
+
+void worker_execed(struct worker *w)
+{
+	struct worker_state *s = &w->slot->w;
+	const struct conf_group *c = w->group->conf;
+	int64_t now = clock_mono_ms();
+
+	s->no_means = 0;
+	if (s->state != WS_STARTING || !c)
+		return;
+	s->started_ms = now;
+	if (s->ready_seen || (c->ready == CONF_READY_EXEC && c->settle_ms == 0)) {
+		worker_post(w, WI_READY);
+		return;
+	}
+	if (c->ready == CONF_READY_EXEC)
+		s->deadline_ms = now + c->settle_ms;
+	else if (c->start_timeout_ms != DURATION_NEVER)
+		s->deadline_ms = now + c->start_timeout_ms;
+	s->stop_cap_ms = c->extend_max_ms == DURATION_NEVER || s->deadline_ms == DURATION_NEVER
+				 ? DURATION_NEVER
+				 : s->deadline_ms + c->extend_max_ms;
+	worker_arm(w);
+}
+
+void worker_ready_now(struct worker *w)
+{
+	struct ledger_life *life = worker_life(w);
+
+	w->slot->w.ready_seen = 1;
+	if (w->slot->w.state == WS_STARTING && w->group->conf &&
+	    w->group->conf->ready == CONF_READY_NOTIFY && life)
+		worker_post(w, WI_READY);
+}
+
+static void stop_begin(struct worker *w, enum worker_input input)
+{
+	struct worker_state *s = &w->slot->w;
+
+	if (s->cause == CAUSE_NONE)
+		s->cause = input == WI_TIMEOUT ? CAUSE_START_TIMEOUT : CAUSE_STOP;
+	if (input == WI_RENEW)
+		s->renew = 1;
+	if (input == WI_TIMEOUT)
+		log_warn("%s: not ready in time, stopping it", w->name);
+	ladder_step(w, true);
+}
+
+static void run_effect(struct worker *w, enum worker_effect effect, enum worker_input input)
+{
+	struct worker_state *s = &w->slot->w;
+
+	switch (effect) {
+	case DO_ADMIT:
+		admit_enqueue(w);
+		break;
+	case DO_SPAWN:
+		start_life(w);
+		break;
+	case DO_RUN:
+		s->ready_ms = clock_mono_ms();
+		break;
+	case DO_STOP_BEGIN:
+		stop_begin(w, input);
+		break;
+	case DO_STOP_STEP:
+		ladder_step(w, false);
+		break;
+	case DO_STOP_REST:
+		stop_rest(w);
+		break;
+	case DO_KILL:
+		kill_tree(w);
+		break;
+	case DO_ARM_RETRY:
+		log_error("%s: quarantined%s", w->name,
+			  s->deadline_ms == DURATION_NEVER ? "" : ", will be tried again");
+		shutdown_consider(w->m, w);
+		break;
+	case DO_SETTLE_DOWN:
+		if (s->state == WS_DONE)
+			shutdown_consider(w->m, w);
+		break;
+	default:
+		break;
+	}
+}
+
+static void step(struct worker *w, enum worker_input input)
+{
+	struct worker_state *s = &w->slot->w;
+	struct worker_rule rule;
+	bool end = input >= WI_END_AGAIN;
+
+	if (end && !exit_take_over(w))
+		return;
+	rule = worker_rule_for(s->state, input);
+	if (!rule.allowed) {
+		log_debug("%s: %s means nothing while %s", w->name, worker_input_name(input),
+			  worker_status_name(s->state));
+		return;
+	}
+	set_state(w, rule.next, input);
+	if (end)
+		exit_release(w);
+	worker_arm(w);
+	run_effect(w, rule.effect, input);
+	w->m->changed = true;
+	worker_reconcile(w);
+}
+
+void workers_drain(struct manager *m)
+{
+	while (m->inputs_head) {
+		struct worker *w = m->inputs_head;
+		uint16_t inputs = w->inputs;
+
+		m->inputs_head = w->next_input;
+		if (!m->inputs_head)
+			m->inputs_tail = &m->inputs_head;
+		w->inputs = 0;
+		/* the end of a life first: what else waits was said of that life */
+		for (int i = WI_COUNT - 1; i >= 0; i--)
+			if (inputs & (1u << i))
+				step(w, (enum worker_input)i);
+		if (w->discard && w->inputs == 0)
+			group_forget_worker(w);
+	}
+}
+
+static bool active(enum worker_status state)
+{
+	return state == WS_STARTING || state == WS_READY;
+}
+
+void worker_reconcile(struct worker *w)
+{
+	const struct worker_state *s = &w->slot->w;
+
+	if (worker_wanted(w)) {
+		if (s->state == WS_STOPPED)
+			worker_post(w, WI_START);
+	} else if (active(s->state) || s->state == WS_WAITING || s->state == WS_BACKOFF ||
+		   s->state == WS_QUARANTINED) {
+		worker_post(w, WI_STOP);
+	} else if (s->state == WS_DONE && !s->wanted_up) {
+		worker_post(w, WI_STOP);
+	}
+	if (w->surplus && s->state == WS_STOPPED && w->slot->life[0] == LEDGER_NONE &&
+	    !w->discard) {
+		w->discard = true;
+		worker_post(w, WI_STOP); /* refused; only brings it to the end of the queue */
+	}
+}
+
+/* A predecessor asked for a step and died before it said so. */
+static void resume_ladder(struct worker *w)
+{
+	struct worker_state *s = &w->slot->w;
+	const struct ledger_life *life = worker_life(w);
+
+	if (!life)
+		return;
+	if (s->step == 0 && s->step_intent == 0) {
+		ladder_step(w, true);
+	} else if (s->step_intent != s->step && life->kill_want == s->kill_mark && !life->exited) {
+		ladder_step(w, s->step == 0);
+	} else if (s->step_intent != s->step) {
+		s->step = s->step_intent;
+		s->deadline_ms = clock_mono_ms() + w->group->row->steps[s->step - 1].wait_ms;
+		if (!s->stop_ms)
+			s->stop_ms = clock_mono_ms();
+	}
+	if (life->exited)
+		tree_watch(w->m, w->slot->life[0]);
+}
+
+void worker_resume(struct worker *w)
+{
+	struct worker_state *s = &w->slot->w;
+	uint32_t row = w->slot->life[0];
+
+	/* died between taking the row and the clone: nobody was born */
+	if (row != LEDGER_NONE && w->m->ledger.pids[row] == 0) {
+		drop_unborn(w);
+		s->incarnation--;
+	}
+	switch ((enum worker_status)s->state) {
+	case WS_WAITING:
+		admit_enqueue(w);
+		break;
+	case WS_STARTING:
+		if (w->slot->life[0] == LEDGER_NONE)
+			start_life(w);
+		else if (!worker_life(w)->execed)
+			w->m->starts_in_flight++;
+		else if (s->ready_seen && w->group->conf &&
+			 w->group->conf->ready == CONF_READY_NOTIFY)
+			worker_post(w, WI_READY);
+		break;
+	case WS_STOPPING:
+		resume_ladder(w);
+		break;
+	case WS_KILLING:
+	case WS_STUCK:
+		kill_tree(w);
+		break;
+	default:
+		break;
+	}
+	worker_arm(w);
+	worker_reconcile(w);
+}

@@ -1,0 +1,25 @@
+/* Between worker.c, exit.c, group.c and main.c; the rest of the manager needs manager.h only. */
+#ifndef REEVE_MANAGER_WORKER_H
+#define REEVE_MANAGER_WORKER_H
+
+#include "manager/manager.h"
+
+/* Up is wanted, and the phase allows it. */
+bool worker_wanted(const struct worker *w);
+/* A successor goes on with a worker where its predecessor stopped. */
+void worker_resume(struct worker *w);
+
+/* exit.c. The life ended before a process was made; err: errno of the failure. */
+void exit_unborn(struct worker *w, int err);
+/* Take over what was decided at the end of the life (slot.w_next); false if there is no such end.
+ */
+bool exit_take_over(struct worker *w);
+/* The new state is set: let go of the life. */
+void exit_release(struct worker *w);
+
+/* group.c: the log book's plan for the worker's streams. */
+void group_plan_stream(struct group *g, struct worker *w);
+/* The slot is surplus and stopped: free it and the view. */
+void group_forget_worker(struct worker *w);
+
+#endif
