@@ -1,0 +1,308 @@
+"""
+What every live test stands on: the mode, the private directory, daemons, journals, gates.
+
+A test runs in a process of its own (run.py), which is a subreaper and drops its rights in mode
+"user". Its private directory holds a link to the puppet, so that whatever a puppet does to itself,
+its program still names the test it belongs to.
+"""
+import json
+import os
+import pathlib
+import pwd
+import shutil
+import signal
+import time
+import unittest
+
+import procs
+import varlink
+from daemon import Daemon
+from procs import until
+
+MODES = ("default", "off", "user", "pid1", "eperm")
+NOBODY = 65534
+
+# Short clocks: tests wait for events, and most events here are the end of a clock.
+DEFAULTS = {
+    "settle": "30ms",
+    "start_timeout": "20s",
+    "restart": {"delay": "20ms", "max_delay": "100ms", "jitter": 0.0},
+    "stop": {"timeout": "10s"},
+}
+
+
+class Context:
+    """What the runner decided for a test: mode, build, where things go."""
+
+    def __init__(self, mode, build, root, cgroup=None):
+        self.mode = mode
+        self.build = pathlib.Path(build).resolve()
+        self.root = pathlib.Path(root)
+        self.cgroup = cgroup  # of this test, procs.Cgroup or None
+
+    def program(self, name):
+        for folder in ("daemon", "ctl", "tests/support", "."):
+            path = self.build / folder / name
+            if path.is_file():
+                return path
+        raise FileNotFoundError(f"{name} is not in {self.build}")
+
+    def cgroup_for(self, daemon):
+        """A cgroup of its own for each daemon, so that many can run beside each other."""
+        if not self.cgroup:
+            return None
+        path = self.cgroup.path / daemon.name
+        path.mkdir(exist_ok=True)
+        return procs.Cgroup(path)
+
+    def cgroup_key(self):
+        """daemon.cgroup for this mode."""
+        if self.mode == "off":
+            return "off"
+        return "require" if self.mode == "default" and self.cgroup else "auto"
+
+
+def sanitized(build):
+    """True if the binaries of this build carry a sanitizer."""
+    info = pathlib.Path(build) / "meson-info/intro-buildoptions.json"
+    options = json.loads(info.read_text())
+    return any(o["name"] == "b_sanitize" and o["value"] != "none" for o in options)
+
+
+def mark_of(root):
+    """What the environment of every process of a test holds."""
+    return f"reeve-live-{root.parent.name}-{root.name}."
+
+
+def merge(base, more):
+    out = dict(base)
+    for key, value in (more or {}).items():
+        both = isinstance(value, dict) and isinstance(out.get(key), dict)
+        out[key] = merge(out[key], value) if both else value
+    return out
+
+
+class Journal:
+    """The journal that puppets write: one entry per line."""
+
+    class Entry:
+        def __init__(self, line):
+            us, pid, self.word, self.text = (line.split(" ", 3) + [""])[:4]
+            self.us, self.pid = int(us), int(pid)
+
+        def __repr__(self):
+            return f"{self.us} {self.pid} {self.word} {self.text}"
+
+    def __init__(self, path):
+        self.path = pathlib.Path(path)
+
+    def __str__(self):
+        return f"journal={self.path}"
+
+    def entries(self, word=None, text=None):
+        lines = procs.read(self.path).splitlines()
+        found = [self.Entry(line) for line in lines if line.count(" ") >= 2]
+        return [e for e in found if word in (None, e.word) and
+                (text is None or e.text.startswith(text))]
+
+    def wait(self, word, text=None, n=1, timeout=15):
+        """Until there are n such entries; they are returned."""
+        def enough():
+            found = self.entries(word, text)
+            return found if len(found) >= n else None
+        try:
+            return until(enough, timeout)
+        except procs.Late:
+            raise procs.Late(f"no {n} × {word} {text or ''} within {timeout} s: "
+                             f"{self.entries()[-20:]}") from None
+
+
+class Gate:
+    """A FIFO that puppets wait at."""
+
+    def __init__(self, path):
+        self.path, self.fd = path, None
+        os.mkfifo(path, 0o666)
+        os.chmod(path, 0o666)
+
+    def __str__(self):
+        return f"gate={self.path}"
+
+    def open(self):
+        self.fd = os.open(self.path, os.O_RDWR | os.O_CLOEXEC)
+
+    def close(self):
+        if self.fd is not None:
+            os.close(self.fd)
+            self.fd = None
+
+
+class Case(unittest.TestCase):
+    """Base of all live tests."""
+
+    context = None  # set by the runner
+    maxDiff = None
+
+    def setUp(self):
+        self.mode = self.context.mode
+        self.dir = self.context.root
+        self.mark = mark_of(self.dir)
+        self.puppet = self.dir / "puppet"
+        self.daemons = []
+        self.allowed = set()  # pids of processes that a test leaves on purpose until its end
+        for name in ("log", "xdg", "state", "config"):
+            (self.dir / name).mkdir()
+            (self.dir / name).chmod(0o755)
+        self.addCleanup(self.finish)
+
+    def finish(self):
+        """End all daemons; nothing may be left."""
+        complaints = []
+        for daemon in self.daemons:
+            complaints += daemon.end()
+
+        def left():
+            return [p for p in procs.marked(self.mark, str(self.dir), True)
+                    if p not in self.allowed]
+        try:
+            until(lambda: not left(), 5)
+        except procs.Late:
+            complaints += [f"left behind: {procs.describe(p)}" for p in left()]
+        for pid in {*left(), *self.allowed}:
+            procs.kill(pid)
+        while True:
+            try:
+                if os.waitpid(-1, os.WNOHANG)[0] == 0:
+                    break
+            except ChildProcessError:
+                break
+        if complaints:
+            self.fail("\n".join(complaints))
+
+    def is_of_another(self, daemon, pid):
+        """True for processes that belong to a test's other daemon, or are allowed to be there."""
+        if pid in self.allowed:
+            return True
+        others = [d for d in self.daemons if d is not daemon and d.code is None]
+        return bool(others) and any(
+            pid == d.pid or (d.cgroup and pid in d.cgroup.members()) or
+            f"run-{d.name}/" in procs.read(f"/proc/{pid}/environ") for d in others)
+
+    # --- making things -----------------------------------------------------------------------
+
+    def conf(self, groups, daemon=None, defaults=None, name="d0", **more):
+        """A whole configuration: the test's groups with short clocks and marks."""
+        base = {
+            "daemon": {"runtime_dir": str(self.dir / f"run-{name}"),
+                       "cgroup": self.context.cgroup_key(),
+                       "log": {"level": "debug", "to": "stderr"}},
+            "defaults": merge(DEFAULTS, {
+                "log": {"file": f"{self.dir}/log/%g.log", "to": "file"},
+                "env": {"REEVE_TEST": self.mark, "REEVE_TEST_RUN": f"run-{name}/"}}),
+        }
+        whole = {"daemon": merge(base["daemon"], daemon),
+                 "defaults": merge(base["defaults"], defaults), "groups": groups}
+        return merge(whole, more)
+
+    def daemon(self, groups, start=True, name="d0", daemon=None, defaults=None, **how):
+        """A daemon with these groups, started unless told otherwise."""
+        conf = groups if isinstance(groups, str) or groups is None or "groups" in groups \
+            else self.conf(groups, daemon, defaults, name)
+        made = Daemon(self, conf, name, **how)
+        self.daemons.append(made)
+        return made.start() if start else made
+
+    def words(self, *words):
+        """`command` that runs the puppet with these words."""
+        return [str(self.puppet), *(str(word).replace("%", "%%") for word in words)]
+
+    def one(self, *words, **keys):
+        """A configuration with one group "web" of one puppet."""
+        return {"web": {"command": self.words(*words), **keys}}
+
+    def journal(self, name="journal"):
+        return Journal(self.dir / name)
+
+    def gate(self, name="gate"):
+        made = Gate(self.dir / name)
+        self.addCleanup(made.close)
+        return made
+
+    def dump(self, path):
+        """What a puppet dumped to `path`, once it is there."""
+        path = pathlib.Path(path)
+        until(path.exists, 15, f"{path.name} is written")
+        return json.loads(path.read_text())
+
+    # --- conditions --------------------------------------------------------------------------
+
+    def need_root(self):
+        if os.getuid() != 0:
+            self.skipTest("needs root")
+
+    def need_not(self, mode, why):
+        if self.mode == mode:
+            self.skipTest(f"not in mode {mode}: {why}")
+
+    def need_cgroup(self):
+        if self.mode in ("off", "eperm", "user") or not self.context.cgroup:
+            self.skipTest("needs a cgroup of our own")
+
+    def has_cgroup(self):
+        return self.mode in ("default", "pid1") and self.context.cgroup is not None
+
+    def some_user(self, avoid=()):
+        """A user of this host that is not root, with a home: (name, entry)."""
+        for name in ("daemon", "mail", "games", "nobody"):
+            try:
+                entry = pwd.getpwnam(name)
+            except KeyError:
+                continue
+            if entry.pw_uid not in (0, *avoid):
+                return name, entry
+        self.skipTest("no user to switch to")
+
+    # --- assertions --------------------------------------------------------------------------
+
+    def assert_alive(self, pid, text=""):
+        self.assertTrue(pid and procs.alive(pid), f"{pid} is not alive {text}")
+
+    def never(self, look, seconds=0.3, what=""):
+        """look() stays false for so long: that nothing happens only time can show."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            self.assertFalse(look(), what)
+            time.sleep(0.01)
+
+    def pause(self, seconds):
+        """Let time pass where the time itself is what the contract speaks of."""
+        time.sleep(seconds)
+
+    def assert_gone(self, pid, text=""):
+        self.assertFalse(pid and procs.alive(pid), f"{pid} is alive {text}: "
+                                                   f"{procs.describe(pid) if pid else ''}")
+
+    def assert_refused(self, name, function, *args, **parameters):
+        """function raises the Varlink error `name`, which is returned."""
+        with self.assertRaises(varlink.Refused) as caught:
+            function(*args, **parameters)
+        self.assertEqual(caught.exception.name, name, caught.exception)
+        return caught.exception
+
+
+def copy_for_reading(source, target, limit=4 << 20):
+    """Keep what a failed test left: its small plain files."""
+    for path in sorted(source.rglob("*")):
+        try:
+            if path.is_symlink() or not path.is_file() or path.name == "puppet":
+                continue
+            to = target / path.relative_to(source)
+            to.parent.mkdir(parents=True, exist_ok=True)
+            if path.stat().st_size <= limit:
+                shutil.copyfile(path, to)
+        except OSError:
+            pass
+
+
+__all__ = ["Case", "Context", "Daemon", "Gate", "Journal", "MODES", "NOBODY", "procs", "signal",
+           "until"]

@@ -1,0 +1,275 @@
+#!/usr/bin/env python3
+"""
+Runs the live tests: run.py [--mode M] [--jobs N] [--build DIR] [PATTERN…]
+
+Without --mode every mode runs, in a sanitizer build only the default one. A pattern is a piece of
+"file.method". Each test runs in a process of its own with a private directory, a cgroup and a
+deadline; whatever it leaves is ended by pid. The last line says what was counted.
+"""
+import argparse
+import importlib
+import json
+import os
+import pathlib
+import select
+import shutil
+import signal
+import sys
+import tempfile
+import time
+import traceback
+import unittest
+
+HERE = pathlib.Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE))
+sys.dont_write_bytecode = True
+
+import harness  # noqa: E402
+import procs  # noqa: E402
+
+DEADLINE = 60
+
+
+def find_tests(patterns):
+    """(class, method) of every test, in the order of the files."""
+    found = []
+    for path in sorted(HERE.glob("test_*.py")):
+        module = importlib.import_module(path.stem)
+        for name, kind in vars(module).items():
+            if not (isinstance(kind, type) and issubclass(kind, harness.Case)
+                    and kind.__module__ == path.stem):
+                continue
+            for method in unittest.TestLoader().getTestCaseNames(kind):
+                full = f"{path.stem[5:]}.{method}"
+                if not patterns or any(word in full for word in patterns):
+                    found.append((full, kind, method))
+    return found
+
+
+def one_result(kind, method):
+    """Run one test here: {"result": passed|failed|skipped, "text"}."""
+    result = unittest.TestResult()
+    kind(method).run(result)
+    broken = result.failures + result.errors
+    if broken:
+        return {"result": "failed", "text": "\n".join(text for _, text in broken)}
+    if result.skipped:
+        return {"result": "skipped", "text": result.skipped[0][1]}
+    if result.unexpectedSuccesses or result.expectedFailures:
+        return {"result": "failed", "text": "expected failures are not used here"}
+    return {"result": "passed", "text": ""}
+
+
+class Test:
+    """A test in flight."""
+
+    def __init__(self, run, mode, number, full, kind, method):
+        self.run, self.mode, self.full, self.kind, self.method = run, mode, full, kind, method
+        self.root = run.scratch / f"{mode[0]}{number}"
+        self.root.mkdir(mode=0o755)
+        os.link(run.scratch / "puppet", self.root / "puppet")
+        self.cgroup = None
+        if run.cgroup:
+            self.cgroup = procs.Cgroup(run.cgroup.path / f"{mode[0]}{number}")
+            self.cgroup.path.mkdir()
+        self.context = harness.Context(mode, run.build, self.root, self.cgroup)
+        self.mark = harness.mark_of(self.root)
+        self.begin = time.monotonic()
+        self.answer = b""
+        self.pipe, inner = os.pipe()
+        sys.stdout.flush()
+        self.pid = os.fork()
+        if self.pid == 0:
+            self.child(inner)
+        os.close(inner)
+
+    def child(self, pipe):
+        answer = {"result": "failed", "text": "no result"}
+        try:
+            os.setsid()
+            null = os.open("/dev/null", os.O_RDWR)
+            os.dup2(null, 0)
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            if self.mode == "user" and os.getuid() == 0:
+                os.chown(self.root, harness.NOBODY, harness.NOBODY)
+                os.setgroups([])
+                os.setresgid(*[harness.NOBODY] * 3)
+                os.setresuid(*[harness.NOBODY] * 3)
+                procs.libc("prctl", procs.PR_SET_DUMPABLE, 1, 0, 0, 0)
+            procs.become_subreaper()
+            os.chdir(self.root)
+            os.umask(0o022)
+            os.environ["REEVE_TEST"] = self.mark
+            self.kind.context = self.context
+            answer = one_result(self.kind, self.method)
+        except BaseException:  # pylint: disable=broad-except
+            answer["text"] = traceback.format_exc()
+        finally:
+            with open(pipe, "wb", closefd=False) as out:
+                out.write(json.dumps(answer).encode())
+            os._exit(0)
+
+    def late(self):
+        return time.monotonic() - self.begin > DEADLINE
+
+    def sweep(self):
+        """End what the test left; complaints."""
+        left = [p for p in procs.marked(self.mark, str(self.root), True)]
+        text = [f"left behind: {procs.describe(p)}" for p in left]
+        for pid in left:
+            procs.kill(pid)
+        if self.cgroup:
+            text += [f"left in its cgroup: {procs.describe(p)}" for p in self.cgroup.members()
+                     if p not in left]
+            try:
+                self.cgroup.clear()
+            except AssertionError as error:
+                text.append(str(error))
+        return text
+
+    def finish(self):
+        """The outcome, when the process is over or its time is up."""
+        if self.late() and not self.answer:
+            text = [f"not over after {DEADLINE} s"]
+            text += [procs.describe(p) for p in procs.marked(self.mark, str(self.root))]
+            procs.kill(self.pid)
+            outcome = {"result": "failed", "text": "\n".join(text)}
+        else:
+            try:
+                outcome = json.loads(self.answer)
+            except ValueError:
+                outcome = {"result": "failed", "text": "the test process died"}
+        os.close(self.pipe)
+        os.waitpid(self.pid, 0)
+        left = self.sweep()
+        if left and outcome["result"] == "passed":
+            outcome = {"result": "failed", "text": "\n".join(left)}
+        outcome["seconds"] = time.monotonic() - self.begin
+        if outcome["result"] == "failed":
+            self.keep(outcome["text"])
+        shutil.rmtree(self.root, ignore_errors=True)
+        return outcome
+
+    def keep(self, text):
+        target = self.run.logs / self.mode / self.full
+        shutil.rmtree(target, ignore_errors=True)
+        target.mkdir(parents=True)
+        harness.copy_for_reading(self.root, target)
+        (target / "failure.txt").write_text(text)
+
+
+class Run:
+    def __init__(self, options):
+        self.build = pathlib.Path(options.build).resolve()
+        self.jobs = options.jobs
+        self.logs = self.build / "live-logs"
+        self.scratch = pathlib.Path(tempfile.mkdtemp(prefix="rl-", dir="/tmp"))
+        self.scratch.chmod(0o755)
+        shutil.copy(harness.Context("", self.build, self.scratch).program("puppet"),
+                    self.scratch / "puppet")
+        self.cgroup = self.make_cgroup()
+        self.count = {"passed": 0, "failed": 0, "skipped": 0}
+        procs.become_subreaper()
+
+    def make_cgroup(self):
+        home = procs.find_cgroup2()
+        if home is None:
+            return None
+        path = home / f"reeve-live.{os.getpid()}"
+        try:
+            path.mkdir()
+        except OSError:
+            return None
+        return procs.Cgroup(path)
+
+    def close(self):
+        if self.cgroup:
+            self.cgroup.clear()
+        shutil.rmtree(self.scratch, ignore_errors=True)
+
+    def report(self, test, outcome):
+        self.count[outcome["result"]] += 1
+        text = outcome["text"].strip()
+        reason = f": {text.splitlines()[0]}" if text and outcome["result"] == "skipped" else ""
+        word = {"passed": "ok", "failed": "FAILED", "skipped": "skipped"}[outcome["result"]]
+        print(f"{word} {test.mode} {test.full} {outcome['seconds']:.1f}s{reason}", flush=True)
+        if outcome["result"] == "failed":
+            for line in text.splitlines()[-40:]:
+                print(f"    {line}")
+
+    def all(self, work):
+        """Run (mode, number, full, kind, method) entries, `jobs` at a time."""
+        flying, work = {}, list(reversed(work))
+        try:
+            while work or flying:
+                while work and len(flying) < self.jobs:
+                    test = Test(self, *work.pop())
+                    flying[test.pipe] = test
+                ready = select.select(list(flying), [], [], 0.5)[0]
+                for pipe in list(flying):
+                    test = flying[pipe]
+                    data = os.read(pipe, 1 << 20) if pipe in ready else None
+                    if data:
+                        test.answer += data
+                    if data == b"" or test.late():
+                        del flying[pipe]
+                        self.report(test, test.finish())
+        finally:
+            for test in flying.values():
+                procs.kill(test.pid)
+                test.finish()
+
+
+def reap_strangers():
+    """Orphans of tests that died come to us."""
+    while True:
+        try:
+            if os.waitpid(-1, os.WNOHANG)[0] == 0:
+                return
+        except ChildProcessError:
+            return
+
+
+def modes_for(options):
+    if options.mode:
+        return [options.mode]
+    chosen = os.environ.get("REEVE_TEST_MODE")
+    if chosen:
+        return [chosen]
+    return ["default"] if harness.sanitized(options.build) else list(harness.MODES)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.strip().splitlines()[0])
+    parser.add_argument("--mode", choices=harness.MODES)
+    parser.add_argument("--jobs", type=int, default=2 * (os.cpu_count() or 1))
+    parser.add_argument("--build", default=os.environ.get("REEVE_BUILD", "build"))
+    parser.add_argument("--list", action="store_true", help="only name the tests")
+    parser.add_argument("patterns", nargs="*")
+    options = parser.parse_args()
+    tests = find_tests(options.patterns)
+    if options.list:
+        print("\n".join(full for full, _, _ in tests))
+        return 0
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    run = Run(options)
+    begin = time.monotonic()
+    try:
+        for mode in modes_for(options):
+            if mode == "pid1" and os.getuid() != 0:
+                for full, _, _ in tests:
+                    run.count["skipped"] += 1
+                print(f"skipped {mode}: needs root")
+                continue
+            run.all([(mode, i, *test) for i, test in enumerate(tests)])
+            reap_strangers()
+    finally:
+        run.close()
+    print(f"live: {time.monotonic() - begin:.0f} s")
+    print("{passed} passed, {failed} failed, {skipped} skipped".format(**run.count))
+    return 1 if run.count["failed"] or not run.count["passed"] else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

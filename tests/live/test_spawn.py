@@ -1,0 +1,368 @@
+"""Starting workers: what they get, what they must not get, what happens when it fails."""
+import grp
+import os
+import pathlib
+import pty
+import resource
+import signal
+import socket
+import time
+
+from harness import Case, procs, until
+
+
+class Spawn(Case):
+    def test_SP01_missing_binary_hurts_only_its_group(self):
+        groups = {f"good{n}": {"command": self.words("wait")} for n in range(3)}
+        groups["bad"] = {"command": [str(self.dir / "missing")], "restart": {"limit": 0}}
+        d = self.daemon(groups, daemon={"log": {"level": "info"}})
+        for n in range(3):
+            d.until_worker(f"good{n}:0", state="ready")
+        bad = d.until_worker("bad:0", status=lambda s: s and "No such file" in s)
+        self.assertIn(bad["state"], ("backoff", "quarantined", "starting", "waiting"))
+        slowest = 0
+        for _ in range(20):
+            begin = time.monotonic()
+            d.workers()
+            slowest = max(slowest, time.monotonic() - begin)
+        self.assertLess(slowest, 1)
+        self.assertIn("missing", d.exits("bad:0")[0]["error"])
+        lines = [line for line in d.text().splitlines() if "bad:0" in line]
+        self.assertLess(len(lines), 40, "log storm")
+        d.stop()
+
+    def test_SP01_each_step_is_named(self):
+        plain = self.dir / "not-executable"
+        plain.write_text("#!/bin/sh\n")
+        groups = {
+            "cwd": {"command": self.words("wait"), "cwd": str(self.dir / "nowhere")},
+            "exec": {"command": [str(plain)]},
+            "stdin": {"command": self.words("wait"), "stdin": str(self.dir / "no-input")},
+        }
+        d = self.daemon(groups, defaults={"restart": {"limit": 2}})
+        for group, word in (("cwd", "nowhere"), ("exec", "ermission denied"),
+                            ("stdin", "no-input")):
+            d.until_worker(f"{group}:0", status=lambda s, word=word: s and word in s)
+        d.stop()
+
+    def test_SP02_bad_users_are_configuration_errors(self):
+        for user in ("no-such-user", "0day", "0x1", "4294967295", "-1", ""):
+            d = self.daemon(self.one(f"dump={self.dir}/dump", "wait", user=user), start=False)
+            self.assertEqual(d.launch().wait_exit(), 78, f"user {user!r}: {d.text()}")
+        self.assertFalse((self.dir / "dump").exists(), "it ran")
+
+    def test_SP02_a_failed_privilege_step_means_no_exec(self):
+        """A daemon without the right to become another user never runs the program as itself."""
+        if os.getuid() == 0:
+            name, entry = self.some_user()
+            os.chmod(self.dir, 0o777)
+            for folder in ("log", "xdg", "state"):
+                os.chown(self.dir / folder, entry.pw_uid, entry.pw_gid)
+            how = {"uid": entry.pw_uid}
+        else:
+            how = {}
+        groups = self.one(f"dump={self.dir}/dump", "wait", user="root", restart={"limit": 2})
+        d = self.daemon(groups, start=False, daemon={"cgroup": "off"}, cgroup=False, **how)
+        try:
+            d.start()
+        except AssertionError:
+            self.assertEqual(d.poll(), 78, d.text())
+        else:
+            d.until_worker("web:0", state="quarantined")
+            d.stop()
+        self.assertFalse((self.dir / "dump").exists(), "it ran")
+
+    def test_SP03_supplementary_groups(self):
+        self.need_root()
+        name, entry = self.some_user()
+        expected = sorted(os.getgrouplist(name, entry.pw_gid))
+        other = [g.gr_name for g in grp.getgrall() if g.gr_gid not in expected][:2]
+        groups = {
+            "named": {"command": self.words(f"dump={self.dir}/named", "wait"), "user": name},
+            "extra": {"command": self.words(f"dump={self.dir}/extra", "wait"), "user": name,
+                      "extra_groups": other},
+        }
+        os.chmod(self.dir, 0o777)
+        d = self.daemon(groups, before=lambda: os.setgroups([4, 5, 27]))
+        named = self.dump(self.dir / "named")
+        self.assertEqual(sorted(set(named["groups"]) | {entry.pw_gid}), expected)
+        self.assertEqual(named["uid"], [entry.pw_uid] * 3)
+        self.assertEqual(named["gid"], [entry.pw_gid] * 3)
+        self.assertEqual(int(named["CapEff"], 16), 0)
+        extra = self.dump(self.dir / "extra")
+        wanted = {grp.getgrnam(g).gr_gid for g in other}
+        self.assertEqual(set(extra["groups"]) - {entry.pw_gid}, wanted)
+        d.stop()
+
+    def test_SP04_environment_of_the_user(self):
+        self.need_root()
+        name, entry = self.some_user()
+        os.chmod(self.dir, 0o777)
+        d = self.daemon(self.one(f"dump={self.dir}/dump", "wait", user=name),
+                        env={"HOME": "/root", "USER": "root", "LOGNAME": "root"})
+        env = dict(e.split("=", 1) for e in self.dump(self.dir / "dump")["env"])
+        self.assertEqual((env["USER"], env["LOGNAME"]), (name, name))
+        self.assertEqual(env["HOME"], entry.pw_dir)
+        self.assertEqual(env["SHELL"], entry.pw_shell)
+        d.stop()
+
+    def test_SP05_signals_are_reset(self):
+        def odd():
+            signal.pthread_sigmask(signal.SIG_SETMASK, range(1, 32))
+            for number in (signal.SIGPIPE, signal.SIGCHLD, signal.SIGHUP, signal.SIGINT,
+                           signal.SIGUSR2):
+                signal.signal(number, signal.SIG_IGN)
+        d = self.daemon(self.one(f"dump={self.dir}/dump", "wait"), before=odd)
+        seen = self.dump(self.dir / "dump")
+        for name in ("SigBlk", "SigIgn", "SigCgt"):
+            self.assertEqual(int(seen[name], 16), 0, name)
+        d.stop()
+
+    def test_SP06_only_declared_descriptors(self):
+        leaked = os.open("/dev/null", os.O_RDONLY)
+
+        def leak():
+            for fd in range(50, 60):
+                os.dup2(0, fd)
+        path = self.dir / "web.sock"
+        groups = {
+            "plain": {"command": self.words(f"dump={self.dir}/plain", "wait")},
+            "sock": {"command": self.words(f"dump={self.dir}/sock", "wait"),
+                     "sockets": [{"name": "http", "listen": f"unix://{path}"}]},
+        }
+        d = self.daemon(groups, before=leak)
+        os.close(leaked)
+        self.assertEqual(sorted(self.dump(self.dir / "plain")["fds"]), ["0", "1", "2"])
+        sock = self.dump(self.dir / "sock")
+        self.assertEqual(sorted(sock["fds"]), ["0", "1", "2", "3"])
+        self.assertTrue(sock["fds"]["3"]["link"].startswith("socket:"))
+        d.stop()
+
+    def test_SP06_a_left_grandchild_holds_no_port(self):
+        self.need_not("pid1", "nothing outlives pid 1")
+        probe = socket.create_server(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+        probe.close()
+        # The grandchild closes what was declared to its parent; nothing else may keep the port.
+        groups = self.one("daemon", "[", f"journal={self.dir}/j", "closefds", "note=left", "wait",
+                          "]", "wait", orphans="leave",
+                          sockets=[{"name": "http", "listen": f"tcp://127.0.0.1:{port}"}])
+        d = self.daemon(groups)
+        left = self.journal("j").wait("note", "left")[0].pid
+        left = d.host(left)
+        self.allowed.add(left)
+        d.until_worker("web:0", state="ready")
+        d.send(signal.SIGTERM)
+        self.assertEqual(d.wait_exit(), 0, d.text())
+        self.assert_alive(left, "it was to be left")
+        again = self.daemon(groups, name="d1")
+        again.until_worker("web:0", state="ready")
+        self.allowed.update(d.host(e.pid) for e in self.journal("j").entries("note", "left"))
+        again.signal(signal.SIGTERM)
+        self.assertEqual(again.wait_exit(), 0, again.text())
+
+    def test_SP08_out_of_processes_is_not_a_crash(self):
+        self.need_root()
+        self.need_not("eperm", "prlimit on a process that gained no privileges")
+        _, entry = self.some_user()
+        os.chmod(self.dir, 0o777)
+        for folder in ("log", "xdg", "state"):
+            os.chown(self.dir / folder, entry.pw_uid, entry.pw_gid)
+        d = self.daemon(self.one("wait", workers=1, restart={"limit": 2}), uid=entry.pw_uid,
+                        daemon={"cgroup": "off"}, cgroup=False)
+        d.until_worker("web:0", state="ready")
+        manager = d.role("manager")
+        before = resource.prlimit(manager, resource.RLIMIT_NPROC)
+        resource.prlimit(manager, resource.RLIMIT_NPROC, (1, before[1]))
+        d.call("Scale", group="web", workers=6, wait=False)
+        d.until_worker("web:5", status=lambda s: s and "unavailable" in s)
+        self.never(lambda: any(w["state"] == "quarantined" for w in d.workers().values()), 0.5)
+        resource.prlimit(manager, resource.RLIMIT_NPROC, before)
+        workers = d.until_all(state="ready", timeout=30)
+        self.assertEqual(len(workers), 6)
+        self.assertEqual({w["restarts"] for w in workers.values()}, {0}, "charged as crashes")
+        d.stop()
+
+    def test_SP09_out_of_descriptors_harms_nobody(self):
+        self.need_root()
+        d = self.daemon(self.one("notify=READY=1", "wait", workers=3, ready="notify"))
+        old = d.until_all(state="ready")
+        manager = d.role("manager")
+        count = len(procs.fds_of(manager))
+        before = resource.prlimit(manager, resource.RLIMIT_NOFILE)
+        resource.prlimit(manager, resource.RLIMIT_NOFILE, (count + 3, before[1]))
+        d.call("Scale", group="web", workers=20, wait=False)
+        for _ in range(5):
+            d.workers()
+        now = d.workers()
+        for name, worker in old.items():
+            self.assertEqual(now[name]["pid"], worker["pid"])
+        resource.prlimit(manager, resource.RLIMIT_NOFILE, before)
+        d.until_all(state="ready", timeout=30)
+        d.ctl("scale", "web", 3, code=0)
+        until(lambda: len(procs.fds_of(manager)) <= count, 10, "descriptors are closed again")
+        d.stop()
+
+    def test_SP10_SP11_stop_in_the_middle_of_start(self):
+        journal = self.journal()
+        d = self.daemon(self.one(journal, "token", "wait", autostart=False, workers=4))
+        for number in range(25):
+            d.call("Start", targets=["web"], wait=False)
+            results = d.call("Stop", targets=["web"], cold=number % 2 == 1)["results"]
+            self.assertTrue(all(r["ok"] for r in results), results)
+            self.assertEqual(self.live_puppets(), [])
+        self.assertEqual({w["state"] for w in d.workers().values()}, {"stopped"})
+        d.stop()
+
+    def live_puppets(self):
+        return [p for p in procs.marked(self.mark, str(self.dir)) if procs.comm_of(p) == "puppet"]
+
+    def test_SP12_signal_storm_while_starting(self):
+        d = self.daemon(self.one(f"dump={self.dir}/dump.@index@", "wait", workers=1))
+        d.call("Scale", group="web", workers=150, wait=False)
+        for _ in range(3000):
+            d.send(signal.SIGUSR1)
+        workers = d.until_all(state="ready", timeout=40)
+        self.assertEqual(len(workers), 150)
+        self.assertEqual({w["restarts"] for w in workers.values()}, {0})
+        for index in range(150):
+            seen = self.dump(self.dir / f"dump.{index}")
+            self.assertEqual(int(seen["SigCgt"], 16) | int(seen["SigBlk"], 16), 0)
+        d.stop()
+
+    def test_SP16_started_with_closed_stdio(self):
+        for closed in range(1, 8):
+            def close(closed=closed):
+                for fd in range(3):
+                    if closed & 1 << fd:
+                        os.close(fd)
+            name = f"d{closed}"
+            journal = self.journal(f"journal{closed}")
+            d = self.daemon({"web": {"command": self.words(journal, "stdin", "out=said",
+                                                           f"dump={self.dir}/dump{closed}", "wait"),
+                                     "log": {"file": f"{self.dir}/log/{name}.log"}}},
+                            name=name, before=close)
+            self.assertEqual(journal.wait("stdin")[0].text, "0 end")
+            self.assertEqual(sorted(self.dump(self.dir / f"dump{closed}")["fds"]), ["0", "1", "2"])
+            until(lambda name=name: "said" in procs.read(self.dir / f"log/{name}.log"), 10)
+            d.stop()
+
+    def test_SP17_no_terminal(self):
+        self.need_not("pid1", "a controlling terminal needs a session leader below us")
+        master, slave = pty.openpty()
+        self.addCleanup(os.close, master)
+
+        tty = os.ttyname(slave)
+        os.chmod(tty, 0o666)
+        os.close(slave)
+
+        def terminal():
+            os.open(tty, os.O_RDWR)  # a session leader without a terminal gets this one
+        journal = self.journal()
+        d = self.daemon(self.one(journal, "on=HUP,INT,TERM:count", "on=TERM:exit:0",
+                                 f"dump={self.dir}/dump", f"tty={tty}", f"dump={self.dir}/after",
+                                 "note=up", "wait"), before=terminal)
+        journal.wait("note", "up")
+        for name in ("dump", "after"):
+            seen = self.dump(self.dir / name)
+            self.assertEqual(seen["tty"], 0)
+            self.assertEqual(seen["sid"], seen["pid"])
+        d.until_worker("web:0", state="ready")
+        os.write(master, b"\x03")
+        self.assertEqual(d.wait_exit(), 0, d.text())
+        self.assertEqual([e.text.split()[0] for e in journal.entries("signal")], ["TERM"])
+        d.check_gone()
+
+    def test_SP18_oom_score(self):
+        self.need_root()
+        d = self.daemon(self.one(f"dump={self.dir}/dump", "wait"),
+                        before=lambda: pathlib.Path("/proc/self/oom_score_adj").write_text("-500"))
+        self.assertEqual(self.dump(self.dir / "dump")["oom_score_adj"], "0")
+        self.assertEqual(procs.read(f"/proc/{d.pid}/oom_score_adj").strip(), "-900")
+        d.stop()
+
+    def test_SP18_oom_score_as_configured(self):
+        d = self.daemon(self.one(f"dump={self.dir}/dump", "wait", oom_score_adj=300))
+        self.assertEqual(self.dump(self.dir / "dump")["oom_score_adj"], "300")
+        d.stop()
+
+    def test_SP19_killed_keeper_takes_all_along(self):
+        d = self.daemon(self.one(f"dump={self.dir}/dump.@index@", "ignore=TERM,HUP,INT", "wait",
+                                 workers=5))
+        d.until_all(state="ready")
+        self.assertEqual(self.dump(self.dir / "dump.0")["pdeathsig"], 9)
+        d.send(signal.SIGKILL)
+        self.assertEqual(d.wait_exit(), 137)
+        until(lambda: not d.survivors(), 10, "everything ends with the keeper")
+        d.start()
+        workers = d.until_all(state="ready")
+        self.assertEqual(len(workers), 5)
+        d.stop()
+
+    def test_SP20_nothing_of_the_daemons_protocols(self):
+        odd = {"WATCHDOG_USEC": "60000000", "WATCHDOG_PID": "1", "LISTEN_FDS": "2",
+               "LISTEN_PID": "1", "LISTEN_FDNAMES": "a:b", "REEVE_GROUP": "evil",
+               "REEVE_INDEX": "77", "NOTIFY_SOCKET": str(self.dir / "nobody-listens")}
+        groups = {
+            "plain": {"command": self.words(f"dump={self.dir}/plain", "wait"),
+                      "inherit_env": ["*"]},
+            "full": {"command": self.words(f"dump={self.dir}/full", "wait"), "notify": True,
+                     "sockets": [{"name": "one", "listen": f"unix://{self.dir}/one.sock"},
+                                 {"name": "two", "listen": f"unix://{self.dir}/two.sock"}]},
+        }
+        d = self.daemon(groups, env=odd)
+        plain = dict(e.split("=", 1) for e in self.dump(self.dir / "plain")["env"])
+        for name in ("WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_FDS", "LISTEN_PID",
+                     "LISTEN_FDNAMES", "NOTIFY_SOCKET"):
+            self.assertNotIn(name, plain)
+        self.assertEqual((plain["REEVE_GROUP"], plain["REEVE_INDEX"]), ("plain", "0"))
+        seen = self.dump(self.dir / "full")
+        full = dict(e.split("=", 1) for e in seen["env"])
+        self.assertEqual((full["LISTEN_FDS"], full["LISTEN_FDNAMES"]), ("2", "one:two"))
+        self.assertEqual(full["LISTEN_PID"], str(seen["pid"]))
+        self.assertTrue(full["NOTIFY_SOCKET"].startswith(str(self.dir)), full["NOTIFY_SOCKET"])
+        self.assertNotEqual(full["NOTIFY_SOCKET"], odd["NOTIFY_SOCKET"])
+        for name, value in (("REEVE_WORKER", "full:0"), ("REEVE_INCARNATION", "1"),
+                            ("REEVE_GENERATION", "1"), ("REEVE_COUNT", "1")):
+            self.assertEqual(full[name], value)
+        self.assertRegex(full["REEVE_ID"], r"^[0-9a-f]{32}/full:0/1$")
+        d.stop()
+
+    def test_SP21_the_same_however_started(self):
+        def odd():
+            os.chdir("/tmp")
+            os.umask(0o077)
+            resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+            if os.getuid() == 0:
+                os.nice(7)
+        groups = self.one(f"dump={self.dir}/dump", "wait")
+        seen = []
+        for how in ({}, {"before": odd, "env": {"LANG": "xx_YY", "LC_ALL": "C", "JUNK": "1",
+                                                "PATH": "/usr/bin:/bin", "HOME": "/tmp"}}):
+            d = self.daemon(groups, **how)
+            seen.append(self.dump(self.dir / "dump"))
+            (self.dir / "dump").unlink()
+            d.stop()
+        for one in seen:
+            for key in ("pid", "ppid", "pgid", "sid", "limits", "cgroup"):
+                self.assertIsNotNone(one.pop(key))
+            one["fds"] = sorted(one["fds"])
+            one["env"] = sorted(e for e in one["env"] if not e.startswith(("REEVE_ID=", "PATH=",
+                                                                          "HOME=")))
+        self.assertEqual(seen[0], seen[1])
+        self.assertEqual((seen[0]["cwd"], seen[0]["umask"], seen[0]["nice"]), ("/", 0o022, 0))
+
+    def test_SP21_as_configured(self):
+        d = self.daemon(self.one(f"dump={self.dir}/dump", "wait", cwd=str(self.dir), umask="0137",
+                                 nice=5, no_new_privs=True, stdin=str(self.dir / "d0.conf"),
+                                 env={"ONE": "1", "PORT": "%{8000+i}"},
+                                 limits={"nofile": "100:200", "core": 0, "stack": "1024:unlimited"}))
+        seen = self.dump(self.dir / "dump")
+        self.assertEqual((seen["cwd"], seen["umask"], seen["nice"]), (str(self.dir), 0o137, 5))
+        self.assertEqual(seen["NoNewPrivs"], "1")
+        self.assertEqual(seen["fds"]["0"]["link"], str(self.dir / "d0.conf"))
+        self.assertEqual(seen["limits"]["nofile"], [100, 200])
+        self.assertEqual(seen["limits"]["core"], [0, 0])
+        self.assertIn("PORT=8000", seen["env"])
+        self.assertIn("ONE=1", seen["env"])
+        d.stop()
