@@ -226,7 +226,7 @@ static void settle(struct vl_conn *c)
 	watch(loop, &c->read_io, reading);
 	watch(loop, &c->write_io, vl_conn_pending(c) > 0);
 	vl_server_watch_hup(c->server, c, !reading && !c->gone);
-	if (message && may_serve(c))
+	if ((message && may_serve(c)) || (c->call.ready && vl_conn_pending(c) < VL_OUT_LOW))
 		ev_timer_start(loop, &c->again);
 	/* Half a request, or an answer that nobody takes; a connection on the reserved fd in any
 	 * case, others wait for it. */
