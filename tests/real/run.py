@@ -16,7 +16,7 @@ import time
 import unittest
 
 HERE = pathlib.Path(__file__).resolve().parent
-sys.path[:0] = [str(HERE), str(HERE.parent / "live")]
+sys.path[:0] = [str(HERE.parent / "live"), str(HERE)]
 sys.dont_write_bytecode = True
 
 import harness  # noqa: E402

@@ -1,0 +1,182 @@
+"""Our unit under a real systemd: readiness, status, reload, drain, exit codes, watchdog."""
+import json
+import pathlib
+
+import conftext
+import harness
+import system
+from harness import until
+
+SERVICE = "reeved.service"
+
+
+class Systemd(harness.Case):
+    def setUp(self):
+        super().setUp()
+        self.need_root()
+        if not pathlib.Path(system.SYSTEMD).exists():
+            self.skipTest("systemd is not installed")
+        if not self.context.cgroup:
+            self.skipTest("needs a cgroup of the v2 hierarchy")
+        self.system = system.System(self)
+        self.file = self.dir / "reeve.conf"
+        reeved = self.context.program("reeved")
+        self.unit_text = (system.UNITS / "reeved.service.in").read_text() \
+            .replace("@bindir@/reeved", str(reeved))
+        self.system.unit(SERVICE, self.unit_text)
+        self.drop_in("config", f"ExecStart=\nExecStart={reeved} --system -c {self.file}\n"
+                               "StandardOutput=file:/dev/console\nStandardError=file:/dev/console\n")
+
+    def drop_in(self, name, settings):
+        self.system.unit(f"{SERVICE}.d/{name}.conf", f"[Service]\n{settings}")
+
+    def configure(self, groups, **defaults):
+        log = {"file": f"{self.dir}/log/%g.log"}
+        conf = {"defaults": harness.merge(harness.DEFAULTS, {"log": log, **defaults}),
+                "groups": groups}
+        self.file.write_text(conftext.render(conf))
+
+    def start(self, groups, **defaults):
+        self.configure(groups, **defaults)
+        self.system.boot()
+        self.system.systemctl("start", SERVICE)
+
+    def ctl(self, *args, code=0):
+        done = self.system.run(self.context.program("reevectl"), *args)
+        if code is not None:
+            self.assertEqual(done.returncode, code, f"reevectl {args}: {done.stdout}{done.stderr}\n"
+                                                    f"{self.system.console()}")
+        return done.stdout
+
+    def worker(self, name):
+        text = self.ctl("--json", "status", name, code=None)
+        return json.loads(text)[0] if text.startswith("[") else {}
+
+    def until_worker(self, name, **wanted):
+        return until(lambda: (lambda w: all(w.get(k) == v for k, v in wanted.items()) and w)(
+            self.worker(name)), 20, f"{name} is {wanted}", every=0.05)
+
+    def assert_nothing_left(self):
+        """The service's cgroup is gone, and with it every process of it."""
+        path = self.context.cgroup.path / "systemd/system.slice" / SERVICE
+        until(lambda: not path.exists(), 10, "the cgroup of the unit is gone")
+
+    # --- tests -------------------------------------------------------------------------------
+
+    def test_active_when_every_worker_has_come_to_rest(self):
+        gate = self.gate()
+        self.configure({
+            "slow": {"command": self.words(gate, "notify=READY=1", "on=TERM:go", "wait"),
+                     "ready": "notify"},
+            "bad": {"command": self.words("exit=3"), "restart": {"limit": 1}},
+            "behind": {"command": self.words("wait"), "after": ["bad"]},
+            "once": {"command": self.words("exit=0"), "restart": {"when": "failure"}},
+        })
+        self.system.boot()
+        self.system.systemctl("start", "--no-block", SERVICE)
+        self.until_worker("bad:0", state="quarantined")
+        self.until_worker("once:0", state="done")
+        self.assertEqual(self.worker("slow:0")["state"], "starting")
+        self.assertEqual(self.worker("behind:0")["state"], "waiting")
+        self.assertEqual(self.system.show(SERVICE, "ActiveState"), "activating")
+        gate.open()
+        self.system.until_shows(SERVICE, ActiveState="active", SubState="running",
+                                StatusText=lambda text: "1" in text)
+        self.system.systemctl("stop", SERVICE)
+        self.assertEqual(self.system.show(SERVICE, "Result"), "success")
+        self.assert_nothing_left()
+
+    def test_workers_have_cgroups_of_their_own(self):
+        """Delegate=yes is used: a leaf for each life, the roles beside them."""
+        self.start({"web": {"command": self.words("on=TERM:go", "wait"), "workers": 2}})
+        paths = {self.system.run("cat", f"/proc/{self.worker(name)['pid']}/cgroup").stdout
+                 for name in ("web:0", "web:1")}
+        self.assertEqual(len(paths), 2)
+        for path in paths:
+            self.assertRegex(path, rf"0::/system\.slice/{SERVICE}/w/web/")
+        self.system.systemctl("stop", SERVICE)
+        self.assert_nothing_left()
+
+    def test_reload_by_systemctl(self):
+        self.start({"web": {"command": self.words("on=TERM:go", "wait")},
+                    "old": {"command": self.words("on=TERM:go", "wait")}})
+        before = self.worker("web:0")["pid"]
+        self.configure({"web": {"command": self.words("on=TERM:go", "wait")},
+                        "new": {"command": self.words("on=TERM:go", "wait")}})
+        self.system.systemctl("reload", SERVICE)
+        self.until_worker("new:0", state="ready")
+        self.ctl("status", "old", code=7)
+        self.assertEqual(self.worker("web:0")["pid"], before)
+        self.system.until_shows(SERVICE, ActiveState="active", SubState="running")
+
+    def test_drain_longer_than_the_stop_timeout(self):
+        """SY02: the daemon asks for more time while a worker finishes its work."""
+        self.drop_in("stop", "TimeoutStopSec=2\n")
+        journal = self.journal()
+        self.start({"web": {"command": self.words(journal, "on=TERM:slow:5000:0", "note=up", "wait"),
+                            "stop": {"timeout": "30s"}}})
+        journal.wait("note", "up")
+        self.system.systemctl("stop", SERVICE)
+        self.assertEqual(self.system.show(SERVICE, "Result"), "success")
+        self.assertEqual(self.system.show(SERVICE, "ExecMainStatus"), "0")
+        journal.wait("saved")
+        self.assert_nothing_left()
+
+    def test_configuration_error_is_not_restarted(self):
+        """SY06"""
+        self.file.write_text("groups: { web: { comand = \"/bin/true\"; }; };\n")
+        self.system.boot()
+        self.system.systemctl("start", SERVICE, code=1)
+        self.system.until_shows(SERVICE, ActiveState="failed", ExecMainStatus="78", NRestarts="0")
+        self.assertIn("reeve.conf:1", self.system.console())
+
+    def test_worker_killed(self):
+        self.start({"web": {"command": self.words("on=TERM:go", "wait")}})
+        pid = self.worker("web:0")["pid"]
+        self.system.run("kill", "-9", pid)
+        after = self.until_worker("web:0", state="ready", incarnation=2)
+        self.assertEqual(after["last_exit"]["signal"], "KILL")
+        self.system.until_shows(SERVICE, ActiveState="active", NRestarts="0")
+
+    def test_manager_and_logger_killed(self):
+        self.start({"web": {"command": self.words("on=TERM:go", "wait")}})
+        before = self.worker("web:0")["pid"]
+        main = self.system.show(SERVICE, "MainPID")
+        for role in ("reeve-manager", "reeve-logger"):
+            done = self.system.run("pkill", "-9", "-x", "-P", main, role)
+            self.assertEqual(done.returncode, 0, f"no {role}")
+        self.until_worker("web:0", state="ready", pid=before, incarnation=1)
+        self.system.until_shows(SERVICE, ActiveState="active", NRestarts="0", MainPID=main)
+        self.system.systemctl("stop", SERVICE)
+        self.assertEqual(self.system.show(SERVICE, "Result"), "success")
+        self.assert_nothing_left()
+
+    def test_keeper_killed_is_started_again(self):
+        """Nothing of the first life runs beside the second."""
+        journal = self.journal()
+        self.start({"web": {"command": self.words(journal, f"flock={self.dir}/lock", "token",
+                                                  "on=TERM:go", "wait")}})
+        main = self.system.show(SERVICE, "MainPID")
+        self.system.run("kill", "-9", main)
+        self.system.until_shows(SERVICE, ActiveState="active", NRestarts="1",
+                                MainPID=lambda pid: pid not in (main, "0"))
+        self.until_worker("web:0", state="ready")
+        self.assertEqual(journal.entries("double"), [])
+
+    def test_watchdog_ends_a_hanging_keeper(self):
+        self.drop_in("watchdog", "WatchdogSec=2\nWatchdogSignal=SIGKILL\n")
+        self.start({"web": {"command": self.words("on=TERM:go", "wait")}})
+        main = self.system.show(SERVICE, "MainPID")
+        self.assertEqual(self.system.show(SERVICE, "ActiveState"), "active")
+        self.system.run("kill", "-STOP", main)
+        self.system.until_shows(SERVICE, ActiveState="active", NRestarts="1",
+                                MainPID=lambda pid: pid not in (main, "0"))
+
+    def test_watchdog_is_fed(self):
+        """With a short period and nothing to do: still the same process after several periods."""
+        self.drop_in("watchdog", "WatchdogSec=1\n")
+        journal = self.journal()
+        self.start({"web": {"command": self.words(journal, "sleep=4000", "note=late", "on=TERM:go",
+                                                  "wait")}})
+        journal.wait("note", "late")
+        self.system.until_shows(SERVICE, ActiveState="active", NRestarts="0")
