@@ -127,12 +127,19 @@ static void take_log(struct floor *f, unsigned index, const char *data, size_t n
 		write_log(f, index, data, n);
 }
 
+/* A dying worker closes its pipe before it can be reaped: to poll the end of file until then would
+ * keep it from the processor. */
 static bool read_log(struct floor *f, unsigned index)
 {
-	ssize_t n = read(f->workers[index].log_in, f->chunk, sizeof f->chunk);
+	struct worker *w = &f->workers[index];
+	ssize_t n = w->log_in < 0 ? 0 : read(w->log_in, f->chunk, sizeof f->chunk);
 
-	if (n > 0)
+	if (n > 0) {
 		take_log(f, index, f->chunk, (size_t)n);
+	} else if (n == 0 && w->log_in >= 0) {
+		close(w->log_in);
+		w->log_in = -1;
+	}
 	return n > 0;
 }
 
@@ -190,7 +197,8 @@ static void on_exit_of(struct floor *f, unsigned index)
 	while (read_log(f, index))
 		;
 	close(w->pidfd);
-	close(w->log_in);
+	if (w->log_in >= 0)
+		close(w->log_in);
 	w->pid = 0;
 	f->alive--;
 	if (!f->stopping)
@@ -225,8 +233,7 @@ static void dispatch(struct floor *f, uint64_t what)
 
 	switch (what % KINDS) {
 	case ON_LOG:
-		if (f->workers[index].pid > 0)
-			read_log(f, index);
+		read_log(f, index);
 		break;
 	case ON_EXIT:
 		on_exit_of(f, index);

@@ -1,0 +1,107 @@
+"""From rounds to rows: medians, ratios, targets, and the table for people."""
+import statistics
+
+# (bench, metric, subject prefix, n or None, worker or None): how, bound. `x` compares with the
+# floor of the same run; the machine's noise cancels out.
+TARGETS = (
+    ("start", "start", "reeve", 1000, "glibc", "<= x floor", 1.1),
+    ("start", "start", "reeve", 1000, "nolibc", "<= x floor", 1.3),
+    ("start", "start", "reeve", 5000, None, "<= x floor", 1.1),
+    ("start", "start", "reeve", 9000, None, "<= x floor", 1.1),
+    ("start", "cpu per start", "reeve", 1000, None, "<=", 0.12),
+    ("start", "stop", "reeve", 1000, None, "<= x floor", 1.3),
+    ("restart", "p50", "reeve", None, None, "<= x floor", 1.15),
+    ("restart", "p99", "reeve", None, None, "<=", 5),
+    ("stop deaf", "stop", "reeve", None, None, "<=", 1.05),
+    ("rest", "pss", "reeve", 1, None, "<=", 4096),
+    ("rest", "wake-ups", "reeve", None, None, "<=", 0),
+    ("rest", "most fds per worker", "reeve", 1000, None, "<=", 1.9),
+    ("list", "list", "reeve", 1000, None, "<=", 1),
+    ("list", "status", "reeve", 1000, None, "<=", 4),
+    ("log 4k", "throughput", "reeve", None, None, ">= x floor", 0.9),
+    ("log 4k text", "throughput", "reeve", None, None, ">= x floor", 0.5),
+    ("log lines", "throughput", "reeve", None, None, ">=", 400),
+    ("log lines", "cpu", "reeve", None, None, "<=", 1.0),
+    ("log", "lost", "reeve", None, None, "<=", 0),
+    ("log", "cut", "reeve", None, None, "<=", 0),
+    ("log", "doubled", "reeve", None, None, "<=", 0),
+)
+
+
+def find_target(bench, metric, subject, n, worker):
+    for of_bench, of_metric, of_subject, of_n, of_worker, how, bound in TARGETS:
+        if metric != of_metric or not subject.startswith(of_subject):
+            continue
+        if bench != of_bench and not (of_bench == "log" and bench.startswith("log")):
+            continue
+        if of_n in (None, n) and of_worker in (None, worker):
+            return how, bound
+    return None
+
+
+def judge(row, target):
+    how, bound = target
+    value = row.get("ratio_to_floor") if "x floor" in how else row["value"]
+    if value is None:
+        return
+    row["target"] = f"{how} {bound}".replace("x floor " + str(bound), f"{bound} x floor")
+    row["reached"] = value <= bound if how.startswith("<=") else value >= bound
+
+
+def rows_of(case, results):
+    """`results`: {subject: [{metric: (value, unit)}, …]}. One row per subject and metric."""
+    rows = []
+    for subject, rounds in results.items():
+        for metric in rounds[0] if rounds else ():
+            values = [one[metric][0] for one in rounds if metric in one]
+            rows.append({"bench": case.bench, "subject": subject, "n": case.n,
+                         "worker": case.worker, "metric": metric,
+                         "value": round(statistics.median(values), 4), "unit": rounds[0][metric][1],
+                         "low": round(min(values), 4), "high": round(max(values), 4),
+                         "rounds": len(values)})
+    floor = {row["metric"]: row["value"] for row in rows if row["subject"] == "floor"}
+    for row in rows:
+        if floor.get(row["metric"]):
+            row["ratio_to_floor"] = round(row["value"] / floor[row["metric"]], 3)
+        target = find_target(case.bench, row["metric"], row["subject"], case.n, case.worker)
+        if target:
+            judge(row, target)
+    return rows
+
+
+def number(value):
+    if value == 0:
+        return "0"
+    if abs(value) >= 100 or value == int(value):
+        return f"{value:.0f}"
+    return f"{value:.3g}"
+
+
+def table(rows):
+    """Markdown: a line per case and metric, a column per subject, ratios in brackets."""
+    subjects = list(dict.fromkeys(row["subject"] for row in rows))
+    lines = ["| bench | N | worker | what | " + " | ".join(subjects) + " | target |",
+             "|---|---|---|---|" + "---|" * (len(subjects) + 1)]
+    places = {}
+    for row in rows:
+        key = (row["bench"], row["n"], row["worker"], row["metric"], row["unit"])
+        places.setdefault(key, {})[row["subject"]] = row
+    for (bench, n, worker, metric, unit), found in places.items():
+        cells, target = [], ""
+        for subject in subjects:
+            row = found.get(subject)
+            if row is None:
+                cells.append("")
+                continue
+            ratio = row.get("ratio_to_floor")
+            text = number(row["value"])
+            if ratio is not None and subject != "floor":
+                text += f" ({number(ratio)})"
+            if "target" in row:
+                target = row["target"].replace("<=", "≤").replace(">=", "≥").replace("x", "×")
+                text = f"**{text}**" if row["reached"] else f"**{text} ✗**"
+            cells.append(text)
+        what = metric + (f", {unit}" if unit else "")
+        lines.append(f"| {bench} | {n} | {worker} | {what} | " + " | ".join(cells)
+                     + f" | {target} |")
+    return "\n".join(lines)
