@@ -234,6 +234,19 @@ def check_manual(page):
     return Tally(passed=1) if good else Tally(failed=1)
 
 
+def check_state_table():
+    """The table in the manual is the table in the code."""
+    done = subprocess.run([ROOT / "build-gcc/tests/support/state-table"], capture_output=True,
+                          text=True)
+    missing = set(done.stdout.splitlines()) - set(
+        (ROOT / "daemon/reeved.8.scd").read_text().splitlines())
+    good = done.returncode == 0 and done.stdout and not missing
+    say(f"{'ok' if good else 'FAILED'} table of worker states in reeved.8")
+    for line in sorted(missing):
+        say(f"    not in reeved.8.scd: {line}")
+    return Tally(passed=1) if good else Tally(failed=1)
+
+
 def check_manuals():
     tally = Tally()
     sources = [path for folder in ("conf", "ctl", "daemon", "lib")
@@ -245,6 +258,7 @@ def check_manuals():
         else:
             say(f"FAILED {source.stem} was not built")
             tally.failed += 1
+    tally += check_state_table()
     return tally
 
 
