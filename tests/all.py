@@ -62,10 +62,14 @@ def end_session(process, number):
 
 def run(command, timeout, env=None, quiet=False):
     """Runs a command in its own session; returns (exit code, its output), code None on time-out."""
-    process = subprocess.Popen(command, cwd=ROOT, env={**os.environ, **(env or {})},
-                               stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                               stderr=subprocess.STDOUT, text=True, errors="replace",
-                               start_new_session=True)
+    try:
+        process = subprocess.Popen(command, cwd=ROOT, env={**os.environ, **(env or {})},
+                                   stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                                   stderr=subprocess.STDOUT, text=True, errors="replace",
+                                   start_new_session=True)
+    except OSError as error:
+        say(f"{command[0]}: {error.strerror}")
+        return 127, ""
     late = threading.Event()
 
     def stop():
@@ -236,11 +240,10 @@ def check_manual(page):
 
 def check_state_table():
     """The table in the manual is the table in the code."""
-    done = subprocess.run([ROOT / "build-gcc/tests/support/state-table"], capture_output=True,
-                          text=True)
-    missing = set(done.stdout.splitlines()) - set(
+    code, table = run(["build-gcc/tests/support/state-table"], 30, quiet=True)
+    missing = set(table.splitlines()) - set(
         (ROOT / "daemon/reeved.8.scd").read_text().splitlines())
-    good = done.returncode == 0 and done.stdout and not missing
+    good = code == 0 and table and not missing
     say(f"{'ok' if good else 'FAILED'} table of worker states in reeved.8")
     for line in sorted(missing):
         say(f"    not in reeved.8.scd: {line}")
