@@ -70,6 +70,8 @@ struct store_message {
 int store_put(int sock, enum role_fd_kind kind, uint32_t index, uint32_t aux, const char *name,
 	      int fd);
 int store_drop(int sock, enum role_fd_kind kind, uint32_t index, const char *name);
+/* What both are made of; -EAGAIN at once if the socket is full (the two above wait up to 1 s). */
+int store_send(int sock, const struct store_message *m, int fd);
 
 /* Doorbells: eventfds. */
 void bell_ring(int fd);

@@ -1,0 +1,21 @@
+/* Operations on cgroup v2 directories, relative to an open one. All return 0 or -errno. */
+#ifndef REEVE_KEEPER_CGROUP_FS_H
+#define REEVE_KEEPER_CGROUP_FS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+/* The absolute path of the cgroup this process is in, by its "0::" line and the mount table. */
+int cgroup_fs_own(char *ret, size_t size);
+/* Enter a cgroup. Takes milliseconds (cgroup_threadgroup_rwsem): never while workers run. */
+int cgroup_fs_join(int dir, const char *path);
+/* False also if it is gone. Zombies do not count. */
+bool cgroup_fs_populated(int dir, const char *path);
+/* SIGKILL to all in it and below: cgroup.kill (5.14), else freeze, kill each, thaw. */
+int cgroup_fs_kill(int dir, const char *path);
+/* Move all processes of it and below to another cgroup. */
+void cgroup_fs_move(int dir, const char *path, const char *to);
+/* Remove it with all below that is empty. */
+int cgroup_fs_remove(int dir, const char *path);
+
+#endif

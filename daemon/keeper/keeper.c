@@ -1,0 +1,325 @@
+/*
+ * Start in order, the loop, the end. Nothing on disk is touched before the configuration is good
+ * and the lock is ours; no worker is started before the leftovers of an earlier life are gone.
+ */
+#include "keeper/keeper.h"
+
+#include "base/clock.h"
+#include "base/fd.h"
+#include "base/mem.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <malloc.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+
+#define EVENTS 16
+/* A turn that comes this much later than it should: we did not run. */
+#define LATE_MS 500
+
+static int step_limits(struct keeper *k, const struct conf *conf)
+{
+	struct rlimit lim;
+
+	/* One descriptor per worker: the soft limit is for programs that use select(2). */
+	if (getrlimit(RLIMIT_NOFILE, &lim) == 0) {
+		lim.rlim_cur = lim.rlim_max;
+		setrlimit(RLIMIT_NOFILE, &lim);
+	}
+	if (fd_write_at(AT_FDCWD, "/proc/self/oom_score_adj", "-900") < 0)
+		log_debug("oom_score_adj -900 is not permitted");
+	if (chdir("/") < 0)
+		return -errno;
+	umask(022);
+	return 0;
+}
+
+static int step_subreaper(struct keeper *k, const struct conf *conf)
+{
+	if (getpid() != 1 && prctl(PR_SET_CHILD_SUBREAPER, 1) < 0)
+		log_warn("cannot be a subreaper (%s): orphans go to pid 1", strerror(errno));
+	return 0;
+}
+
+static int step_ledger(struct keeper *k, const struct conf *conf)
+{
+	uint8_t identity[16];
+	bool known;
+	int err = runtime_dir_identity(k, identity, &known);
+	struct ledger_header *h;
+
+	if (err == 0)
+		err = ledger_create(identity, conf->daemon.runtime_dir, &k->ledger_fd, &k->ledger);
+	if (err < 0)
+		return err;
+	h = k->ledger.h;
+	fd_read_at(AT_FDCWD, "/proc/sys/kernel/random/boot_id", h->boot_id, sizeof(h->boot_id));
+	h->boot_id[strcspn(h->boot_id, "\n")] = '\0';
+	h->pid1 = getpid() == 1;
+	h->user_daemon = geteuid() != 0;
+	atomic_store(&h->stray_leave, conf->daemon.stray_orphans == CONF_STRAY_LEAVE);
+	atomic_store(&h->watchdog_ms, conf->daemon.manager_watchdog_ms);
+	runtime_dir_say(k, "starting");
+	return 0;
+}
+
+static int step_leftovers(struct keeper *k, const struct conf *conf)
+{
+	bool leftovers = false;
+	int n, err = cgroup_begin(k, conf, &leftovers);
+
+	if (err < 0)
+		return err;
+	if (conf->daemon.stray_orphans == CONF_STRAY_LEAVE)
+		return 0;
+	n = sweep_marked(k, conf);
+	if (n > 0 || leftovers)
+		log_warn("ended what an earlier life of this daemon had left running");
+	return 0;
+}
+
+static int step_fds(struct keeper *k, const struct conf *conf)
+{
+	int err;
+
+	k->self_exe = open("/proc/self/exe", O_PATH | O_CLOEXEC);
+	k->epoll = epoll_create1(EPOLL_CLOEXEC);
+	if (k->epoll < 0)
+		return -errno;
+	for (size_t i = 0; i < ARRAY_LEN(k->bells); i++) {
+		k->bells[i] = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+		if (k->bells[i] < 0)
+			return -errno;
+	}
+	err = logbook_create(&k->book_fd, &k->book);
+	if (err == 0)
+		err = store_init(k);
+	if (err == 0)
+		err = signals_init(k);
+	return err;
+}
+
+static int step_watch(struct keeper *k, const struct conf *conf)
+{
+	const int fds[] = { k->signals, k->bells[0] };
+
+	for (size_t i = 0; i < ARRAY_LEN(fds); i++) {
+		struct epoll_event e = { .events = EPOLLIN, .data.fd = fds[i] };
+
+		if (epoll_ctl(k->epoll, EPOLL_CTL_ADD, fds[i], &e) < 0)
+			return -errno;
+	}
+	return 0;
+}
+
+/* The configuration in force, for the manager. */
+static int step_conf(struct keeper *k, const struct conf *conf)
+{
+	auto_free char *text = conf_to_json(conf);
+	auto_fd fd = -1;
+	int err;
+
+	if (!text)
+		return -ENOMEM;
+	fd = fd_memfd("reeve-conf", 0);
+	err = fd < 0 ? fd : fd_write_all(fd, text, strlen(text));
+	if (err == 0)
+		err = store_put(k->store_pair[1], RF_CONF, 0, 0, "", fd);
+	store_receive(k);
+	return err;
+}
+
+static const struct {
+	const char *what;
+	int (*take)(struct keeper *k, const struct conf *conf);
+} steps[] = {
+	{"preparing the process",	   step_limits   },
+	    { "becoming a subreaper",      step_subreaper},
+	{ "making the ledger",	       step_ledger   },
+	    { "preparing cgroups",	   step_leftovers},
+	{ "making descriptors",	step_fds	 },
+	    { "watching descriptors",      step_watch	 },
+	{ "storing the configuration", step_conf	 },
+};
+
+static int prepare(struct keeper *k, const struct conf *conf)
+{
+	int err, code = runtime_dir_take(k, conf);
+
+	if (code)
+		return code;
+	for (size_t i = 0; i < ARRAY_LEN(steps); i++) {
+		err = steps[i].take(k, conf);
+		if (err < 0) {
+			log_error("%s: %s", steps[i].what, strerror(-err));
+			return EXIT_FAILURE;
+		}
+	}
+	return 0;
+}
+
+static int open_log(struct keeper *k, const struct conf *conf)
+{
+	int level =
+		k->options->forced_level >= 0 ? k->options->forced_level : conf->daemon.log_level;
+	int err;
+
+	log_set_level((enum log_level)level);
+	snprintf(k->level_word, sizeof(k->level_word), "%s", conf_word(CONF_WORDS_LEVEL, level));
+	k->log_to = strdup(conf->daemon.log_to ? conf->daemon.log_to : "auto");
+	if (!k->log_to)
+		return EXIT_FAILURE;
+	err = log_open(k->log_to);
+	if (err < 0) {
+		log_error("daemon.log.to: opening %s: %s", k->log_to, strerror(-err));
+		return EXIT_FAILURE;
+	}
+	return 0;
+}
+
+static const struct {
+	int64_t (*due)(const struct keeper *k);
+	void (*run)(struct keeper *k, int64_t now);
+} clocks[] = {
+	{reap_due,	    reap_run    },
+	  { roles_due,    roles_run	 },
+	      { shutdown_due, shutdown_run},
+	{ watch_due,    watch_run   },
+	  { notify_due,	notify_run  },
+};
+
+static int64_t next_due(const struct keeper *k)
+{
+	int64_t due = KEEPER_NEVER;
+
+	for (size_t i = 0; i < ARRAY_LEN(clocks); i++)
+		due = MIN_OF(due, clocks[i].due(k));
+	return due;
+}
+
+static void on_bell(struct keeper *k)
+{
+	bell_clear(k->bells[0]);
+	kill_requests(k);
+	shutdown_look(k);
+	notify_look(k);
+}
+
+static void serve(struct keeper *k, const struct epoll_event *e)
+{
+	if (k->done)
+		return;
+	if (e->data.fd == k->signals)
+		signals_read(k);
+	else if (e->data.fd == k->bells[0])
+		on_bell(k);
+	else if (e->data.fd == k->store_pair[0])
+		store_receive(k);
+	else if (e->data.fd == k->logger_store[0])
+		store_flush(k);
+	else
+		k->control_armed = false; /* a client waits: the watch looks at it below */
+}
+
+static int wait_ms(int64_t due, int64_t now)
+{
+	if (due == KEEPER_NEVER)
+		return -1;
+	return due <= now ? 0 : (int)MIN_OF(due - now, (int64_t)3600000);
+}
+
+static void turn(struct keeper *k)
+{
+	struct epoll_event events[EVENTS];
+	int64_t before = clock_mono_ms(), due = next_due(k), now;
+	int n = epoll_wait(k->epoll, events, EVENTS, wait_ms(due, before));
+
+	now = clock_mono_ms();
+	if (due != KEEPER_NEVER && now - MAX_OF(due, before) > LATE_MS)
+		watch_late(k, now);
+	for (int i = 0; i < n; i++)
+		serve(k, &events[i]);
+	now = clock_mono_ms();
+	for (size_t i = 0; i < ARRAY_LEN(clocks) && !k->done; i++) {
+		if (clocks[i].due(k) <= now)
+			clocks[i].run(k, now);
+	}
+	if (!k->done)
+		watch_look(k);
+}
+
+static void run(struct keeper *k)
+{
+	log_info("reeved %s started, pid %d, configuration %s", REEVE_VERSION, (int)getpid(),
+		 k->options->config);
+	notify_begin(k);
+	role_start(k, ROLE_IS_LOGGER);
+	role_start(k, ROLE_IS_MANAGER);
+	while (!k->done)
+		turn(k);
+}
+
+static void end(struct keeper *k)
+{
+	if (k->ledger.h) {
+		cgroup_end(k);
+		runtime_dir_clean(k);
+	}
+	notify_end(k);
+	store_fini(k);
+	logbook_fini(&k->book);
+	ledger_fini(&k->ledger);
+	free(k->log_to);
+}
+
+int keeper_run(const struct keeper_options *o)
+{
+	struct keeper k = {
+		.options = o,
+		.epoll = -1,
+		.signals = -1,
+		.dir = -1,
+		.lock = -1,
+		.self_exe = -1,
+		.ledger_fd = -1,
+		.book_fd = -1,
+		.bells = {-1, -1,						 -1 },
+		.store_pair = { -1, -1						},
+		.logger_store = { -1, -1 },
+		.logs_pair = { -1, -1						},
+		.roles = { { .name = ROLE_MANAGER, .retry_ms = KEEPER_NEVER },
+			   { .name = ROLE_LOGGER, .retry_ms = KEEPER_NEVER }},
+		.round_ms = KEEPER_NEVER,
+		.ack_ms = KEEPER_NEVER,
+		.gone_ms = KEEPER_NEVER,
+		.log_judge_ms = KEEPER_NEVER,
+		.manager_word = "starting",
+	};
+	struct conf *conf = NULL;
+	int code;
+
+	log_init(ROLE_KEEPER, LOG_LEVEL_INFO);
+	code = boot_load(o, &conf);
+	if (code)
+		return code;
+	code = open_log(&k, conf);
+	if (code == 0)
+		code = prepare(&k, conf);
+	conf_free(conf);
+	malloc_trim(0);
+	if (code == 0) {
+		run(&k);
+		code = k.exit_code;
+		log_info("reeved ended with code %d", code);
+	}
+	end(&k);
+	return code;
+}

@@ -1,0 +1,208 @@
+/*
+ * The keeper, the main process: subreaper, reaper, holder of fds, deliverer of signals, owner of
+ * the shutdown phase. It decides nothing about groups and reads nothing from outside but signals.
+ *
+ *   keeper.c       start in order, the loop, the end
+ *   boot.c         the configuration, by the loader
+ *   runtime_dir.c  directory, lock, identity, what `reevectl` reads when no manager answers
+ *   cgroup.c       the base for workers' leaves: found, swept, ended, removed
+ *   roles.c        manager and logger: start, replace
+ *   store.c        descriptors that outlive the others
+ *   reap.c         every exit, into the ledger
+ *   kill.c         signals for workers on the manager's request
+ *   signals.c      our own signals, as requests
+ *   shutdown.c     phases, cold, the end of the daemon
+ *   sweep.c        killing what is left: children, and marked processes of an earlier life
+ *   watch.c        roles that make no progress
+ *   notify.c       the service manager
+ */
+#ifndef REEVE_KEEPER_H
+#define REEVE_KEEPER_H
+
+#include "base/log.h"
+#include "conf.h"
+#include "ledger/ledger.h"
+#include "ledger/logbook.h"
+#include "ledger/roles.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#define EXIT_USAGE    2
+#define EXIT_BUSY     69
+#define EXIT_SURVIVOR 70
+#define EXIT_CONFIG   78
+
+/* Deadline of something that is not due. */
+#define KEEPER_NEVER INT64_MAX
+
+struct keeper_options {
+	char *config; /* absolute */
+	bool check, offline, user;
+	int forced_level; /* enum log_level, -1 = as configured */
+};
+
+enum role_kind { ROLE_IS_MANAGER, ROLE_IS_LOGGER, ROLE_COUNT };
+
+struct role {
+	const char *name;
+	pid_t pid; /* 0 = not running */
+	uint32_t starts, early_deaths;
+	uint64_t turns_before;	      /* of the manager, when this one was started */
+	int64_t started_ms, retry_ms; /* retry_ms: not before; KEEPER_NEVER = not to be started */
+	int64_t judge_ms, abort_ms;   /* watch.c: time to look for progress; when ABRT was sent */
+	uint64_t judge_turns;	      /* progress when judge_ms was set */
+	struct log_limit deaths;
+};
+
+struct stored {	       /* by fd number */
+	uint32_t kind; /* enum role_fd_kind + 1; 0 = not stored */
+	uint32_t index, aux;
+	char *name; /* NULL = "" */
+};
+
+struct told { /* what the logger has to be told once its socket has room again */
+	uint32_t op, kind, index;
+};
+
+struct store {
+	struct stored *by_fd;
+	int n;
+	struct told *backlog;
+	size_t n_backlog, backlog_size;
+	/* the control socket's path, to be removed at the end if it is still ours */
+	char control_path[108];
+	dev_t control_dev;
+	ino_t control_ino;
+};
+
+struct cgroups {
+	char own[512];	/* absolute path of the cgroup we were started in; "" = unknown */
+	char base[512]; /* "" = none */
+	bool made;	/* base was made by us and goes away with us */
+};
+
+struct keeper {
+	const struct keeper_options *options;
+	struct ledger ledger;
+	struct logbook book;
+	int epoll, signals;
+	int dir;      /* the runtime directory */
+	int lock;     /* one open file description that all roles hold */
+	int self_exe; /* the binary that we are */
+	int ledger_fd, book_fd;
+	int bells[3];	     /* keeper, manager, logger */
+	int store_pair[2];   /* ours, the manager's */
+	int logger_store[2]; /* ours, the logger's */
+	int logs_pair[2];    /* the manager's, the logger's */
+	char level_word[16], *log_to;
+	struct role roles[ROLE_COUNT];
+	struct store store;
+	struct cgroups cg;
+	/* reap.c */
+	int64_t round_ms; /* a round over all children is due */
+	int64_t last_round_ms;
+	/* shutdown.c */
+	int64_t first_stop_ms; /* first stopping signal; 0 = none */
+	int64_t ack_ms;	       /* the manager has to know the phase by then */
+	int64_t gone_ms;       /* the manager has to be gone by then */
+	bool done;	       /* leave the loop */
+	int exit_code;
+	/* watch.c */
+	bool control_armed; /* a connection will wake us */
+	int64_t log_judge_ms;
+	/* notify.c */
+	struct notifier *notifier; /* NULL = no service manager */
+	char manager_word[16];	   /* in runtime_dir/keeper */
+};
+
+/* main.c calls one of these; the exit code of the program. */
+int keeper_check(const struct keeper_options *o);
+int keeper_run(const struct keeper_options *o);
+
+/* boot.c. 0 with *ret, or an exit code after the problems were printed. */
+int boot_load(const struct keeper_options *o, struct conf **ret);
+
+/* runtime_dir.c. Messages are logged; 0 or an exit code. */
+int runtime_dir_take(struct keeper *k, const struct conf *conf);
+/* *ret_known: an earlier life may have left something. */
+int runtime_dir_identity(struct keeper *k, uint8_t ret[static 16], bool *ret_known);
+void runtime_dir_say(struct keeper *k, const char *state);
+/* Remove sockets and state; lock and identity stay. */
+void runtime_dir_clean(struct keeper *k);
+
+/* cgroup.c. Find (and sweep) the base; with "require" -errno if there is none. */
+int cgroup_begin(struct keeper *k, const struct conf *conf, bool *ret_leftovers);
+/* SIGKILL to all of base/w but orphans left on purpose. False if there are no cgroups. */
+bool cgroup_kill_workers(struct keeper *k);
+bool cgroup_workers_empty(struct keeper *k);
+void cgroup_end(struct keeper *k);
+
+/* roles.c */
+void role_start(struct keeper *k, enum role_kind kind);
+/* It was reaped. */
+void role_ended(struct keeper *k, enum role_kind kind, int how, int status);
+/* End it now and reap it. */
+void role_kill(struct keeper *k, enum role_kind kind);
+int64_t roles_due(const struct keeper *k);
+void roles_run(struct keeper *k, int64_t now);
+
+/* store.c */
+int store_init(struct keeper *k);
+void store_fini(struct keeper *k);
+/* Take what the manager sent. */
+void store_receive(struct keeper *k);
+/* The logger's socket has room. */
+void store_flush(struct keeper *k);
+/* A new logger was given all: forget the backlog, new sockets. */
+int store_fresh_logger(struct keeper *k);
+/* The role's fd table as a memfd. */
+int store_table(struct keeper *k, enum role_kind kind);
+int store_get(const struct keeper *k, enum role_fd_kind kind);
+
+/* reap.c. hint: a pid that probably ended, 0 = none. */
+void reap_hint(struct keeper *k, pid_t hint);
+/* All that have ended; the number of them, -ECHILD when there are no children at all. */
+int reap_round(struct keeper *k);
+int64_t reap_due(const struct keeper *k);
+void reap_run(struct keeper *k, int64_t now);
+
+/* kill.c */
+void kill_requests(struct keeper *k);
+void kill_scan(struct keeper *k);
+/* False for pids that are never signalled: 0, -1, 1, ourselves, our roles. */
+bool kill_allowed(const struct keeper *k, pid_t pid);
+
+/* signals.c */
+int signals_init(struct keeper *k);
+void signals_read(struct keeper *k);
+
+/* shutdown.c */
+void shutdown_enter(struct keeper *k, enum phase phase, const char *why);
+void shutdown_signal(struct keeper *k, const char *why);
+/* The manager's wishes, after each bell. */
+void shutdown_look(struct keeper *k);
+int64_t shutdown_due(const struct keeper *k);
+void shutdown_run(struct keeper *k, int64_t now);
+
+/* sweep.c. Kill and reap all children but roles (and what is left on purpose); number that
+ * survived, named in the log. */
+int sweep_children(struct keeper *k, bool strays_too);
+/* Processes of an earlier life by their marker; number killed. */
+int sweep_marked(struct keeper *k, const struct conf *conf);
+
+/* watch.c */
+void watch_look(struct keeper *k);
+void watch_late(struct keeper *k, int64_t now);
+int64_t watch_due(const struct keeper *k);
+void watch_run(struct keeper *k, int64_t now);
+
+/* notify.c */
+void notify_begin(struct keeper *k);
+void notify_look(struct keeper *k);
+int64_t notify_due(const struct keeper *k);
+void notify_run(struct keeper *k, int64_t now);
+void notify_end(struct keeper *k);
+
+#endif

@@ -1,0 +1,121 @@
+/*
+ * Reaps every child. A life's exit record is in the ledger before its zombie is gone, so no status
+ * is ever lost; who is in no row is a stranger and only counted. waitid(P_ALL) costs time in
+ * proportion to the number of children, so the pid a signal names is looked at first and rounds
+ * over all come at most every 5 ms, and once after the last signal (signals coalesce, SH15).
+ */
+#include "keeper/keeper.h"
+
+#include "base/clock.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define ROUND_MS 5
+/* Exits of one round before signals and requests get their turn. */
+#define ROUND_MAX 256
+
+static int64_t micros(struct timeval t)
+{
+	return (int64_t)t.tv_sec * 1000000 + t.tv_usec;
+}
+
+static void write_exit(struct ledger_life *life, const siginfo_t *si, const struct rusage *ru)
+{
+	life->exit_how = si->si_code;
+	life->exit_status = si->si_status;
+	life->exit_ms = clock_mono_ms();
+	life->exit_real_us = clock_real_us();
+	life->user_us = micros(ru->ru_utime);
+	life->system_us = micros(ru->ru_stime);
+	life->maxrss_kb = ru->ru_maxrss;
+	life->minflt = (uint64_t)ru->ru_minflt;
+	life->majflt = (uint64_t)ru->ru_majflt;
+	life->nvcsw = (uint64_t)ru->ru_nvcsw;
+	life->nivcsw = (uint64_t)ru->ru_nivcsw;
+	atomic_store_explicit(&life->exited, 1, memory_order_release);
+}
+
+static void reap(pid_t pid)
+{
+	siginfo_t si;
+
+	while (waitid(P_PID, (id_t)pid, &si, WEXITED | WNOHANG) < 0 && errno == EINTR)
+		;
+}
+
+static void take(struct keeper *k, const siginfo_t *si, const struct rusage *ru)
+{
+	uint32_t row;
+
+	for (int i = 0; i < ROLE_COUNT; i++) {
+		if (k->roles[i].pid == si->si_pid) {
+			reap(si->si_pid);
+			role_ended(k, (enum role_kind)i, si->si_code, si->si_status);
+			return;
+		}
+	}
+	row = ledger_find_pid(&k->ledger, si->si_pid);
+	if (row == LEDGER_NONE) {
+		reap(si->si_pid);
+		atomic_fetch_add_explicit(&k->ledger.h->strangers_reaped, 1, memory_order_relaxed);
+		return;
+	}
+	write_exit(ledger_life(&k->ledger, row), si, ru);
+	reap(si->si_pid);
+	ledger_ring_put(&k->ledger.h->to_manager, row);
+	bell_ring(k->bells[1]);
+}
+
+/* One that has ended, not reaped yet: 1, 0 = none, -ECHILD. The raw call has the resource usage
+ * as its fifth argument, also with WNOWAIT. */
+static int peek(idtype_t type, pid_t pid, siginfo_t *si, struct rusage *ru)
+{
+	memset(si, 0, sizeof(*si));
+	while (syscall(SYS_waitid, type, pid, si, WEXITED | WNOHANG | WNOWAIT, ru) < 0) {
+		if (errno != EINTR)
+			return -errno;
+	}
+	return si->si_pid != 0;
+}
+
+void reap_hint(struct keeper *k, pid_t hint)
+{
+	struct rusage ru;
+	siginfo_t si;
+
+	if (hint > 0 && peek(P_PID, hint, &si, &ru) == 1)
+		take(k, &si, &ru);
+	if (k->round_ms == KEEPER_NEVER)
+		k->round_ms = k->last_round_ms + ROUND_MS;
+}
+
+int reap_round(struct keeper *k)
+{
+	struct rusage ru;
+	siginfo_t si;
+	int n = 0, found = 0;
+
+	while (n < ROUND_MAX && (found = peek(P_ALL, 0, &si, &ru)) == 1) {
+		take(k, &si, &ru);
+		n++;
+	}
+	return found == -ECHILD && n == 0 ? -ECHILD : n;
+}
+
+int64_t reap_due(const struct keeper *k)
+{
+	return k->round_ms;
+}
+
+void reap_run(struct keeper *k, int64_t now)
+{
+	int n = reap_round(k);
+
+	k->last_round_ms = now;
+	k->round_ms = n == ROUND_MAX ? now : KEEPER_NEVER;
+}

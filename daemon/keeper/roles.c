@@ -1,0 +1,239 @@
+/*
+ * Manager and logger: started with the descriptors of their table and nothing else, replaced when
+ * they die. Only a death before the first completed turn makes the next start wait, so a role that
+ * works and is killed again and again is back at once, and one that cannot start does not spin.
+ */
+#include "keeper/keeper.h"
+
+#include "base/clock.h"
+#include "base/fd.h"
+#include "base/mem.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+
+#define RETRY_FIRST_MS 100
+#define RETRY_MAX_MS   5000
+#define KILL_WAIT_MS   1000
+/* A manager that never once came up gives the daemon up after so many tries. */
+#define HOPELESS 6
+
+static const int ignored[] = { SIGTERM, SIGINT,	 SIGQUIT, SIGHUP, SIGUSR1,
+			       SIGUSR2, SIGTSTP, SIGTTIN, SIGTTOU };
+
+/* Variables by which a service manager speaks to us alone (SP20). */
+static const char *const ours[] = { "NOTIFY_SOCKET=", "WATCHDOG_USEC=", "WATCHDOG_PID=",
+				    "LISTEN_FDS=",    "LISTEN_PID=",	"LISTEN_FDNAMES=" };
+
+static bool is_ours(const char *variable)
+{
+	for (size_t i = 0; i < ARRAY_LEN(ours); i++) {
+		if (strncmp(variable, ours[i], strlen(ours[i])) == 0)
+			return true;
+	}
+	return false;
+}
+
+static char **role_environ(void)
+{
+	size_t n = 0, at = 0;
+	char **env;
+
+	while (environ[n])
+		n++;
+	env = calloc(n + 1, sizeof(*env));
+	for (size_t i = 0; env && i < n; i++) {
+		if (!is_ours(environ[i]))
+			env[at++] = environ[i];
+	}
+	return env;
+}
+
+/* Runs in the child. */
+static void role_exec(struct keeper *k, pid_t parent, char **argv, char **env, int table)
+{
+	struct sigaction ign = { .sa_handler = SIG_IGN };
+	struct role_fd row;
+
+	setsid();
+	for (size_t i = 0; i < ARRAY_LEN(ignored); i++)
+		sigaction(ignored[i], &ign, NULL);
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	if (getppid() != parent)
+		_exit(127);
+	fd_cloexec_from(3);
+	fd_set_cloexec(table, false);
+	lseek(table, sizeof(struct role_fd_table), SEEK_SET);
+	while (read(table, &row, sizeof(row)) == sizeof(row))
+		fd_set_cloexec(row.fd, false);
+	execve("/proc/self/exe", argv, env);
+	syscall(SYS_execveat, k->self_exe, "", argv, env, AT_EMPTY_PATH);
+	_exit(127);
+}
+
+static pid_t launch(struct keeper *k, enum role_kind kind)
+{
+	char number[16];
+	char *argv[] = { (char *)k->roles[kind].name,
+			 number,
+			 k->level_word,
+			 k->log_to,
+			 k->options->forced_level >= 0 ? "forced" : NULL,
+			 NULL };
+	auto_fd table = store_table(k, kind);
+	auto_free char **env = role_environ();
+	pid_t parent = getpid(), pid;
+
+	if (table < 0)
+		return table;
+	if (!env)
+		return -ENOMEM;
+	snprintf(number, sizeof(number), "%d", table);
+	pid = fork();
+	if (pid == 0)
+		role_exec(k, parent, argv, env, table);
+	return pid < 0 ? -errno : pid;
+}
+
+static void note(struct keeper *k, enum role_kind kind)
+{
+	struct ledger_header *h = k->ledger.h;
+	const struct role *r = &k->roles[kind];
+
+	if (kind == ROLE_IS_MANAGER) {
+		atomic_store(&h->manager_pid, r->pid);
+		atomic_store(&h->manager_starts, r->starts);
+	} else {
+		atomic_store(&h->logger_pid, r->pid);
+		atomic_store(&h->logger_starts, r->starts);
+	}
+}
+
+static void put_off(struct role *r)
+{
+	int64_t delay = RETRY_FIRST_MS << MIN_OF(r->early_deaths, 8u);
+
+	r->early_deaths++;
+	r->retry_ms = clock_mono_ms() + MIN_OF(delay, RETRY_MAX_MS);
+}
+
+void role_start(struct keeper *k, enum role_kind kind)
+{
+	struct role *r = &k->roles[kind];
+	pid_t pid;
+
+	/* What the dead one sent or asked for belongs to its successor. */
+	if (kind == ROLE_IS_MANAGER)
+		store_receive(k);
+	else if (r->starts > 0 && store_fresh_logger(k) < 0)
+		log_warn("%s: no sockets for it", r->name);
+	r->turns_before = atomic_load(&k->ledger.h->turns);
+	r->started_ms = clock_mono_ms();
+	r->retry_ms = KEEPER_NEVER;
+	r->judge_ms = r->abort_ms = KEEPER_NEVER;
+	pid = launch(k, kind);
+	if (pid < 0) {
+		log_error("starting %s: %s", r->name, strerror(-pid));
+		put_off(r);
+		return;
+	}
+	r->pid = pid;
+	r->starts++;
+	note(k, kind);
+	log_debug("%s is pid %d", r->name, (int)pid);
+	if (kind == ROLE_IS_MANAGER) {
+		snprintf(k->manager_word, sizeof(k->manager_word), "running");
+		runtime_dir_say(k, "running");
+		if (r->starts > 1)
+			kill_scan(k);
+	}
+}
+
+static bool came_up(const struct keeper *k, enum role_kind kind)
+{
+	const struct role *r = &k->roles[kind];
+
+	if (kind == ROLE_IS_MANAGER)
+		return atomic_load(&k->ledger.h->turns) != r->turns_before;
+	return atomic_load(&k->book.h->started) == (uint32_t)r->pid;
+}
+
+void role_ended(struct keeper *k, enum role_kind kind, int how, int status)
+{
+	struct role *r = &k->roles[kind];
+	bool up = came_up(k, kind);
+	uint32_t dropped;
+
+	if (log_limit_pass(&r->deaths, 10, 10000, &dropped))
+		log_warn("%s (pid %d) ended by %s %d%s; starting another", r->name, (int)r->pid,
+			 how == CLD_EXITED ? "exit code" : "signal", status,
+			 up ? "" : " before it was ready");
+	r->pid = 0;
+	note(k, kind);
+	if (k->done || k->gone_ms != KEEPER_NEVER) /* the end: no successor */
+		return;
+	if (up) {
+		r->early_deaths = 0;
+		r->retry_ms = 0;
+	} else {
+		put_off(r);
+	}
+	if (kind == ROLE_IS_MANAGER) {
+		snprintf(k->manager_word, sizeof(k->manager_word), "restarting");
+		if (!up)
+			runtime_dir_say(k, "running");
+		if (r->early_deaths >= HOPELESS && r->turns_before == 0) {
+			k->exit_code = EXIT_FAILURE;
+			shutdown_enter(k, PHASE_COLD, "the manager cannot be started");
+		}
+	}
+}
+
+/* A role in an uninterruptible call cannot hold us up: it is reaped when it ends. */
+static bool wait_ended(struct role *r, siginfo_t *ret)
+{
+	int64_t end = clock_mono_ms() + KILL_WAIT_MS;
+
+	do {
+		*ret = (siginfo_t){ 0 };
+		if (waitid(P_PID, (id_t)r->pid, ret, WEXITED | WNOHANG) == 0 && ret->si_pid)
+			return true;
+		poll(NULL, 0, 1);
+	} while (clock_mono_ms() < end);
+	return false;
+}
+
+void role_kill(struct keeper *k, enum role_kind kind)
+{
+	struct role *r = &k->roles[kind];
+	siginfo_t si;
+
+	if (r->pid <= 0)
+		return;
+	kill(r->pid, SIGKILL);
+	if (wait_ended(r, &si))
+		role_ended(k, kind, si.si_code, si.si_status);
+	else
+		log_error("%s (pid %d) does not end on SIGKILL (uninterruptible call)", r->name,
+			  (int)r->pid);
+}
+
+int64_t roles_due(const struct keeper *k)
+{
+	return MIN_OF(k->roles[0].retry_ms, k->roles[1].retry_ms);
+}
+
+void roles_run(struct keeper *k, int64_t now)
+{
+	for (int i = 0; i < ROLE_COUNT; i++) {
+		if (k->roles[i].pid == 0 && k->roles[i].retry_ms <= now)
+			role_start(k, (enum role_kind)i);
+	}
+}

@@ -1,0 +1,231 @@
+/*
+ * Owns the runtime directory: who may be in it (one daemon, by a lock that all three roles hold),
+ * which identity it has, and the small file that says how the daemon is when nobody answers. A
+ * second instance touches nothing here.
+ */
+#include "keeper/keeper.h"
+
+#include "base/clock.h"
+#include "base/fd.h"
+#include "base/mem.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/random.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+
+#define STATE_FILE    "keeper"
+#define LOCK_WAIT_MS  10000
+#define LOCK_RETRY_MS 50
+/* "/n/ROW.INCARNATION.TOKEN" below the directory has to fit a socket's name (CT13). */
+#define LONGEST_SOCKET ((int)sizeof("/n/65535.4294967295.0123456789abcdef") - 1)
+#define DIR_MAX	       ((int)sizeof(((struct sockaddr_un *)0)->sun_path) - 1 - LONGEST_SOCKET)
+
+static int check_names(const struct conf *conf)
+{
+	const char *dir = conf->daemon.runtime_dir, *sock = conf->daemon.control.socket;
+	const int room = (int)sizeof(((struct sockaddr_un *)0)->sun_path) - 1;
+
+	if ((int)strlen(dir) > DIR_MAX) {
+		log_error("%s: the runtime directory's name is too long (%zu bytes, at most %d: "
+			  "names of sockets in it end at %d)",
+			  dir, strlen(dir), DIR_MAX, room);
+		return EXIT_CONFIG;
+	}
+	if (sock && (int)strlen(sock) > room) {
+		log_error("%s: the control socket's name is too long (%zu bytes, at most %d)", sock,
+			  strlen(sock), room);
+		return EXIT_CONFIG;
+	}
+	return 0;
+}
+
+static int open_dir(const char *path)
+{
+	auto_fd fd = -1;
+	struct stat st;
+
+	if (mkdir(path, 0755) == 0) {
+		/* umask must not decide who finds the control socket */
+		if (chmod(path, 0755) < 0)
+			return -errno;
+	} else if (errno != EEXIST) {
+		log_error("%s: making the runtime directory: %s", path, strerror(errno));
+		return -errno;
+	}
+	fd = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	if (fd < 0 || fstat(fd, &st) < 0) {
+		log_error("%s: opening the runtime directory: %s", path, strerror(errno));
+		return -errno;
+	}
+	if (st.st_uid != geteuid() || (st.st_mode & 022)) {
+		log_error("%s: the runtime directory must belong to uid %u and nobody else may "
+			  "write to it (it belongs to %u, mode %04o)",
+			  path, (unsigned)geteuid(), (unsigned)st.st_uid,
+			  (unsigned)(st.st_mode & 07777));
+		return -EPERM;
+	}
+	return give_fd(&fd);
+}
+
+/* What the holder of the lock says: *ret_pid and whether it is about to go. */
+static bool holder_is_going(int dir, long *ret_pid)
+{
+	char text[512];
+	const char *at;
+
+	*ret_pid = 0;
+	if (fd_read_at(dir, STATE_FILE, text, sizeof(text)) <= 0)
+		return false;
+	at = strstr(text, "pid=");
+	if (at)
+		*ret_pid = atol(at + 4);
+	if (strstr(text, "state=ending"))
+		return true;
+	/* The keeper is gone, its roles are about to follow. */
+	return *ret_pid > 1 && kill((pid_t)*ret_pid, 0) < 0 && errno == ESRCH;
+}
+
+static int take_lock(struct keeper *k, const char *path)
+{
+	int64_t end = clock_mono_ms() + LOCK_WAIT_MS;
+	bool said = false;
+	long pid;
+
+	k->lock = openat(k->dir, "lock", O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+	if (k->lock < 0) {
+		log_error("%s/lock: %s", path, strerror(errno));
+		return EXIT_FAILURE;
+	}
+	while (flock(k->lock, LOCK_EX | LOCK_NB) < 0) {
+		bool going = holder_is_going(k->dir, &pid);
+
+		if (errno != EWOULDBLOCK && errno != ESRCH && errno != EPERM && errno != ENOENT) {
+			log_error("%s/lock: %s", path, strerror(errno));
+			return EXIT_FAILURE;
+		}
+		if (!going || clock_mono_ms() >= end) {
+			log_error("%s: another daemon owns this runtime directory (pid %ld)", path,
+				  pid);
+			return EXIT_BUSY;
+		}
+		if (!said)
+			log_info("%s: waiting for pid %ld, which is ending its workers", path, pid);
+		said = true;
+		poll(NULL, 0, LOCK_RETRY_MS);
+	}
+	return 0;
+}
+
+int runtime_dir_take(struct keeper *k, const struct conf *conf)
+{
+	const char *path = conf->daemon.runtime_dir;
+	int code = check_names(conf);
+
+	if (code)
+		return code;
+	k->dir = open_dir(path);
+	if (k->dir < 0)
+		return EXIT_FAILURE;
+	return take_lock(k, path);
+}
+
+static int write_by_rename(int dir, const char *name, const char *text, mode_t mode)
+{
+	char temp[64];
+	auto_fd fd = -1;
+	int err;
+
+	snprintf(temp, sizeof(temp), ".%s.new", name);
+	unlinkat(dir, temp, 0);
+	fd = openat(dir, temp, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, mode);
+	if (fd < 0 || fchmod(fd, mode) < 0)
+		return -errno;
+	err = fd_write_all(fd, text, strlen(text));
+	if (err == 0 && renameat(dir, temp, dir, name) < 0)
+		err = -errno;
+	if (err < 0)
+		unlinkat(dir, temp, 0);
+	return err;
+}
+
+static bool parse_identity(const char *text, uint8_t ret[static 16])
+{
+	for (int i = 0; i < 16; i++) {
+		unsigned byte;
+
+		if (strspn(text + 2 * i, "0123456789abcdef") < 2 ||
+		    sscanf(text + 2 * i, "%2x", &byte) != 1)
+			return false;
+		ret[i] = (uint8_t)byte;
+	}
+	return true;
+}
+
+int runtime_dir_identity(struct keeper *k, uint8_t ret[static 16], bool *ret_known)
+{
+	char text[64];
+
+	*ret_known = fd_read_at(k->dir, "identity", text, sizeof(text)) >= 32 &&
+		     parse_identity(text, ret);
+	if (*ret_known)
+		return 0;
+	if (getrandom(ret, 16, 0) != 16)
+		return -EIO;
+	for (int i = 0; i < 16; i++)
+		snprintf(text + 2 * i, 4, "%02x\n", ret[i]);
+	return write_by_rename(k->dir, "identity", text, 0600);
+}
+
+void runtime_dir_say(struct keeper *k, const char *state)
+{
+	char text[256], now[32];
+	int err;
+
+	clock_format(clock_real_us(), now);
+	snprintf(text, sizeof(text), "pid=%d\nstate=%s\nmanager=%s\nmanager_pid=%d\nsince=%s\n",
+		 (int)getpid(), state, k->manager_word, (int)k->roles[ROLE_IS_MANAGER].pid, now);
+	err = write_by_rename(k->dir, STATE_FILE, text, 0644);
+	if (err < 0)
+		log_debug("writing %s: %s", STATE_FILE, strerror(-err));
+}
+
+static void clean_notify_dir(int dir)
+{
+	int fd = openat(dir, "n", O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	DIR *d = fd < 0 ? NULL : fdopendir(fd);
+	struct dirent *e;
+
+	if (!d) {
+		if (fd >= 0)
+			close(fd);
+		return;
+	}
+	while ((e = readdir(d))) {
+		if (strcmp(e->d_name, ".") != 0 && strcmp(e->d_name, "..") != 0)
+			unlinkat(fd, e->d_name, 0);
+	}
+	closedir(d);
+	unlinkat(dir, "n", AT_REMOVEDIR);
+}
+
+void runtime_dir_clean(struct keeper *k)
+{
+	struct stat st;
+	const struct store *s = &k->store;
+
+	/* Only what is still ours: somebody may have put another socket there (CT01). */
+	if (s->control_path[0] && lstat(s->control_path, &st) == 0 && st.st_dev == s->control_dev &&
+	    st.st_ino == s->control_ino)
+		unlink(s->control_path);
+	clean_notify_dir(k->dir);
+	unlinkat(k->dir, STATE_FILE, 0);
+}

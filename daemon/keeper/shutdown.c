@@ -1,0 +1,154 @@
+/*
+ * Owns the phase: run -> warm -> cold -> gone, only forward. Warm is the manager's work; a manager
+ * that does not take note of it is replaced. Cold is ours alone: first the manager goes (it might
+ * be about to make a worker), then every tree, then the logger writes what the pipes still hold.
+ */
+#include "keeper/keeper.h"
+
+#include "base/clock.h"
+#include "base/mem.h"
+
+#include <poll.h>
+#include <signal.h>
+
+/* A second signal sooner than this is the first one, typed twice (SH04). */
+#define SECOND_MS 250
+#define ACK_MS	  2000
+/* After "gone" the manager answers its clients and ends; the logger writes what is left. */
+#define GONE_MS	      500
+#define LOGGER_END_MS 2000
+
+static const char *const names[] = { "running", "warm", "cold", "gone" };
+
+static void set_phase(struct keeper *k, enum phase phase, const char *why)
+{
+	struct ledger_header *h = k->ledger.h;
+	int64_t now = clock_mono_ms();
+
+	atomic_store(&h->phase_ms, now);
+	atomic_store(&h->phase, phase);
+	bell_ring(k->bells[1]);
+	log_info("%s shutdown%s%s", names[phase], why ? ": " : "", why ? why : "");
+	runtime_dir_say(k, "ending");
+}
+
+/* All trees are gone (or named as survivors): the rest of the daemon ends. */
+static void finish(struct keeper *k)
+{
+	struct role *logger = &k->roles[ROLE_IS_LOGGER];
+	int64_t end = clock_mono_ms() + LOGGER_END_MS, now;
+
+	k->done = true;
+	role_kill(k, ROLE_IS_MANAGER);
+	atomic_store(&k->book.h->finish, 1);
+	bell_ring(k->bells[2]);
+	while (logger->pid > 0 && (now = clock_mono_ms()) < end) {
+		struct pollfd p = { .fd = k->signals, .events = POLLIN };
+
+		if (poll(&p, 1, (int)(end - now)) == 1)
+			signals_read(k);
+		reap_round(k);
+	}
+	if (logger->pid > 0)
+		log_warn("the logger did not finish in %d s: its last lines may be lost",
+			 LOGGER_END_MS / 1000);
+	role_kill(k, ROLE_IS_LOGGER);
+}
+
+static void end_all(struct keeper *k, bool strays_too)
+{
+	int left;
+
+	k->gone_ms = 0; /* no successors from here on */
+	role_kill(k, ROLE_IS_MANAGER);
+	cgroup_kill_workers(k);
+	left = sweep_children(k, strays_too);
+	if (left == 0 && !cgroup_workers_empty(k))
+		left = 1;
+	if (left) {
+		log_error("%d processes survived the cold stop", left);
+		k->exit_code = EXIT_SURVIVOR;
+	}
+	finish(k);
+}
+
+static void cold(struct keeper *k)
+{
+	if (k->exit_code == 0)
+		k->exit_code = atomic_load(&k->ledger.h->exit_code);
+	end_all(k, true);
+}
+
+static void gone(struct keeper *k)
+{
+	bool leave = atomic_load(&k->ledger.h->stray_leave);
+
+	k->exit_code = atomic_load(&k->ledger.h->exit_code);
+	end_all(k, !leave);
+}
+
+void shutdown_enter(struct keeper *k, enum phase phase, const char *why)
+{
+	if (k->done || atomic_load(&k->ledger.h->phase) >= phase)
+		return;
+	set_phase(k, phase, why);
+	notify_look(k);
+	if (phase == PHASE_COLD)
+		cold(k);
+	else
+		k->ack_ms = clock_mono_ms() + ACK_MS;
+}
+
+void shutdown_signal(struct keeper *k, const char *why)
+{
+	int64_t now = clock_mono_ms();
+
+	if (k->first_stop_ms == 0) {
+		k->first_stop_ms = now;
+		shutdown_enter(k, PHASE_WARM, why);
+	} else if (now - k->first_stop_ms >= SECOND_MS) {
+		shutdown_enter(k, PHASE_COLD, why);
+	}
+}
+
+void shutdown_look(struct keeper *k)
+{
+	struct ledger_header *h = k->ledger.h;
+	uint32_t want = atomic_load(&h->phase_want), phase = atomic_load(&h->phase);
+
+	if (k->done)
+		return;
+	if (want > phase && want <= PHASE_COLD) {
+		shutdown_enter(k, (enum phase)want, "asked for by the manager");
+		if (k->done)
+			return;
+	}
+	if (atomic_load(&h->phase_ack) >= atomic_load(&h->phase))
+		k->ack_ms = KEEPER_NEVER;
+	if (atomic_load(&h->gone) && phase < PHASE_GONE) {
+		set_phase(k, PHASE_GONE, NULL);
+		k->gone_ms = clock_mono_ms() + GONE_MS;
+	}
+}
+
+int64_t shutdown_due(const struct keeper *k)
+{
+	if (k->gone_ms != KEEPER_NEVER && k->roles[ROLE_IS_MANAGER].pid == 0)
+		return 0;
+	return MIN_OF(k->ack_ms, k->gone_ms);
+}
+
+void shutdown_run(struct keeper *k, int64_t now)
+{
+	if (k->gone_ms != KEEPER_NEVER) {
+		gone(k);
+		return;
+	}
+	shutdown_look(k);
+	if (k->done || k->ack_ms == KEEPER_NEVER)
+		return;
+	log_warn("the manager takes no note of the %s shutdown: replacing it",
+		 names[atomic_load(&k->ledger.h->phase)]);
+	k->ack_ms = now + ACK_MS;
+	role_kill(k, ROLE_IS_MANAGER);
+}

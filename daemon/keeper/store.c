@@ -1,0 +1,359 @@
+/*
+ * Owns the descriptors that have to outlive manager and logger. They come from the manager by
+ * message and go to each new role by inheritance, under our own numbers; the table is therefore
+ * kept by fd number. Log pipes are told to the logger as they come; what does not fit its socket
+ * waits in a backlog, in order.
+ */
+#include "keeper/keeper.h"
+
+#include "base/fd.h"
+#include "base/mem.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+
+static bool is_log(uint32_t kind)
+{
+	return kind == RF_LOG_OUT || kind == RF_LOG_ERR;
+}
+
+static bool may_store(const struct store_message *m)
+{
+	if (m->op > STORE_DROP || !memchr(m->name, '\0', sizeof(m->name)))
+		return false;
+	switch (m->kind) {
+	case RF_CONF:
+	case RF_CONTROL:
+	case RF_SOCKET:
+		return true;
+	case RF_NOTIFY:
+	case RF_LOG_OUT:
+	case RF_LOG_ERR:
+		return m->index < LEDGER_ROWS;
+	default:
+		return false;
+	}
+}
+
+/* Where the fd number of a slot's pipe is noted for the manager, which reopens it for writing. */
+static _Atomic int32_t *noted(struct keeper *k, uint32_t kind, uint32_t slot)
+{
+	struct ledger_fds *f = ledger_fds(&k->ledger, slot);
+
+	return kind == RF_LOG_OUT ? &f->out : &f->err;
+}
+
+static int find(struct keeper *k, uint32_t kind, uint32_t index, const char *name)
+{
+	struct store *s = &k->store;
+
+	if (is_log(kind))
+		return atomic_load(noted(k, kind, index)) - 1;
+	for (int fd = 0; fd < s->n; fd++) {
+		const struct stored *e = &s->by_fd[fd];
+
+		if (e->kind == kind + 1 && e->index == index &&
+		    strcmp(e->name ? e->name : "", name) == 0)
+			return fd;
+	}
+	return -1;
+}
+
+int store_get(const struct keeper *k, enum role_fd_kind kind)
+{
+	for (int fd = 0; fd < k->store.n; fd++) {
+		if (k->store.by_fd[fd].kind == kind + 1u)
+			return fd;
+	}
+	return -1;
+}
+
+static void forget(struct keeper *k, int fd)
+{
+	struct stored *e = &k->store.by_fd[fd];
+
+	if (is_log(e->kind - 1))
+		atomic_store(noted(k, e->kind - 1, e->index), 0);
+	free(e->name);
+	*e = (struct stored){ 0 };
+	close(fd);
+}
+
+static int make_room(struct store *s, int fd)
+{
+	struct stored *bigger;
+	int n = s->n ? s->n : 64;
+
+	if (fd < s->n)
+		return 0;
+	while (n <= fd)
+		n *= 2;
+	bigger = realloc(s->by_fd, (size_t)n * sizeof(*bigger));
+	if (!bigger)
+		return -ENOMEM;
+	memset(bigger + s->n, 0, (size_t)(n - s->n) * sizeof(*bigger));
+	s->by_fd = bigger;
+	s->n = n;
+	return 0;
+}
+
+static void note_control(struct store *s, int fd)
+{
+	struct sockaddr_un un = { 0 };
+	socklen_t len = sizeof(un) - 1;
+	struct stat st;
+
+	s->control_path[0] = '\0';
+	if (getsockname(fd, (struct sockaddr *)&un, &len) < 0 || un.sun_path[0] != '/' ||
+	    lstat(un.sun_path, &st) < 0)
+		return;
+	snprintf(s->control_path, sizeof(s->control_path), "%s", un.sun_path);
+	s->control_dev = st.st_dev;
+	s->control_ino = st.st_ino;
+}
+
+static int send_told(struct keeper *k, const struct told *t)
+{
+	const struct store_message m = { .op = t->op, .kind = t->kind, .index = t->index };
+	int fd = t->op == STORE_PUT ? find(k, t->kind, t->index, "") : -1;
+
+	if (t->op == STORE_PUT && fd < 0)
+		return 0; /* dropped since; the drop follows */
+	return store_send(k->logger_store[0], &m, fd);
+}
+
+static void want_room(struct keeper *k, bool want)
+{
+	struct epoll_event e = { .events = want ? EPOLLOUT : 0, .data.fd = k->logger_store[0] };
+
+	epoll_ctl(k->epoll, EPOLL_CTL_MOD, k->logger_store[0], &e);
+}
+
+static void tell_logger(struct keeper *k, uint32_t op, uint32_t kind, uint32_t index)
+{
+	struct store *s = &k->store;
+	const struct told t = { op, kind, index };
+	struct told *bigger;
+
+	if (s->n_backlog == 0 && send_told(k, &t) == 0)
+		return;
+	if (s->n_backlog == s->backlog_size) {
+		size_t size = s->backlog_size ? s->backlog_size * 2 : 256;
+
+		bigger = realloc(s->backlog, size * sizeof(*bigger));
+		if (!bigger) {
+			/* A new logger inherits all that is stored. */
+			log_warn("out of memory: replacing the logger");
+			role_kill(k, ROLE_IS_LOGGER);
+			return;
+		}
+		s->backlog = bigger;
+		s->backlog_size = size;
+	}
+	s->backlog[s->n_backlog++] = t;
+	want_room(k, true);
+}
+
+void store_flush(struct keeper *k)
+{
+	struct store *s = &k->store;
+	size_t sent = 0;
+
+	while (sent < s->n_backlog && send_told(k, &s->backlog[sent]) == 0)
+		sent++;
+	s->n_backlog -= sent;
+	memmove(s->backlog, s->backlog + sent, s->n_backlog * sizeof(*s->backlog));
+	if (s->n_backlog == 0)
+		want_room(k, false);
+}
+
+static void put(struct keeper *k, const struct store_message *m, int *fd)
+{
+	int old = find(k, m->kind, m->index, m->name);
+	char *name = NULL;
+	struct stored *e;
+
+	if (make_room(&k->store, *fd) < 0 || (m->name[0] && !(name = strdup(m->name)))) {
+		log_warn("out of memory: a descriptor of the manager is not kept");
+		return;
+	}
+	if (old >= 0)
+		forget(k, old);
+	e = &k->store.by_fd[*fd];
+	*e = (struct stored){ m->kind + 1, m->index, m->aux, name };
+	if (is_log(m->kind))
+		atomic_store(noted(k, m->kind, m->index), *fd + 1);
+	if (m->kind == RF_CONTROL) {
+		note_control(&k->store, *fd);
+		k->control_armed = false;
+	}
+	*fd = -1; /* the table owns it */
+	if (is_log(m->kind))
+		tell_logger(k, STORE_PUT, m->kind, m->index);
+}
+
+static void drop(struct keeper *k, const struct store_message *m)
+{
+	int fd = find(k, m->kind, m->index, m->name);
+
+	if (fd < 0)
+		return;
+	forget(k, fd);
+	if (is_log(m->kind))
+		tell_logger(k, STORE_DROP, m->kind, m->index);
+}
+
+void store_receive(struct keeper *k)
+{
+	for (;;) {
+		struct store_message m;
+		auto_fd fd = -1;
+		size_t n_fds = 1;
+		ssize_t n = fd_recv(k->store_pair[0], &m, sizeof(m), &fd, &n_fds);
+
+		if (n == -EAGAIN || n == 0)
+			return;
+		if (n == -EMFILE) {
+			log_warn("no descriptors left: one of the manager's is not kept (raise "
+				 "the limit on open files)");
+			continue;
+		}
+		if (n < 0)
+			return;
+		if (n != sizeof(m) || !may_store(&m) || (m.op == STORE_PUT) != (n_fds == 1)) {
+			log_warn("the manager sent something that cannot be kept");
+			continue;
+		}
+		if (m.op == STORE_PUT)
+			put(k, &m, &fd);
+		else
+			drop(k, &m);
+	}
+}
+
+static int pair(int ret[2])
+{
+	return socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ret) < 0 ? -errno : 0;
+}
+
+static int watch_fd(struct keeper *k, int fd, uint32_t events)
+{
+	struct epoll_event e = { .events = events, .data.fd = fd };
+
+	return epoll_ctl(k->epoll, EPOLL_CTL_ADD, fd, &e) < 0 ? -errno : 0;
+}
+
+int store_init(struct keeper *k)
+{
+	int err = pair(k->store_pair);
+
+	if (err == 0)
+		err = pair(k->logs_pair);
+	if (err == 0)
+		err = watch_fd(k, k->store_pair[0], EPOLLIN);
+	if (err == 0)
+		err = store_fresh_logger(k);
+	return err;
+}
+
+int store_fresh_logger(struct keeper *k)
+{
+	int err;
+
+	close_fd(&k->logger_store[0]);
+	close_fd(&k->logger_store[1]);
+	k->store.n_backlog = 0;
+	err = pair(k->logger_store);
+	return err < 0 ? err : watch_fd(k, k->logger_store[0], 0);
+}
+
+void store_fini(struct keeper *k)
+{
+	for (int fd = 0; fd < k->store.n; fd++) {
+		if (k->store.by_fd[fd].kind)
+			forget(k, fd);
+	}
+	free(k->store.by_fd);
+	free(k->store.backlog);
+}
+
+/* Who gets what: see roles.h. */
+#define M 1u
+#define L 2u
+
+static const uint8_t given[RF_KIND_COUNT] = {
+	[RF_LEDGER] = M,
+	[RF_LOGBOOK] = M | L,
+	[RF_LOCK] = M | L,
+	[RF_BELL_KEEPER] = M | L,
+	[RF_BELL_MANAGER] = M | L,
+	[RF_BELL_LOGGER] = M | L,
+	[RF_STORE] = M,
+	[RF_LOGGER_STORE] = L,
+	[RF_LOGS_OUT] = M,
+	[RF_LOGS_IN] = L,
+	[RF_CONF] = M,
+	[RF_CONTROL] = M,
+	[RF_SOCKET] = M,
+	[RF_NOTIFY] = M,
+	[RF_LOG_OUT] = L,
+	[RF_LOG_ERR] = L,
+};
+
+static void add_row(struct str *out, int fd, uint32_t kind, uint32_t index, uint32_t aux,
+		    const char *name)
+{
+	struct role_fd row = { .fd = fd, .kind = kind, .index = index, .aux = aux };
+
+	snprintf(row.name, sizeof(row.name), "%s", name ? name : "");
+	str_add_bytes(out, &row, sizeof(row));
+}
+
+int store_table(struct keeper *k, enum role_kind role)
+{
+	const struct {
+		int fd;
+		uint32_t kind;
+	} own[] = {
+		{k->ledger_fd,	RF_LEDGER	  },
+		{ k->book_fd,	      RF_LOGBOOK	 },
+		{ k->lock,		   RF_LOCK	   },
+		{ k->bells[0],	       RF_BELL_KEEPER },
+		{ k->bells[1],	       RF_BELL_MANAGER},
+		{ k->bells[2],	       RF_BELL_LOGGER },
+		{ k->store_pair[1],   RF_STORE	     },
+		{ k->logger_store[1], RF_LOGGER_STORE},
+		{ k->logs_pair[0],	   RF_LOGS_OUT    },
+		{ k->logs_pair[1],	   RF_LOGS_IN     },
+	};
+	const uint32_t mask = role == ROLE_IS_MANAGER ? M : L;
+	struct role_fd_table head = { .version = ROLE_FDS_VERSION };
+	auto_str out = { 0 };
+	auto_fd fd = fd_memfd("reeve-fds", 0);
+	int err;
+
+	if (fd < 0)
+		return fd;
+	str_add_bytes(&out, &head, sizeof(head));
+	for (size_t i = 0; i < ARRAY_LEN(own); i++) {
+		if (given[own[i].kind] & mask)
+			add_row(&out, own[i].fd, own[i].kind, 0, 0, NULL);
+	}
+	for (int i = 0; i < k->store.n; i++) {
+		const struct stored *e = &k->store.by_fd[i];
+
+		if (e->kind && (given[e->kind - 1] & mask))
+			add_row(&out, i, e->kind - 1, e->index, e->aux, e->name);
+	}
+	if (out.failed)
+		return -ENOMEM;
+	head.n = (uint32_t)((out.len - sizeof(head)) / sizeof(struct role_fd));
+	memcpy(out.data, &head, sizeof(head));
+	err = fd_write_all(fd, out.data, out.len);
+	return err < 0 ? err : give_fd(&fd);
+}

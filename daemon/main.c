@@ -1,0 +1,215 @@
+/*
+ * One binary, several programs: which one is decided by the name it was started under. Before
+ * anything else the process is put into a known state, whatever started it: all signals blocked
+ * and back to their default (SIGCHLD ignored at exec would lose every exit status), fds 0 to 2
+ * open.
+ */
+#include "base/fd.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "keeper/keeper.h"
+#include "ledger/roles.h"
+#include "loader.h"
+
+#include <errno.h>
+#include <getopt.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+
+int manager_main(int argc, char **argv);
+int logger_main(int argc, char **argv);
+
+/* Those that say that a process is broken still end it (the watch's and systemd's ABRT). */
+static const int fatal[] = { SIGABRT, SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGSYS };
+
+static void know_signals(void)
+{
+	struct sigaction dfl = { .sa_handler = SIG_DFL };
+	sigset_t all;
+
+	sigfillset(&all);
+	for (size_t i = 0; i < ARRAY_LEN(fatal); i++)
+		sigdelset(&all, fatal[i]);
+	sigprocmask(SIG_SETMASK, &all, NULL);
+	for (int s = 1; s < NSIG; s++)
+		sigaction(s, &dfl, NULL);
+}
+
+/* The loader calls the user database, which may start processes: it runs like any program. */
+static int run_loader(int argc, char **argv)
+{
+	sigset_t none;
+
+	sigemptyset(&none);
+	sigprocmask(SIG_SETMASK, &none, NULL);
+	return loader_main(argc, argv);
+}
+
+static const struct {
+	const char *name;
+	int (*main)(int argc, char **argv);
+} roles[] = {
+	{ROLE_MANAGER, manager_main},
+	{ ROLE_LOGGER, logger_main },
+	{ LOADER_NAME, run_loader  },
+};
+
+static const char help[] =
+	"Usage: reeved [-c FILE] [--check [--offline]] [--user|--system] [--log-level LEVEL]\n"
+	"\n"
+	"Supervise the groups of worker processes that FILE describes, in the foreground.\n"
+	"\n"
+	"  -c, --config FILE   the configuration (default: /etc/reeve/reeve.conf;\n"
+	"                      with --user $XDG_CONFIG_HOME/reeve/reeve.conf)\n"
+	"      --check         check the configuration, say what is wrong, and exit\n"
+	"      --offline       with --check: nothing that depends on this host\n"
+	"      --user          directories of the calling user (default unless root)\n"
+	"      --system        directories of the system (default for root)\n"
+	"      --log-level L   error, warning, info or debug\n"
+	"      --version       print the version and exit\n"
+	"      --help          print this and exit\n"
+	"\n"
+	"reevectl(1) controls a running daemon. Manuals: reeved(8), reeve.conf(5).\n";
+
+enum { OPT_CHECK = 256, OPT_OFFLINE, OPT_USER, OPT_SYSTEM, OPT_LEVEL, OPT_VERSION, OPT_HELP };
+
+static const struct option long_options[] = {
+	{"config",	    required_argument, NULL, 'c'	 },
+	{ "check",	   no_argument,	NULL, OPT_CHECK	},
+	{ "offline",   no_argument,	  NULL, OPT_OFFLINE},
+	{ "user",	  no_argument,       NULL, OPT_USER   },
+	{ "system",    no_argument,	 NULL, OPT_SYSTEM },
+	{ "log-level", required_argument, NULL, OPT_LEVEL  },
+	{ "version",   no_argument,	  NULL, OPT_VERSION},
+	{ "help",	  no_argument,       NULL, OPT_HELP   },
+	{ NULL,	0,		   NULL, 0	   },
+};
+
+static int usage(const char *what, const char *detail)
+{
+	fprintf(stderr, "reeved: %s%s%s\nTry 'reeved --help'.\n", what, detail ? ": " : "",
+		detail ? detail : "");
+	return EXIT_USAGE;
+}
+
+static int parse_level(const char *word)
+{
+	static const char *const words[] = { "error", "warning", "info", "debug" };
+
+	for (size_t i = 0; i < ARRAY_LEN(words); i++) {
+		if (strcmp(word, words[i]) == 0)
+			return (int)i;
+	}
+	return -1;
+}
+
+/* Relative to where the caller stands now: the daemon itself moves to /. */
+static char *absolute(const char *path)
+{
+	auto_free char *cwd = path[0] == '/' ? NULL : getcwd(NULL, 0);
+	char *out = NULL;
+
+	if (path[0] == '/')
+		return strdup(path);
+	if (!cwd || asprintf(&out, "%s/%s", cwd, path) < 0)
+		return NULL;
+	return out;
+}
+
+static char *default_config(bool user)
+{
+	const char *base = getenv("XDG_CONFIG_HOME"), *home = getenv("HOME");
+	char *out = NULL;
+
+	if (!user)
+		return strdup("/etc/reeve/reeve.conf");
+	if (base && base[0] == '/')
+		return asprintf(&out, "%s/reeve/reeve.conf", base) < 0 ? NULL : out;
+	if (home && home[0] == '/')
+		return asprintf(&out, "%s/.config/reeve/reeve.conf", home) < 0 ? NULL : out;
+	return NULL;
+}
+
+/* 0 = go on with *o, else exit with the code in *ret_code. */
+static bool parse_options(int argc, char **argv, struct keeper_options *o, int *ret_code)
+{
+	bool user = geteuid() != 0;
+	const char *file = NULL;
+	int c;
+
+	o->forced_level = -1;
+	opterr = 0;
+	*ret_code = 0;
+	while ((c = getopt_long(argc, argv, ":c:", long_options, NULL)) != -1) {
+		switch (c) {
+		case 'c':
+			file = optarg;
+			break;
+		case OPT_CHECK:
+			o->check = true;
+			break;
+		case OPT_OFFLINE:
+			o->offline = true;
+			break;
+		case OPT_USER:
+			user = true;
+			break;
+		case OPT_SYSTEM:
+			user = false;
+			break;
+		case OPT_LEVEL:
+			o->forced_level = parse_level(optarg);
+			if (o->forced_level < 0)
+				*ret_code = usage("no such log level", optarg);
+			break;
+		case OPT_VERSION:
+			puts("reeved " REEVE_VERSION);
+			return false;
+		case OPT_HELP:
+			fputs(help, stdout);
+			return false;
+		default:
+			*ret_code = usage(c == ':' ? "an argument is missing" : "unknown option",
+					  argv[optind - 1]);
+		}
+		if (*ret_code)
+			return false;
+	}
+	if (optind < argc)
+		*ret_code = usage("too many arguments", argv[optind]);
+	else if (o->offline && !o->check)
+		*ret_code = usage("--offline goes with --check", NULL);
+	else if (file && !file[0])
+		*ret_code = usage("the name of the configuration is empty", NULL);
+	o->user = user;
+	o->config = file ? absolute(file) : default_config(user);
+	if (!*ret_code && !o->config)
+		*ret_code = usage("no configuration: HOME is not set, use -c FILE", NULL);
+	return *ret_code == 0;
+}
+
+int main(int argc, char **argv)
+{
+	struct keeper_options o = { 0 };
+	const char *name;
+	int code;
+
+	know_signals();
+	if (fd_fill_stdio() < 0)
+		return EXIT_FAILURE;
+	name = argc > 0 && strrchr(argv[0], '/') ? strrchr(argv[0], '/') + 1 : argv[0];
+	for (size_t i = 0; i < ARRAY_LEN(roles); i++) {
+		if (!name || strcmp(name, roles[i].name) != 0)
+			continue;
+		/* exec by fd would leave the fd's number as the name. */
+		prctl(PR_SET_NAME, name);
+		return roles[i].main(argc, argv);
+	}
+	if (parse_options(argc, argv, &o, &code))
+		code = o.check ? keeper_check(&o) : keeper_run(&o);
+	free(o.config);
+	return code;
+}
