@@ -34,6 +34,9 @@ void tree_unwatch(struct manager *m, uint32_t life);
  * signalled. */
 int tree_kill(struct manager *m, uint32_t life, int signal);
 
+/* Undo a freeze of the leaf (cgroup.freeze by hand): in it no handler runs (SH11). */
+void tree_thaw(struct manager *m, uint32_t life);
+
 struct tree_member {
 	pid_t pid, ppid, session, pgrp;
 	uint64_t starttime;

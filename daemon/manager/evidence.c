@@ -1,0 +1,294 @@
+/*
+ * Owns one look at the keeper's children. A look counts for a life if the life's exit record was
+ * there before the look began: by then the kernel had made its orphans the keeper's children. So
+ * one look serves all ends of a loop turn, however many there are.
+ */
+#include "manager/evidence.h"
+
+#include "base/clock.h"
+#include "base/mem.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#define LOOK_MS	    10 /* a look is not believed longer than this */
+#define MEMBERS_MAX 65536
+
+struct stranger {
+	struct proc_stat stat;
+	char marker[EVIDENCE_MARKER]; /* read when first needed */
+	bool marker_read;
+};
+
+struct evidence {
+	struct manager *m;
+	bool no_children_file; /* CONFIG_PROC_CHILDREN is off */
+	int64_t looked_ms;     /* 0: there is no look */
+	uint32_t look;	       /* number of the look */
+	uint32_t *ended_by;    /* by life row: the look that found its exit record */
+	struct stranger *strangers;
+	size_t n, room;
+	uint32_t *live; /* hash set of the pids of live rows */
+	size_t live_room;
+};
+
+int evidence_new(struct manager *m, struct evidence **ret)
+{
+	struct evidence *e = calloc(1, sizeof(*e));
+
+	if (!e)
+		return -ENOMEM;
+	e->m = m;
+	e->ended_by = calloc(LEDGER_ROWS, sizeof(*e->ended_by)); /* pages come when used */
+	if (!e->ended_by) {
+		free(e);
+		return -ENOMEM;
+	}
+	*ret = e;
+	return 0;
+}
+
+void evidence_free(struct evidence *e)
+{
+	if (!e)
+		return;
+	free(e->ended_by);
+	free(e->strangers);
+	free(e->live);
+	free(e);
+}
+
+void evidence_stale(struct evidence *e)
+{
+	e->looked_ms = 0;
+}
+
+void evidence_marker(const struct manager *m, uint32_t row, char ret[static EVIDENCE_MARKER])
+{
+	const struct ledger_life *life = ledger_life(&m->ledger, row);
+	const char *identity = m->ledger.h->identity_text;
+
+	if (life->kind == LIFE_WORKER && life->slot < LEDGER_ROWS) {
+		const struct ledger_slot *slot = ledger_slot(&m->ledger, life->slot);
+
+		snprintf(ret, EVIDENCE_MARKER, "%.32s/%.63s:%u/%u", identity,
+			 ledger_group(&m->ledger, slot->group)->name, slot->index,
+			 life->incarnation);
+	} else {
+		snprintf(ret, EVIDENCE_MARKER, "%.32s/+helper:%u/%u", identity, row,
+			 life->incarnation);
+	}
+}
+
+bool evidence_is_role(const struct manager *m, pid_t pid)
+{
+	const struct ledger_header *h = m->ledger.h;
+
+	return pid <= 1 || pid == h->keeper_pid || pid == h->manager_pid || pid == h->logger_pid ||
+	       pid == getpid();
+}
+
+static size_t place_of(const struct evidence *e, uint32_t pid)
+{
+	size_t mask = e->live_room - 1, at = (pid * 2654435761u) & mask;
+
+	while (e->live[at] && e->live[at] != pid)
+		at = (at + 1) & mask;
+	return at;
+}
+
+/* Pids of live rows into the set, and which rows have an exit record. */
+static int note_rows(struct evidence *e)
+{
+	const struct ledger *l = &e->m->ledger;
+	uint32_t high = l->h->lives_high;
+	size_t room = 64;
+
+	while (room < 2 * (size_t)high)
+		room *= 2;
+	if (room > e->live_room) {
+		uint32_t *live = realloc(e->live, room * sizeof(*live));
+
+		if (!live)
+			return -ENOMEM;
+		e->live = live;
+		e->live_room = room;
+	}
+	memset(e->live, 0, e->live_room * sizeof(*e->live));
+	for (uint32_t row = 0; row < high; row++) {
+		uint32_t pid = l->pids[row];
+
+		if (pid == 0)
+			continue;
+		if (ledger_life(l, row)->exited)
+			e->ended_by[row] = e->look;
+		else
+			e->live[place_of(e, pid)] = pid;
+	}
+	return 0;
+}
+
+static void add_stranger(struct evidence *e, pid_t pid)
+{
+	struct stranger s = { 0 };
+
+	/* the rows were read before the children: who was born in between has a row by now */
+	if (evidence_is_role(e->m, pid) || e->live[place_of(e, (uint32_t)pid)] ||
+	    ledger_find_pid(&e->m->ledger, pid) != LEDGER_NONE)
+		return;
+	if (proc_stat(pid, &s.stat) < 0 || s.stat.state == 'Z' || s.stat.state == 'X')
+		return;
+	if (e->n == e->room) {
+		size_t room = e->room ? e->room * 2 : 16;
+		struct stranger *more = realloc(e->strangers, room * sizeof(*more));
+
+		if (!more)
+			return;
+		e->strangers = more;
+		e->room = room;
+	}
+	e->strangers[e->n++] = s;
+}
+
+static int children_of(struct evidence *e, pid_t pid, struct pids *ret)
+{
+	struct proc_pair *all = NULL;
+	ssize_t n;
+	int r;
+
+	if (!e->no_children_file) {
+		r = proc_children(pid, ret);
+		if (r != -ENOTSUP)
+			return r;
+		e->no_children_file = true;
+	}
+	n = proc_scan(&all);
+	if (n < 0)
+		return (int)n;
+	for (ssize_t i = 0; i < n; i++)
+		if (all[i].ppid == pid)
+			pids_add(ret, all[i].pid);
+	free(all);
+	return ret->failed ? -ENOMEM : 0;
+}
+
+static int look(struct evidence *e)
+{
+	struct pids children = { 0 };
+	int64_t now = clock_mono_ms();
+	int r;
+
+	e->look++;
+	e->n = 0;
+	e->looked_ms = 0;
+	r = note_rows(e);
+	if (r == 0)
+		r = children_of(e, e->m->ledger.h->keeper_pid, &children);
+	for (size_t i = 0; r == 0 && i < children.n; i++)
+		add_stranger(e, children.at[i]);
+	pids_fini(&children);
+	if (r == 0)
+		e->looked_ms = now;
+	return r;
+}
+
+static int look_for(struct evidence *e, uint32_t row)
+{
+	bool ended = ledger_life(&e->m->ledger, row)->exited != 0;
+
+	if (e->looked_ms && clock_mono_ms() - e->looked_ms <= LOOK_MS &&
+	    (!ended || e->ended_by[row] == e->look))
+		return 0;
+	return look(e);
+}
+
+static void read_marker(struct evidence *e, struct stranger *s)
+{
+	s->marker_read = true;
+	if (proc_marker(s->stat.pid, s->marker, sizeof(s->marker)) < 0)
+		s->marker[0] = '\0';
+}
+
+static bool belongs(struct evidence *e, struct stranger *s, uint32_t row, const char *marker)
+{
+	pid_t main = (pid_t)e->m->ledger.pids[row];
+
+	if (main > 0 && (s->stat.session == main || s->stat.pgrp == main))
+		return true;
+	if (!s->marker_read)
+		read_marker(e, s);
+	return strcmp(s->marker, marker) == 0;
+}
+
+bool evidence_empty(struct evidence *e, uint32_t row)
+{
+	char marker[EVIDENCE_MARKER];
+
+	if (look_for(e, row) < 0)
+		return false;
+	if (e->n == 0)
+		return true;
+	evidence_marker(e->m, row, marker);
+	for (size_t i = 0; i < e->n; i++)
+		if (belongs(e, &e->strangers[i], row, marker))
+			return false;
+	return true;
+}
+
+/* Descendants of what is in the list from `at` on; the list grows while it is walked. */
+static int add_descendants(struct evidence *e, struct pids *ret, size_t at)
+{
+	for (; at < ret->n && ret->n < MEMBERS_MAX; at++) {
+		int r = children_of(e, ret->at[at], ret);
+
+		if (r < 0 && r != -ESRCH)
+			return r;
+	}
+	return 0;
+}
+
+int evidence_members(struct evidence *e, uint32_t row, struct pids *ret)
+{
+	char marker[EVIDENCE_MARKER];
+	size_t first = ret->n;
+	int r;
+
+	evidence_stale(e);
+	r = look(e);
+	if (r < 0)
+		return r;
+	evidence_marker(e->m, row, marker);
+	if (ledger_life_live(&e->m->ledger, row))
+		pids_add(ret, (pid_t)e->m->ledger.pids[row]);
+	for (size_t i = 0; i < e->n; i++)
+		if (belongs(e, &e->strangers[i], row, marker))
+			pids_add(ret, e->strangers[i].stat.pid);
+	return add_descendants(e, ret, first);
+}
+
+static bool has_owner(struct evidence *e, struct stranger *s)
+{
+	const struct ledger *l = &e->m->ledger;
+	char marker[EVIDENCE_MARKER];
+
+	for (uint32_t row = 0; row < l->h->lives_high; row++) {
+		if (ledger_life(l, row)->use == LIFE_FREE)
+			continue;
+		evidence_marker(e->m, row, marker);
+		if (belongs(e, s, row, marker))
+			return true;
+	}
+	return false;
+}
+
+int evidence_strays(struct evidence *e, struct pids *ret)
+{
+	int r = look(e);
+
+	for (size_t i = 0; r == 0 && i < e->n; i++)
+		if (!has_owner(e, &e->strangers[i]))
+			pids_add(ret, e->strangers[i].stat.pid);
+	return r;
+}

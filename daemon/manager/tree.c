@@ -1,0 +1,513 @@
+/*
+ * Owns the directory of the daemon's cgroups, the watches of trees that are ending, and the list
+ * of leaves that could not be removed yet. A life born in its leaf is judged by the leaf alone, any
+ * other by evidence.c; which of both is the life's in_cgroup, so it holds over managers.
+ */
+#include "manager/tree.h"
+
+#include "base/fd.h"
+#include "base/mem.h"
+#include "manager/cgroup.h"
+#include "manager/evidence.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/inotify.h>
+
+#define LEAF_BYTES   128
+#define PAUSE_FIRST  .02 /* between two looks at a tree that ends, in seconds */
+#define PAUSE_LAST   .2
+#define KILL_PASSES  16 /* within one call; the watch goes on from there (OR08) */
+#define REMOVALS_MAX 1024
+
+struct watch {
+	struct watch *next;
+	uint32_t life, incarnation;
+	int wd;	   /* of the leaf's cgroup.events, or -1: looked at by the timer */
+	bool kill; /* SIGKILL was asked for: again at each look */
+	bool due;  /* to be looked at now */
+};
+
+struct trees {
+	struct manager *m;
+	struct evidence *evidence;
+	int base;	  /* -1: no cgroups */
+	char prefix[256]; /* path of the base as /proc/PID/cgroup shows it; "" = unknown */
+	int inotify;
+	ev_io io;
+	ev_timer timer;
+	ev_check check;
+	double pause;
+	uint64_t strangers_reaped;
+	struct watch *watches;
+	char (*removals)[LEAF_BYTES];
+	size_t n_removals;
+};
+
+static void restart_timer(struct trees *t, double pause)
+{
+	t->pause = pause;
+	ev_timer_stop(t->m->loop, &t->timer);
+	ev_timer_set(&t->timer, pause, 0.);
+	ev_timer_start(t->m->loop, &t->timer);
+}
+
+void tree_leaf(const struct manager *m, uint32_t row, char *ret, size_t size)
+{
+	const struct ledger_life *life = ledger_life(&m->ledger, row);
+	const struct ledger_slot *slot;
+
+	if (life->kind != LIFE_WORKER || life->slot >= LEDGER_ROWS) {
+		/* no group has such a name */
+		snprintf(ret, size, "w/+helper/%u.%u", row, life->incarnation);
+		return;
+	}
+	slot = ledger_slot(&m->ledger, life->slot);
+	snprintf(ret, size, "w/%.63s/%u.%u", ledger_group(&m->ledger, slot->group)->name,
+		 slot->index, life->incarnation);
+}
+
+/* Names of groups were checked when they were loaded; this is the last gate before a path (SE06).
+ */
+static bool leaf_is_sane(const char *leaf)
+{
+	return strncmp(leaf, "w/", 2) == 0 && leaf[2] != '/' && leaf[2] != '.' &&
+	       !strstr(leaf, "..") && !strstr(leaf, "//");
+}
+
+static int leaf_of(const struct trees *t, uint32_t row, char ret[static LEAF_BYTES])
+{
+	if (t->base < 0 || !ledger_life(&t->m->ledger, row)->in_cgroup)
+		return -ENOTSUP;
+	tree_leaf(t->m, row, ret, LEAF_BYTES);
+	return leaf_is_sane(ret) ? 0 : -EINVAL;
+}
+
+int tree_make(struct manager *m, uint32_t row)
+{
+	struct trees *t = m->trees;
+	char leaf[LEAF_BYTES];
+
+	if (t->base < 0)
+		return -ENOTSUP;
+	tree_leaf(m, row, leaf, sizeof(leaf));
+	return leaf_is_sane(leaf) ? cgroup_make(t->base, leaf) : -EINVAL;
+}
+
+void tree_remove(struct manager *m, uint32_t row)
+{
+	struct trees *t = m->trees;
+	char leaf[LEAF_BYTES];
+
+	if (t->base < 0)
+		return;
+	tree_leaf(m, row, leaf, sizeof(leaf));
+	if (!leaf_is_sane(leaf) || cgroup_remove(t->base, leaf) == 0)
+		return;
+	if (t->n_removals < REMOVALS_MAX) {
+		memcpy(t->removals[t->n_removals++], leaf, sizeof(leaf));
+		if (!ev_is_active(&t->timer))
+			restart_timer(t, PAUSE_LAST);
+	} /* else the sweep of the next start takes it */
+}
+
+static void retry_removals(struct trees *t)
+{
+	size_t kept = 0;
+
+	for (size_t i = 0; i < t->n_removals; i++)
+		if (cgroup_remove(t->base, t->removals[i]) < 0)
+			memmove(t->removals[kept++], t->removals[i], LEAF_BYTES);
+	t->n_removals = kept;
+}
+
+bool tree_is_empty(struct manager *m, uint32_t row)
+{
+	struct trees *t = m->trees;
+	char leaf[LEAF_BYTES];
+
+	if (leaf_of(t, row, leaf) == 0)
+		return cgroup_populated(t->base, leaf) == 0;
+	return evidence_empty(t->evidence, row);
+}
+
+/* --- signals --------------------------------------------------------------------------------- */
+
+/* The process is in the leaf: by the pid's own word, read while it is pinned or about to be used.
+ */
+static bool in_leaf(const struct trees *t, pid_t pid, const char *leaf)
+{
+	char path[512], want[512];
+	const char *at;
+	size_t len;
+
+	if (proc_cgroup(pid, path, sizeof(path)) < 0)
+		return false;
+	len = (size_t)snprintf(want, sizeof(want), "%s/%s", t->prefix, leaf);
+	at = *t->prefix ? (strncmp(path, want, len) == 0 ? path : NULL) : strstr(path, want);
+	return at && (at[len] == '\0' || at[len] == '/');
+}
+
+/* Signal one member whose membership was just established; stopped ones are woken to act on it. */
+static bool signal_member(struct trees *t, const char *leaf, pid_t pid, int signal)
+{
+	struct proc_stat s;
+
+	if (evidence_is_role(t->m, pid) || proc_stat(pid, &s) < 0 || s.state == 'Z')
+		return false;
+	/* the start time was read before the leaf: if it still holds at the signal, so does the
+	 * leaf */
+	if (leaf && !in_leaf(t, pid, leaf))
+		return false;
+	if (proc_signal(pid, s.starttime, signal) < 0)
+		return false;
+	if (signal != SIGKILL && signal != SIGCONT && (s.state == 'T' || s.state == 't'))
+		proc_signal(pid, s.starttime, SIGCONT);
+	return true;
+}
+
+static int members(struct trees *t, uint32_t row, const char *leaf, struct pids *ret)
+{
+	return leaf ? cgroup_pids(t->base, leaf, ret) : evidence_members(t->evidence, row, ret);
+}
+
+/* One pass over all members; number signalled. */
+static int signal_pass(struct trees *t, uint32_t row, const char *leaf, int signal)
+{
+	struct pids pids = { 0 };
+	int n = 0;
+
+	members(t, row, leaf, &pids);
+	for (size_t i = 0; i < pids.n; i++)
+		n += signal_member(t, leaf, pids.at[i], signal);
+	pids_fini(&pids);
+	return n;
+}
+
+/* A storm forks between a pass and the next: go on while passes find somebody new, up to a cap. */
+static int kill_passes(struct trees *t, uint32_t row, const char *leaf)
+{
+	int sum = 0;
+
+	for (int i = 0; i < KILL_PASSES; i++) {
+		int n = signal_pass(t, row, leaf, SIGKILL);
+
+		sum += n;
+		if (n == 0)
+			break;
+	}
+	return sum;
+}
+
+static int kill_leaf(struct trees *t, uint32_t row, const char *leaf)
+{
+	bool frozen;
+	int n;
+
+	if (t->m->ledger.h->cgroup_kill_ok && cgroup_kill(t->base, leaf) == 0)
+		return cgroup_populated(t->base, leaf) == 1;
+	/* nothing forks while it is frozen; what was signalled dies at the thaw */
+	frozen = cgroup_freeze(t->base, leaf, true) == 0;
+	n = frozen ? signal_pass(t, row, leaf, SIGKILL) : kill_passes(t, row, leaf);
+	cgroup_freeze(t->base, leaf, false);
+	return n;
+}
+
+static struct watch *find_watch(const struct trees *t, uint32_t row)
+{
+	for (struct watch *w = t->watches; w; w = w->next)
+		if (w->life == row)
+			return w;
+	return NULL;
+}
+
+int tree_kill(struct manager *m, uint32_t row, int signal)
+{
+	struct trees *t = m->trees;
+	char leaf[LEAF_BYTES];
+	bool in_cgroup = leaf_of(t, row, leaf) == 0;
+	struct watch *w = find_watch(t, row);
+
+	if (w && signal == SIGKILL)
+		w->kill = true;
+	if (signal == SIGKILL)
+		return in_cgroup ? kill_leaf(t, row, leaf) : kill_passes(t, row, NULL);
+	/* a handler does not run in a frozen cgroup (SH11) */
+	if (in_cgroup && signal != SIGSTOP && cgroup_frozen(t->base, leaf))
+		cgroup_freeze(t->base, leaf, false);
+	return signal_pass(t, row, in_cgroup ? leaf : NULL, signal);
+}
+
+void tree_thaw(struct manager *m, uint32_t row)
+{
+	struct trees *t = m->trees;
+	char leaf[LEAF_BYTES];
+
+	if (leaf_of(t, row, leaf) == 0 && cgroup_frozen(t->base, leaf))
+		cgroup_freeze(t->base, leaf, false);
+}
+
+/* --- watching -------------------------------------------------------------------------------- */
+
+static bool same_life(const struct trees *t, const struct watch *w)
+{
+	const struct ledger_life *life = ledger_life(&t->m->ledger, w->life);
+
+	return life->use != LIFE_FREE && life->incarnation == w->incarnation;
+}
+
+void tree_unwatch(struct manager *m, uint32_t row)
+{
+	struct trees *t = m->trees;
+
+	for (struct watch **at = &t->watches; *at; at = &(*at)->next) {
+		struct watch *w = *at;
+
+		if (w->life != row)
+			continue;
+		*at = w->next;
+		if (w->wd >= 0)
+			inotify_rm_watch(t->inotify, w->wd);
+		free(w);
+		return;
+	}
+}
+
+static void watch_leaf(struct trees *t, struct watch *w)
+{
+	char leaf[LEAF_BYTES], path[512];
+	const char *base = t->m->ledger.h->cgroup_base;
+
+	if (t->inotify < 0 || leaf_of(t, w->life, leaf) < 0)
+		return;
+	if (snprintf(path, sizeof(path), "%s/%s/cgroup.events", base, leaf) < (int)sizeof(path))
+		w->wd = inotify_add_watch(t->inotify, path, IN_MODIFY);
+}
+
+void tree_watch(struct manager *m, uint32_t row)
+{
+	struct trees *t = m->trees;
+	struct watch *w = find_watch(t, row);
+
+	if (!w) {
+		w = calloc(1, sizeof(*w));
+		if (!w)
+			return; /* the manager's tick looks at every life that is ending */
+		w->life = row;
+		w->incarnation = ledger_life(&m->ledger, row)->incarnation;
+		w->wd = -1;
+		watch_leaf(t, w);
+		w->next = t->watches;
+		t->watches = w;
+	}
+	/* it may have become empty before the watch was there */
+	w->due = true;
+	restart_timer(t, 0.);
+}
+
+/* Look at all that are due. life_look() may change the list, so it runs after the walk. */
+static void look_at_due(struct trees *t)
+{
+	struct pids empty = { 0 };
+
+	evidence_stale(t->evidence);
+	for (struct watch *w = t->watches; w; w = w->next) {
+		if (!w->due)
+			continue;
+		w->due = false;
+		if (!same_life(t, w) || tree_is_empty(t->m, w->life))
+			pids_add(&empty, (pid_t)w->life);
+		else if (w->kill)
+			tree_kill(t->m, w->life, SIGKILL);
+	}
+	for (size_t i = 0; i < empty.n; i++) {
+		struct watch *w = find_watch(t, (uint32_t)empty.at[i]);
+
+		if (w && !same_life(t, w))
+			tree_unwatch(t->m, w->life);
+		else if (w)
+			life_look(t->m, w->life);
+	}
+	pids_fini(&empty);
+}
+
+static void mark_due(struct trees *t, bool all)
+{
+	for (struct watch *w = t->watches; w; w = w->next)
+		if (all || w->wd < 0 || w->kill)
+			w->due = true;
+}
+
+static bool needs_timer(const struct trees *t)
+{
+	for (const struct watch *w = t->watches; w; w = w->next)
+		if (w->due || w->wd < 0 || w->kill)
+			return true;
+	return t->n_removals > 0;
+}
+
+static void timer_fired(struct ev_loop *loop, ev_timer *timer, int events)
+{
+	struct trees *t = timer->data;
+	double pause = t->pause <= 0. ? PAUSE_FIRST : MIN_OF(t->pause * 1.5, PAUSE_LAST);
+
+	if (t->pause > 0.) {
+		mark_due(t, false);
+		retry_removals(t);
+	}
+	t->pause = pause;
+	look_at_due(t);
+	if (needs_timer(t) && !ev_is_active(&t->timer))
+		restart_timer(t, pause);
+}
+
+static void inotify_read(struct ev_loop *loop, ev_io *io, int events)
+{
+	struct trees *t = io->data;
+	_Alignas(struct inotify_event) char text[4096];
+	ssize_t n = read(t->inotify, text, sizeof(text));
+
+	for (ssize_t at = 0; at < n;) {
+		const struct inotify_event *e = (const void *)(text + at);
+
+		if (e->mask & IN_Q_OVERFLOW)
+			mark_due(t, true);
+		for (struct watch *w = t->watches; w; w = w->next)
+			if (w->wd == e->wd && !(e->mask & IN_IGNORED))
+				w->due = true;
+		at += (ssize_t)(sizeof(*e) + e->len);
+	}
+	look_at_due(t);
+}
+
+/* The keeper reaped a child that is in no row: perhaps the last of a tree. It rang our bell. */
+static void check_strangers(struct ev_loop *loop, ev_check *check, int events)
+{
+	struct trees *t = check->data;
+	uint64_t reaped = t->m->ledger.h->strangers_reaped;
+
+	if (reaped == t->strangers_reaped)
+		return;
+	t->strangers_reaped = reaped;
+	evidence_stale(t->evidence);
+	if (!t->watches)
+		return;
+	mark_due(t, false);
+	look_at_due(t);
+}
+
+/* --- life of the module ---------------------------------------------------------------------- */
+
+/* The roles live in BASE/daemon, so our own path tells how /proc calls the base. */
+static void find_prefix(struct trees *t)
+{
+	static const char own[] = "/daemon";
+	ssize_t n = proc_cgroup(getpid(), t->prefix, sizeof(t->prefix));
+	size_t len = sizeof(own) - 1;
+
+	if (n < (ssize_t)len || strcmp(t->prefix + n - len, own) != 0) {
+		t->prefix[0] = '\0';
+		return;
+	}
+	t->prefix[(size_t)n - len] = '\0';
+}
+
+static int open_base(struct trees *t)
+{
+	const char *path = t->m->ledger.h->cgroup_base;
+
+	if (!*path)
+		return 0;
+	t->base = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+	if (t->base < 0)
+		return -errno;
+	if (mkdirat(t->base, "w", 0755) < 0 && errno != EEXIST)
+		return -errno;
+	find_prefix(t);
+	t->inotify = inotify_init1(IN_NONBLOCK | IN_CLOEXEC);
+	if (t->inotify < 0)
+		log_warn("no inotify (%s): ends of trees are looked for by a timer",
+			 strerror(errno));
+	return 0;
+}
+
+static void start_watchers(struct trees *t)
+{
+	ev_init(&t->timer, timer_fired);
+	t->timer.data = t;
+	ev_check_init(&t->check, check_strangers);
+	t->check.data = t;
+	ev_check_start(t->m->loop, &t->check);
+	if (t->inotify < 0)
+		return;
+	ev_io_init(&t->io, inotify_read, t->inotify, EV_READ);
+	t->io.data = t;
+	ev_io_start(t->m->loop, &t->io);
+}
+
+int trees_init(struct manager *m)
+{
+	struct trees *t = calloc(1, sizeof(*t));
+	int r;
+
+	if (!t)
+		return -ENOMEM;
+	t->m = m;
+	t->base = t->inotify = -1;
+	t->strangers_reaped = m->ledger.h->strangers_reaped;
+	t->removals = calloc(REMOVALS_MAX, sizeof(*t->removals));
+	r = t->removals ? evidence_new(m, &t->evidence) : -ENOMEM;
+	if (r == 0)
+		r = open_base(t);
+	m->trees = t;
+	if (r < 0) {
+		trees_fini(m);
+		return r;
+	}
+	start_watchers(t);
+	return 0;
+}
+
+void trees_fini(struct manager *m)
+{
+	struct trees *t = m->trees;
+
+	if (!t)
+		return;
+	ev_timer_stop(m->loop, &t->timer);
+	ev_check_stop(m->loop, &t->check);
+	ev_io_stop(m->loop, &t->io);
+	while (t->watches)
+		tree_unwatch(m, t->watches->life);
+	drop_fd(&t->inotify);
+	drop_fd(&t->base);
+	evidence_free(t->evidence);
+	free(t->removals);
+	free(t);
+	m->trees = NULL;
+}
+
+int tree_members(struct manager *m, uint32_t row, struct pids *ret)
+{
+	char leaf[LEAF_BYTES];
+	bool in_cgroup = leaf_of(m->trees, row, leaf) == 0;
+
+	return members(m->trees, row, in_cgroup ? leaf : NULL, ret);
+}
+
+int tree_leaf_value(struct manager *m, uint32_t row, const char *file, const char *key,
+		    uint64_t *ret)
+{
+	char leaf[LEAF_BYTES];
+	int r = leaf_of(m->trees, row, leaf);
+
+	return r < 0 ? r : cgroup_value(m->trees->base, leaf, file, key, ret);
+}
+
+int tree_stray_pids(struct manager *m, struct pids *ret)
+{
+	return evidence_strays(m->trees->evidence, ret);
+}
