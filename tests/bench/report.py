@@ -69,6 +69,10 @@ def rows_of(case, results):
     return rows
 
 
+# Rows that explain others; only in the JSON.
+DETAILS = ("writers done", "private", "cpu of", "wake-ups of", "pss of", "max", "bytes")
+
+
 def number(value):
     if value == 0:
         return "0"
@@ -84,6 +88,8 @@ def table(rows):
              "|---|---|---|---|" + "---|" * (len(subjects) + 1)]
     places = {}
     for row in rows:
+        if row["metric"].startswith(DETAILS):
+            continue
         key = (row["bench"], row["n"], row["worker"], row["metric"], row["unit"])
         places.setdefault(key, {})[row["subject"]] = row
     for (bench, n, worker, metric, unit), found in places.items():
