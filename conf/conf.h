@@ -141,7 +141,7 @@ struct conf_log {
 };
 
 struct conf_user {
-	bool set; /* false: the daemon's own ids */
+	bool set;     /* false: the daemon's own ids */
 	char *text;   /* "name[:group]" as written, NULL = not written */
 	char **extra; /* extra_groups as written, NULL = not written */
 	uid_t uid;
@@ -246,6 +246,10 @@ ssize_t conf_diff(const struct conf *from, const struct conf *to, struct conf_ch
  * over those keys as text): a change of it is a new generation. */
 uint64_t conf_group_hash(const struct conf_group *g);
 
+/* Over the keys that renew workers: equal hashes = no renewal needed. Stable over versions of Reeve
+ * as long as no such key is written that one of them does not know. */
+uint64_t conf_group_hash(const struct conf_group *g);
+
 /* Finish a template for one worker. Appends to out. Cannot fail on checked configurations. */
 struct conf_worker {
 	const char *group;
@@ -266,9 +270,9 @@ bool conf_env_reserved(const char *name);
 
 /* The table of keys (table.c), for the manual, `reevectl check` and tests. Sorted by path. */
 struct conf_key {
-	const char *path; /* "daemon.control.mode", "group.restart.delay" */
-	const char *type; /* as the manual words it: "duration", "\"kill\"|\"leave\"" */
-	const char *preset; /* default as written, "" = none */
+	const char *path;    /* "daemon.control.mode", "group.restart.delay" */
+	const char *type;    /* as the manual words it: "duration", "\"kill\"|\"leave\"" */
+	const char *preset;  /* default as written, "" = none */
 	const char *example; /* a value, as written */
 	const char *help;
 	enum conf_change_kind change;

@@ -1,0 +1,13 @@
+/* The notation of listening addresses: tcp://H:P tcp6://[H]:P unix:///p unix:@n. */
+#ifndef REEVE_CONF_LISTEN_H
+#define REEVE_CONF_LISTEN_H
+
+#include <stddef.h>
+
+/*
+ * Check a template for the first and for a late worker. -EINVAL with *why, and *mended where a
+ * better value can be told ("" otherwise).
+ */
+int listen_check(const char *text, char *why, size_t why_size, char *mended, size_t mended_size);
+
+#endif
