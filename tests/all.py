@@ -23,6 +23,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 COUNTS = re.compile(r"^(\d+) passed, (\d+) failed, (\d+) skipped$")
 CRITERION = re.compile(r"Synthesis: .*Tested: .*?(\d+).*Passing: .*?(\d+).*Failing: .*?(\d+)"
                        r".*Crashing: .*?(\d+)")
+REPORT = re.compile(r"ERROR: \w+Sanitizer|: runtime error: ")
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 TAP = re.compile(r"^(not )?ok\b[^#]*(#\s*skip\b.*)?", re.IGNORECASE)
 
@@ -135,6 +136,10 @@ def tally_of_meson_test(entry):
         tally.failed = max(1, tally.failed)
     elif tally.total() == 0:
         tally.passed = 1
+    # Criterion does not mind how a test's process ends after the test, so a leak is only said.
+    if REPORT.search(output):
+        say(f"FAILED {entry['name']}: the sanitizer reports\n{output.strip()}")
+        tally.failed += 1
     return tally
 
 
