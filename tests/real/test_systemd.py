@@ -22,7 +22,7 @@ class Systemd(harness.Case):
         self.file = self.dir / "reeve.conf"
         reeved = self.context.program("reeved")
         self.unit_text = (system.UNITS / "reeved.service.in").read_text() \
-            .replace("@bindir@/reeved", str(reeved))
+            .replace("@sbindir@/reeved", str(reeved))
         self.system.unit(SERVICE, self.unit_text)
         self.drop_in("config", f"ExecStart=\nExecStart={reeved} --system -c {self.file}\n"
                                "StandardOutput=file:/dev/console\nStandardError=file:/dev/console\n")

@@ -20,8 +20,8 @@ class Units(harness.Case):
     def unit(self, source, **others):
         """A unit of ours whose programs are those of this build."""
         text = (UNITS / source).read_text()
-        self.assertIn("@bindir@/reeved", text)
-        text = text.replace("@bindir@/reeved", str(self.context.program("reeved")))
+        self.assertIn("@sbindir@/reeved", text)
+        text = text.replace("@sbindir@/reeved", str(self.context.program("reeved")))
         path = self.dir / "reeved.service"
         path.write_text(text)
         return path
