@@ -68,7 +68,7 @@ static int choose(struct keeper *k, enum conf_cgroup want)
 			    "%s is not delegated to reeved by systemd (Delegate=yes in its unit)",
 			    own);
 	}
-	if (n >= (int)sizeof(k->ledger.h->cgroup_base))
+	if (n >= (int)size)
 		return none(k, -ENAMETOOLONG, "%s: the name is too long", own);
 	return 0;
 }

@@ -79,7 +79,7 @@ struct store {
 
 struct cgroups {
 	char own[512];	/* absolute path of the cgroup we were started in; "" = unknown */
-	char base[512]; /* "" = none */
+	char base[256]; /* "" = none */
 	bool made;	/* base was made by us and goes away with us */
 };
 
