@@ -127,7 +127,7 @@ struct ledger_slot {
 	uint64_t cpu_us_before; /* of former lives */
 	uint32_t error_stage;	/* last failed start: enum spawn_stage */
 	int32_t error_number;	/* errno of it */
-	uint32_t op_restart;	/* counts restarts asked for, so that a resent one is known */
+	uint32_t op_restart; /* incarnation when a restart was last asked for: it is done beyond that */
 	uint32_t log_out_at;	/* reserved for later */
 };
 

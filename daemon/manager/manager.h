@@ -50,8 +50,14 @@ struct worker {
 	/* notify.c */
 	int notify_fd;
 	ev_io notify_io;
+	uid_t notify_uid;  /* who may send */
+	bool mainpid_said; /* once per life */
+	struct log_limit notify_limit;
 	/* spawn.c: pipe of the slot while the keeper has not stored it yet, else -1 */
 	int pipe_out, pipe_err;
+	/* last sample of its tree (methods_list.c) */
+	uint64_t memory_bytes, cpu_us;
+	int64_t sampled_ms;
 	char name[CONF_GROUP_NAME_MAX + 8]; /* "web:3" */
 };
 

@@ -54,7 +54,7 @@ int op_restart(struct worker *w, bool cold, struct diag *d)
 	s->wanted_up = 1;
 	s->by_hand = 1;
 	worker_forget(s);
-	w->slot->op_restart++;
+	w->slot->op_restart = s->incarnation;
 	worker_post(w, cold && w->slot->life[0] != LEDGER_NONE ? WI_KILL : WI_RENEW);
 	return 0;
 }

@@ -45,6 +45,7 @@ struct tree_member {
 	char comm[16];
 	bool ignores_term; /* SigIgn or SigCgt has TERM and it has not ended */
 	bool main;
+	int threads;
 	int depth; /* below the main process; orphans: 1 */
 	int64_t rss_kb;
 	uint64_t cpu_us;

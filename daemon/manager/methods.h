@@ -1,0 +1,124 @@
+/*
+ * Between control.c and the methods of org.reeve.Control (methods_*.c). What each method does for a
+ * client stands in lib/org.reeve.Control.varlink.
+ */
+#ifndef REEVE_MANAGER_METHODS_H
+#define REEVE_MANAGER_METHODS_H
+
+#include "lib/varlink_server.h"
+#include "manager/control.h"
+
+enum right { RIGHT_NONE, RIGHT_READER, RIGHT_OPERATOR, RIGHT_ADMIN };
+
+#define CONTROL_ERROR(name) "org.reeve.Control." name
+
+struct waiter;
+struct follower;
+
+struct control {
+	struct manager *m;
+	struct vl_server *server;
+	int listen_fd;
+	ino_t inode; /* of our socket file: another's is never unlinked */
+	struct waiter *waiters;
+	struct follower *followers;
+	ev_timer sampler; /* runs until every worker's sample is fresh */
+	uint32_t sample_at;
+};
+
+static inline struct manager *call_manager(struct vl_call *c)
+{
+	return ((struct control *)vl_call_data(c))->m;
+}
+/* What the caller may do; also used inside methods (Show, Reload). */
+enum right call_right(struct vl_call *c);
+
+/* ---- targets.c ---- */
+
+/* A worker that may be gone by the time it is looked at again. */
+struct worker_ref {
+	uint32_t row, group, index;
+};
+/* NULL: it is gone. */
+struct worker *worker_deref(const struct manager *m, const struct worker_ref *ref);
+
+struct target {
+	char *text;
+	bool known;
+	uint32_t first, n; /* of refs */
+	int err;	   /* of the operation, with text in error */
+	char error[160];
+};
+struct targets {
+	struct target *items;
+	size_t n;
+	struct worker_ref *refs;
+	size_t n_refs;
+};
+/* texts: JSON array, NULL = all. 0 or -ENOMEM; unknown ones are kept with known = false. */
+int targets_resolve(struct manager *m, const json_t *texts, struct targets *ret);
+void targets_fini(struct targets *t);
+/* The first unknown target is answered with NoSuchTarget: then true, and the call is over. */
+bool targets_refuse_unknown(struct vl_call *c, const struct manager *m, const struct targets *t);
+
+/* ---- methods_list.c ---- */
+void write_worker(struct str *out, const char *key, struct worker *w);
+void sample_fired(struct ev_loop *loop, ev_timer *t, int events);
+void write_time(struct str *out, const char *key, int64_t real_us);
+void write_signal(struct str *out, const char *key, int number);
+
+/* ---- waiters (methods_change.c) and followers (methods_watch.c) ---- */
+void waiters_wake(struct control *c);
+void followers_wake(struct control *c);
+
+/* Wait until every worker of the targets is in a state. */
+void wait_for_state(struct vl_call *c, struct targets *t, int state, int64_t timeout_ms);
+
+/* An operation id: 1 = known, it was carried out before; 0 = new (now written down) or none;
+ * -EINVAL = not 32 hexadecimal digits. */
+int op_claim(struct manager *m, uid_t uid, const char *method, const char *text);
+
+/* One handler a method; the table is in control.c. */
+#define METHODS(X)                                                                                 \
+	X(dump)                                                                                    \
+	X(doctor) X(events) X(kill) X(list) X(logs) X(plan) X(reload) X(reset) X(restart) X(scale) \
+		X(show) X(shutdown) X(start) X(stop) X(tree) X(version) X(wait)
+#define DECLARE_METHOD(name) void method_##name(struct vl_call *c, const void *args);
+METHODS(DECLARE_METHOD)
+
+/* Arguments, as the parameter tables in control.c fill them. */
+struct args_list {
+	const json_t *targets;
+	bool memory, unwell;
+};
+struct args_change {
+	const json_t *targets;
+	const char *op, *group, *signal;
+	int64_t timeout_ms, workers;
+	int to;
+	bool wait, cold;
+};
+struct args_reload {
+	const json_t *groups;
+	const char *op;
+	int64_t timeout_ms;
+	bool wait;
+};
+struct args_logs {
+	const json_t *targets, *streams;
+	const char *since;
+	int64_t lines;
+	bool follow;
+};
+struct args_events {
+	const json_t *targets;
+	int64_t since;
+	bool follow;
+};
+struct args_wait {
+	const json_t *targets;
+	int state;
+	int64_t timeout_ms;
+};
+
+#endif

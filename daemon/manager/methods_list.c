@@ -1,0 +1,299 @@
+/*
+ * List: workers and groups as text, without a tree of JSON objects, since `status` is asked a lot.
+ * Memory and CPU come from samples: a call refreshes a few, a short timer the rest, so that a list
+ * of thousands never waits for /proc.
+ */
+#include "manager/methods.h"
+
+#include "base/clock.h"
+#include "base/mem.h"
+#include "manager/spawn.h"
+#include "manager/tree.h"
+#include "manager/worker.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#define SAMPLE_FRESH_MS 2000
+#define SAMPLES_AT_ONCE 16
+#define SAMPLE_PERIOD_S .005
+#define ROWS_A_REPLY	256
+
+void write_time(struct str *out, const char *key, int64_t real_us)
+{
+	char text[32];
+
+	clock_format(real_us, text);
+	vl_write_text(out, key, text);
+}
+
+void write_signal(struct str *out, const char *key, int number)
+{
+	char name[12];
+
+	vl_write_text(out, key, signal_to_name(number, name));
+}
+
+static void sample(struct worker *w, int64_t now)
+{
+	uint32_t row = w->slot->life[0];
+
+	w->sampled_ms = now;
+	w->memory_bytes = w->cpu_us = 0;
+	if (row != LEDGER_NONE && w->m->ledger.pids[row] != 0)
+		tree_usage(w->m, row, &w->memory_bytes, &w->cpu_us);
+}
+
+/* Refresh up to n stale samples from where the last round stopped; false: none was stale. */
+static bool sample_some(struct control *c, int n)
+{
+	struct manager *m = c->m;
+	uint32_t high = m->ledger.h->slots_high;
+	int64_t now = clock_mono_ms();
+	bool any = false;
+
+	for (uint32_t seen = 0; seen < high && n > 0; seen++) {
+		struct worker *w = m->by_slot[c->sample_at++ % high];
+
+		if (!w || now - w->sampled_ms < SAMPLE_FRESH_MS)
+			continue;
+		sample(w, now);
+		any = true;
+		n--;
+	}
+	return any;
+}
+
+void sample_fired(struct ev_loop *loop, ev_timer *t, int events)
+{
+	if (!sample_some(t->data, SAMPLES_AT_ONCE))
+		ev_timer_stop(loop, t);
+}
+
+static void refresh(struct control *c)
+{
+	sample_some(c, SAMPLES_AT_ONCE);
+	if (c->m->ledger.h->slots_high <= SAMPLES_AT_ONCE || ev_is_active(&c->sampler))
+		return;
+	ev_timer_set(&c->sampler, SAMPLE_PERIOD_S, SAMPLE_PERIOD_S);
+	ev_timer_start(c->m->loop, &c->sampler);
+}
+
+static void write_last_exit(struct str *out, const struct worker *w)
+{
+	const struct exit_record *rec;
+
+	if (w->slot->exits == 0)
+		return;
+	rec = &ledger_exits(&w->m->ledger, w->row)->records[(w->slot->exits - 1) % EXITS_KEPT];
+	vl_write_open(out, "last_exit", '{');
+	vl_write_int(out, "incarnation", rec->incarnation);
+	if (rec->signal)
+		write_signal(out, "signal", rec->signal);
+	else
+		vl_write_int(out, "code", rec->code);
+	vl_write_text(out, "cause", exit_cause_name(rec->cause));
+	write_time(out, "at", rec->at_real_us);
+	vl_write_close(out, '}');
+}
+
+/* What the worker said of itself, or why it could not be started. */
+static void write_status(struct str *out, const struct worker *w)
+{
+	const struct ledger_slot *s = w->slot;
+	size_t len = strnlen(s->status, sizeof(s->status));
+	char text[200];
+
+	if (s->error_number && s->w.state != WS_READY && s->w.state != WS_STARTING) {
+		snprintf(text, sizeof(text), "%s: %s", spawn_stage_text(s->error_stage),
+			 strerror(s->error_number));
+		vl_write_text(out, "status", text);
+	} else if (len > 0) {
+		vl_write_bytes(out, "status", s->status, len);
+	}
+}
+
+static void write_waiting(struct str *out, const struct worker *w)
+{
+	char reasons[8][80];
+	size_t n = admit_waiting_for(w, reasons, ARRAY_LEN(reasons));
+
+	if (n == 0)
+		return;
+	vl_write_open(out, "waiting_for", '[');
+	for (size_t i = 0; i < n; i++)
+		vl_write_text(out, NULL, reasons[i]);
+	vl_write_close(out, ']');
+}
+
+static void write_numbers(struct str *out, const struct worker *w)
+{
+	uint64_t cpu = w->slot->cpu_us_before + w->cpu_us;
+
+	if (w->slot->life[0] != LEDGER_NONE && w->slot->w.started_ms)
+		vl_write_real(out, "uptime_s",
+			      (double)(clock_mono_ms() - w->slot->w.started_ms) / 1000.0);
+	if (w->slot->w.incarnation)
+		vl_write_real(out, "cpu_s", (double)cpu / 1e6);
+	if (w->memory_bytes && worker_pid(w))
+		vl_write_int(out, "memory_bytes", (int64_t)w->memory_bytes);
+	if (w->slot->progress_total) {
+		vl_write_open(out, "progress", '{');
+		vl_write_int(out, "done", (int64_t)w->slot->progress_done);
+		vl_write_int(out, "total", (int64_t)w->slot->progress_total);
+		vl_write_close(out, '}');
+	}
+}
+
+void write_worker(struct str *out, const char *key, struct worker *w)
+{
+	const struct worker_state *s = &w->slot->w;
+	pid_t pid = worker_pid(w);
+
+	vl_write_open(out, key, '{');
+	vl_write_text(out, "worker", w->name);
+	vl_write_text(out, "group", w->group->row->name);
+	vl_write_int(out, "index", w->slot->index);
+	if (pid)
+		vl_write_int(out, "pid", pid);
+	vl_write_int(out, "incarnation", s->incarnation);
+	vl_write_int(out, "generation", s->generation);
+	vl_write_int(out, "restarts", s->restarts);
+	vl_write_text(out, "state", worker_status_name(s->state));
+	vl_write_text(out, "wanted", worker_wanted(w) ? "up" : "down");
+	vl_write_bool(out, "ready", s->state == WS_READY);
+	vl_write_bool(out, "frozen", false);
+	write_waiting(out, w);
+	write_numbers(out, w);
+	vl_write_text(out, "start_method",
+		      conf_word(CONF_WORDS_START, w->group->conf ? (int)w->group->conf->start_method
+								 : CONF_START_SPAWN));
+	vl_write_text(out, "source", "exec");
+	write_status(out, w);
+	write_last_exit(out, w);
+	vl_write_close(out, '}');
+}
+
+/* How far from well, for the worst state of a group. */
+static int badness(const struct worker_state *s)
+{
+	static const int8_t order[WS_COUNT] = {
+		[WS_READY] = 0,	      [WS_DONE] = 1,	 [WS_STOPPED] = 2, [WS_WAITING] = 3,
+		[WS_STARTING] = 4,    [WS_STOPPING] = 5, [WS_KILLING] = 6, [WS_BACKOFF] = 7,
+		[WS_QUARANTINED] = 8, [WS_STUCK] = 9,
+	};
+
+	return s->state == WS_DONE && !s->ended_well ? order[WS_BACKOFF] : order[s->state];
+}
+
+static bool is_well(const struct worker *w)
+{
+	const struct worker_state *s = &w->slot->w;
+
+	return s->state == WS_READY || (s->state == WS_DONE && s->ended_well);
+}
+
+static void write_group(struct str *out, const struct group *g)
+{
+	int slots = 0, wanted = 0, ready = 0, well = 0;
+	const struct worker_state *worst = NULL;
+	uint64_t memory = 0, cpu = 0, restarts = 0;
+
+	for (uint32_t i = 0; i < g->n_workers; i++) {
+		const struct worker *w = g->workers[i];
+
+		if (!w)
+			continue;
+		slots++;
+		wanted += w->slot->w.wanted_up;
+		ready += w->slot->w.state == WS_READY;
+		well += w->slot->w.wanted_up && is_well(w);
+		restarts += w->slot->w.restarts;
+		memory += w->memory_bytes;
+		cpu += w->slot->cpu_us_before + w->cpu_us;
+		if (!worst || badness(&w->slot->w) > badness(worst))
+			worst = &w->slot->w;
+	}
+	vl_write_open(out, NULL, '{');
+	vl_write_text(out, "group", g->row->name);
+	vl_write_int(out, "generation", g->row->generation);
+	vl_write_int(out, "workers", slots);
+	vl_write_int(out, "wanted", wanted);
+	vl_write_int(out, "ready", ready);
+	vl_write_int(out, "well", well);
+	vl_write_int(out, "restarts", (int64_t)restarts);
+	vl_write_real(out, "cpu_s", (double)cpu / 1e6);
+	if (memory)
+		vl_write_int(out, "memory_bytes", (int64_t)memory);
+	if (worst)
+		vl_write_text(out, "worst", worker_status_name(worst->state));
+	vl_write_bool(out, "renewing", g->conf && reload_renewing(g->m, g));
+	vl_write_close(out, '}');
+}
+
+static void write_groups(struct str *out, const struct manager *m, const struct targets *t)
+{
+	auto_free bool *wanted = calloc(LEDGER_GROUPS, sizeof(*wanted));
+
+	vl_write_open(out, "groups", '[');
+	for (size_t i = 0; wanted && i < t->n_refs; i++)
+		wanted[t->refs[i].group] = true;
+	for (size_t i = 0; i < t->n; i++) {
+		const struct group *g = manager_find_group(m, t->items[i].text);
+
+		if (wanted && g)
+			wanted[g->index] = true;
+	}
+	for (size_t i = 0; i < m->n_groups; i++) {
+		bool all = t->n == 1 && strcmp(t->items[0].text, "all") == 0;
+
+		if (all || (wanted && wanted[m->groups[i]->index]))
+			write_group(out, m->groups[i]);
+	}
+	vl_write_close(out, ']');
+}
+
+void method_list(struct vl_call *c, const void *args)
+{
+	const struct args_list *a = args;
+	struct manager *m = call_manager(c);
+	struct targets t;
+	auto_str out = { 0 };
+	int rows = 0;
+
+	if (targets_resolve(m, a->targets, &t) < 0) {
+		vl_error(c, CONTROL_ERROR("Failed"), json_pack("{s:s}", "text", "out of memory"));
+		return;
+	}
+	if (targets_refuse_unknown(c, m, &t)) {
+		targets_fini(&t);
+		return;
+	}
+	refresh(m->control);
+	vl_write_open(&out, NULL, '{');
+	vl_write_open(&out, "workers", '[');
+	for (size_t i = 0; i < t.n_refs; i++) {
+		struct worker *w = worker_deref(m, &t.refs[i]);
+
+		if (!w || (a->unwell && is_well(w)))
+			continue;
+		if (vl_call_more(c) && rows == ROWS_A_REPLY) {
+			vl_write_close(&out, ']');
+			vl_write_open(&out, "groups", '[');
+			vl_write_close(&out, ']');
+			vl_write_close(&out, '}');
+			vl_reply_more_text(c, &out);
+			str_fini(&out);
+			vl_write_open(&out, NULL, '{');
+			vl_write_open(&out, "workers", '[');
+			rows = 0;
+		}
+		write_worker(&out, NULL, w);
+		rows++;
+	}
+	vl_write_close(&out, ']');
+	write_groups(&out, m, &t);
+	vl_write_close(&out, '}');
+	targets_fini(&t);
+	vl_reply_text(c, &out);
+}

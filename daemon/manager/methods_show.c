@@ -1,0 +1,336 @@
+/*
+ * Show and Tree: everything about some workers, read from /proc when it is asked for. Environment
+ * and arguments are for admins only (SE11).
+ */
+#include "manager/methods.h"
+
+#include "base/clock.h"
+#include "base/fd.h"
+#include "base/mem.h"
+#include "manager/spawn.h"
+#include "manager/tree.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/resource.h>
+
+#define SHOW_MAX    256
+#define MEMBERS_MAX 1024
+#define FDS_MAX	    256
+#define ENV_MAX	    (256u << 10)
+
+/* Strings separated by NULs, as in /proc/PID/{environ,cmdline}. */
+static void write_strings(struct str *out, const char *key, pid_t pid, const char *file)
+{
+	auto_free char *buf = malloc(ENV_MAX);
+	char path[64];
+	ssize_t n;
+
+	snprintf(path, sizeof(path), "/proc/%d/%s", (int)pid, file);
+	n = buf ? fd_read_at(AT_FDCWD, path, buf, ENV_MAX) : -1;
+	if (n < 0)
+		return;
+	vl_write_open(out, key, '[');
+	for (char *p = buf; p < buf + n; p += strlen(p) + 1)
+		vl_write_bytes(out, NULL, p, strlen(p));
+	vl_write_close(out, ']');
+}
+
+static void write_process(struct str *out, const struct worker *w, const struct tree_member *p,
+			  bool admin)
+{
+	char state[2] = { p->state, '\0' };
+
+	vl_write_open(out, NULL, '{');
+	vl_write_int(out, "pid", p->pid);
+	vl_write_int(out, "ppid", p->ppid);
+	vl_write_text(out, "worker", w ? w->name : "");
+	vl_write_bytes(out, "name", p->comm, strnlen(p->comm, sizeof(p->comm)));
+	if (admin)
+		write_strings(out, "argv", p->pid, "cmdline");
+	vl_write_text(out, "state", state);
+	vl_write_int(out, "uid", p->uid);
+	vl_write_int(out, "threads", p->threads);
+	vl_write_bool(out, "main", p->main);
+	vl_write_bool(out, "orphan", !p->main && w && p->ppid == w->m->ledger.h->keeper_pid);
+	vl_write_real(out, "cpu_s", (double)p->cpu_us / 1e6);
+	vl_write_int(out, "rss_bytes", p->rss_kb * 1024);
+	vl_write_close(out, '}');
+}
+
+static void write_members(struct str *out, struct worker *w, bool admin)
+{
+	auto_free struct tree_member *members = NULL;
+	uint32_t row = w->slot->life[0];
+	ssize_t n = row == LEDGER_NONE ? 0 : tree_list(w->m, row, MEMBERS_MAX, &members);
+
+	for (ssize_t i = 0; i < n; i++)
+		write_process(out, w, &members[i], admin);
+}
+
+static const struct {
+	const char *name;
+	int resource;
+} limit_names[] = {
+	{"as",		RLIMIT_AS	  },
+	{ "core",	  RLIMIT_CORE      },
+	{ "cpu",	 RLIMIT_CPU	    },
+	{ "data",	  RLIMIT_DATA      },
+	{ "fsize",	   RLIMIT_FSIZE	},
+	{ "memlock",    RLIMIT_MEMLOCK   },
+	{ "msgqueue",   RLIMIT_MSGQUEUE  },
+	{ "nice",	  RLIMIT_NICE      },
+	{ "nofile",	    RLIMIT_NOFILE	  },
+	{ "nproc",	   RLIMIT_NPROC	},
+	{ "rtprio",	    RLIMIT_RTPRIO	  },
+	{ "sigpending", RLIMIT_SIGPENDING},
+	{ "stack",	   RLIMIT_STACK	},
+};
+
+static void write_limits(struct str *out, pid_t pid)
+{
+	vl_write_open(out, "limits", '[');
+	for (size_t i = 0; pid && i < ARRAY_LEN(limit_names); i++) {
+		struct rlimit r;
+
+		if (prlimit(pid, (enum __rlimit_resource)limit_names[i].resource, NULL, &r) < 0)
+			continue;
+		vl_write_open(out, NULL, '{');
+		vl_write_text(out, "name", limit_names[i].name);
+		if (r.rlim_cur != RLIM_INFINITY)
+			vl_write_int(out, "soft", (int64_t)r.rlim_cur);
+		if (r.rlim_max != RLIM_INFINITY)
+			vl_write_int(out, "hard", (int64_t)r.rlim_max);
+		vl_write_close(out, '}');
+	}
+	vl_write_close(out, ']');
+}
+
+static void write_fds(struct str *out, pid_t pid)
+{
+	char path[64], what[512];
+	struct dirent *e;
+	int n = 0;
+	DIR *dir;
+
+	snprintf(path, sizeof(path), "/proc/%d/fd", (int)pid);
+	dir = pid ? opendir(path) : NULL;
+	if (!dir)
+		return;
+	vl_write_open(out, "fds", '[');
+	while ((e = readdir(dir)) && n < FDS_MAX) {
+		ssize_t len = readlinkat(dirfd(dir), e->d_name, what, sizeof(what));
+
+		if (e->d_name[0] == '.' || len < 0)
+			continue;
+		vl_write_open(out, NULL, '{');
+		vl_write_int(out, "fd", atoi(e->d_name));
+		vl_write_bytes(out, "what", what, (size_t)len);
+		vl_write_close(out, '}');
+		n++;
+	}
+	vl_write_close(out, ']');
+	closedir(dir);
+}
+
+/* The last words, line by line. */
+static void write_lines(struct str *out, const struct exit_record *rec)
+{
+	const char *p = rec->lines, *end = p + MIN_OF(rec->lines_len, EXIT_LINES);
+
+	if (rec->lines_len == 0)
+		return;
+	vl_write_open(out, "lines", '[');
+	while (p < end) {
+		const char *nl = memchr(p, '\n', (size_t)(end - p));
+		const char *stop = nl ? nl : end;
+
+		vl_write_bytes(out, NULL, p, (size_t)(stop - p));
+		p = stop + 1;
+	}
+	vl_write_close(out, ']');
+}
+
+static void write_exit(struct str *out, const struct exit_record *rec)
+{
+	char text[200];
+
+	vl_write_open(out, NULL, '{');
+	vl_write_int(out, "incarnation", rec->incarnation);
+	vl_write_int(out, "generation", rec->generation);
+	if (rec->pid)
+		vl_write_int(out, "pid", rec->pid);
+	if (!rec->stage_errno)
+		write_time(out, "started_at", rec->started_real_us);
+	write_time(out, "at", rec->at_real_us);
+	if (rec->signal)
+		write_signal(out, "signal", rec->signal);
+	else
+		vl_write_int(out, "code", rec->code);
+	vl_write_bool(out, "core", rec->core);
+	vl_write_text(out, "cause", exit_cause_name(rec->cause));
+	vl_write_real(out, "user_s", (double)rec->user_us / 1e6);
+	vl_write_real(out, "system_s", (double)rec->system_us / 1e6);
+	vl_write_int(out, "max_rss_bytes", rec->maxrss_kb * 1024);
+	if (rec->stage_errno) {
+		snprintf(text, sizeof(text), "%s: %s", spawn_stage_text(rec->stage),
+			 strerror(rec->stage_errno));
+		vl_write_text(out, "error", text);
+	}
+	write_lines(out, rec);
+	vl_write_close(out, '}');
+}
+
+static void write_exits(struct str *out, const struct worker *w)
+{
+	const struct ledger_exits *x = ledger_exits(&w->m->ledger, w->row);
+	uint32_t n = MIN_OF(w->slot->exits, EXITS_KEPT);
+
+	vl_write_open(out, "exits", '[');
+	for (uint32_t i = 1; i <= n; i++)
+		write_exit(out, &x->records[(w->slot->exits - i) % EXITS_KEPT]);
+	vl_write_close(out, ']');
+}
+
+static void write_log(struct str *out, const struct worker *w)
+{
+	struct logbook_counters c = { 0 }, e = { 0 };
+	struct conf_worker who = { w->group->row->name, (int)w->slot->index };
+	const struct conf_group *g = w->group->conf;
+	auto_str path = { 0 };
+
+	logbook_counters(&w->m->book, w->row, &c);
+	logbook_counters(&w->m->book, w->row + LOGBOOK_ERR, &e);
+	vl_write_int(out, "log_in_bytes", (int64_t)(c.in + e.in));
+	vl_write_int(out, "log_written_bytes", (int64_t)(c.written + e.written));
+	vl_write_int(out, "log_dropped_bytes", (int64_t)(c.dropped + e.dropped));
+	if (g && g->log.to == CONF_LOG_FILE) {
+		conf_expand(g->log.file, &who, &path);
+		vl_write_text(out, "log_to", path.data);
+	} else if (g) {
+		vl_write_text(out, "log_to", conf_word(CONF_WORDS_LOG_TO, (int)g->log.to));
+	}
+}
+
+/* A monotonic time as people read it. */
+static void write_moment(struct str *out, const char *key, int64_t mono_ms)
+{
+	write_time(out, key, clock_real_us() + (mono_ms - clock_mono_ms()) * 1000);
+}
+
+static void write_private(struct str *out, const struct worker *w, pid_t pid)
+{
+	auto_str config = { 0 };
+
+	if (pid)
+		write_strings(out, "env", pid, "environ");
+	if (w->group->conf) {
+		conf_dump_group(w->group->conf, &config);
+		vl_write_text(out, "config", config.data ? config.data : "");
+	}
+}
+
+static void write_detail(struct str *out, struct worker *w, bool admin)
+{
+	const struct worker_state *s = &w->slot->w;
+	uint32_t row = w->slot->life[0];
+	pid_t pid = worker_pid(w);
+	char leaf[128];
+
+	vl_write_open(out, NULL, '{');
+	write_worker(out, "worker", w);
+	write_moment(out, "state_since", s->since_ms);
+	if (s->deadline_ms != DURATION_NEVER && s->deadline_ms > clock_mono_ms())
+		write_moment(out, "next_step_at", s->deadline_ms);
+	write_exits(out, w);
+	vl_write_open(out, "tree", '[');
+	write_members(out, w, admin);
+	vl_write_close(out, ']');
+	write_limits(out, pid);
+	write_fds(out, pid);
+	if (row != LEDGER_NONE && ledger_life(&w->m->ledger, row)->in_cgroup) {
+		tree_leaf(w->m, row, leaf, sizeof(leaf));
+		vl_write_text(out, "cgroup", leaf);
+	}
+	write_log(out, w);
+	if (admin)
+		write_private(out, w, pid);
+	vl_write_close(out, '}');
+}
+
+void method_show(struct vl_call *c, const void *args)
+{
+	const struct args_list *a = args;
+	struct manager *m = call_manager(c);
+	bool admin = call_right(c) == RIGHT_ADMIN;
+	struct targets t;
+	auto_str out = { 0 };
+	size_t n = 0;
+
+	if (targets_resolve(m, a->targets, &t) < 0) {
+		vl_error(c, CONTROL_ERROR("Failed"), json_pack("{s:s}", "text", "out of memory"));
+		return;
+	}
+	if (targets_refuse_unknown(c, m, &t)) {
+		targets_fini(&t);
+		return;
+	}
+	vl_write_open(&out, NULL, '{');
+	vl_write_open(&out, "details", '[');
+	for (size_t i = 0; i < t.n_refs && n < SHOW_MAX; i++, n++)
+		write_detail(&out, worker_deref(m, &t.refs[i]), admin);
+	vl_write_close(&out, ']');
+	vl_write_close(&out, '}');
+	targets_fini(&t);
+	vl_reply_text(c, &out);
+}
+
+static void write_after(struct str *out, const struct manager *m)
+{
+	vl_write_open(out, "after", '{');
+	for (size_t i = 0; i < m->n_groups; i++) {
+		const struct conf_group *g = m->groups[i]->conf;
+
+		if (!g || !g->after || !g->after[0])
+			continue;
+		vl_write_open(out, g->name, '[');
+		for (char **a = g->after; *a; a++)
+			vl_write_text(out, NULL, *a);
+		vl_write_close(out, ']');
+	}
+	vl_write_close(out, '}');
+}
+
+void method_tree(struct vl_call *c, const void *args)
+{
+	const struct args_list *a = args;
+	struct manager *m = call_manager(c);
+	bool admin = call_right(c) == RIGHT_ADMIN;
+	auto_free struct tree_member *strays = NULL;
+	struct targets t;
+	auto_str out = { 0 };
+	ssize_t n;
+
+	if (targets_resolve(m, a->targets, &t) < 0) {
+		vl_error(c, CONTROL_ERROR("Failed"), json_pack("{s:s}", "text", "out of memory"));
+		return;
+	}
+	if (targets_refuse_unknown(c, m, &t)) {
+		targets_fini(&t);
+		return;
+	}
+	vl_write_open(&out, NULL, '{');
+	vl_write_open(&out, "processes", '[');
+	for (size_t i = 0; i < t.n_refs; i++)
+		write_members(&out, worker_deref(m, &t.refs[i]), admin);
+	n = a->targets ? 0 : tree_strays(m, MEMBERS_MAX, &strays);
+	for (ssize_t i = 0; i < n; i++)
+		write_process(&out, NULL, &strays[i], admin);
+	vl_write_close(&out, ']');
+	write_after(&out, m);
+	vl_write_close(&out, '}');
+	targets_fini(&t);
+	vl_reply_text(c, &out);
+}

@@ -1,0 +1,276 @@
+/*
+ * What streams or waits without changing anything: Events, Wait, Logs. Logs hands the client to the
+ * logger; from then on it costs the manager nothing.
+ */
+#include "manager/methods.h"
+
+#include "base/clock.h"
+#include "base/fd.h"
+#include "base/mem.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+#define EVENTS_A_REPLY 256
+
+struct follower {
+	struct follower *next;
+	struct control *control;
+	struct vl_call *call;
+	struct targets targets; /* n = 0: everything */
+	uint64_t at;		/* next event to send */
+};
+
+static bool wanted(const struct follower *f, const struct ledger_event *e)
+{
+	char name[sizeof(e->worker)];
+
+	if (f->targets.n == 0)
+		return true;
+	memcpy(name, e->worker, sizeof(name));
+	for (size_t i = 0; i < f->targets.n_refs; i++) {
+		const struct worker *w = worker_deref(f->control->m, &f->targets.refs[i]);
+
+		if (w && strncmp(w->name, name, sizeof(name)) == 0)
+			return true;
+	}
+	return false;
+}
+
+static void write_event(struct str *out, const struct ledger_event *e)
+{
+	vl_write_open(out, NULL, '{');
+	vl_write_int(out, "seq", (int64_t)e->seq);
+	write_time(out, "at", e->at_real_us);
+	vl_write_bytes(out, "worker", e->worker, strnlen(e->worker, sizeof(e->worker)));
+	vl_write_int(out, "incarnation", e->incarnation);
+	vl_write_text(out, "from", worker_status_name(e->from));
+	vl_write_text(out, "to", worker_status_name(e->to));
+	if (e->cause != CAUSE_NONE)
+		vl_write_text(out, "cause", exit_cause_name(e->cause));
+	vl_write_close(out, '}');
+}
+
+/* One reply: up to EVENTS_A_REPLY events from f->at on, with a gap if some are gone. */
+static void write_events(struct follower *f, struct str *out)
+{
+	const struct ledger *l = &f->control->m->ledger;
+	uint64_t last = l->h->event_seq;
+	uint64_t oldest = last > LEDGER_EVENTS ? last - LEDGER_EVENTS + 1 : 1;
+	uint64_t gap_from = f->at, sent = 0;
+
+	vl_write_open(out, NULL, '{');
+	vl_write_open(out, "events", '[');
+	f->at = MAX_OF(f->at, oldest);
+	for (; f->at <= last && sent < EVENTS_A_REPLY; f->at++) {
+		const struct ledger_event *e = ledger_event(l, f->at);
+
+		if (!wanted(f, e))
+			continue;
+		write_event(out, e);
+		sent++;
+	}
+	vl_write_close(out, ']');
+	if (gap_from < oldest) {
+		vl_write_open(out, "gap", '{');
+		vl_write_int(out, "first", (int64_t)gap_from);
+		vl_write_int(out, "last", (int64_t)oldest - 1);
+		vl_write_close(out, '}');
+	}
+	vl_write_int(out, "next", (int64_t)f->at);
+	vl_write_close(out, '}');
+}
+
+static void send_more(struct vl_call *c, void *data)
+{
+	struct follower *f = data;
+	const struct ledger_header *h = f->control->m->ledger.h;
+
+	while (f->at <= h->event_seq) {
+		auto_str out = { 0 };
+
+		if (!vl_call_has_room(c)) {
+			vl_call_when_room(c, send_more, f);
+			return;
+		}
+		write_events(f, &out);
+		vl_reply_more_text(c, &out);
+	}
+}
+
+static void free_follower(struct follower *f)
+{
+	struct follower **at = &f->control->followers;
+
+	while (*at && *at != f)
+		at = &(*at)->next;
+	if (*at)
+		*at = f->next;
+	targets_fini(&f->targets);
+	free(f);
+}
+
+static void follower_left(struct vl_call *c, void *data)
+{
+	free_follower(data);
+}
+
+void followers_wake(struct control *c)
+{
+	struct follower *f = c->followers;
+
+	while (f) {
+		struct follower *next = f->next;
+
+		send_more(f->call, f);
+		f = next;
+	}
+}
+
+void method_events(struct vl_call *c, const void *args)
+{
+	const struct args_events *a = args;
+	struct control *control = vl_call_data(c);
+	struct manager *m = control->m;
+	struct follower *f = calloc(1, sizeof(*f));
+	auto_str out = { 0 };
+
+	if (!f || (a->targets && targets_resolve(m, a->targets, &f->targets) < 0)) {
+		free(f);
+		vl_error(c, CONTROL_ERROR("Failed"), json_pack("{s:s}", "text", "out of memory"));
+		return;
+	}
+	f->control = control;
+	f->call = c;
+	f->at = a->since > 0		    ? (uint64_t)a->since
+		: a->follow && a->since < 0 ? m->ledger.h->event_seq + 1
+					    : 1;
+	if (targets_refuse_unknown(c, m, &f->targets)) {
+		free_follower(f);
+		return;
+	}
+	if (a->follow && vl_call_more(c)) {
+		f->next = control->followers;
+		control->followers = f;
+		vl_call_keep(c, follower_left, f);
+		/* the first reply comes at once, so that the client knows where it stands */
+		write_events(f, &out);
+		vl_reply_more_text(c, &out);
+		send_more(c, f);
+		return;
+	}
+	if (a->since < 0 && m->ledger.h->event_seq > LEDGER_EVENTS)
+		f->at = m->ledger.h->event_seq - LEDGER_EVENTS + 1;
+	while (vl_call_more(c) && f->at + EVENTS_A_REPLY <= m->ledger.h->event_seq) {
+		write_events(f, &out);
+		vl_reply_more_text(c, &out);
+		str_fini(&out);
+	}
+	write_events(f, &out);
+	free_follower(f);
+	vl_reply_text(c, &out);
+}
+
+void method_wait(struct vl_call *c, const void *args)
+{
+	const struct args_wait *a = args;
+	struct manager *m = call_manager(c);
+	struct targets t;
+
+	if (targets_resolve(m, a->targets, &t) < 0)
+		vl_error(c, CONTROL_ERROR("Failed"), json_pack("{s:s}", "text", "out of memory"));
+	else if (targets_refuse_unknown(c, m, &t))
+		targets_fini(&t);
+	else
+		wait_for_state(c, &t, a->state, a->timeout_ms);
+}
+
+/* "2026-01-31T12:00:00Z" with optional fraction → µs; -EINVAL. */
+static int parse_time(const char *text, int64_t *ret_us)
+{
+	struct tm tm = { 0 };
+	const char *rest = strptime(text, "%Y-%m-%dT%H:%M:%S", &tm);
+	int64_t us = 0, unit = 100000;
+
+	if (!rest)
+		return -EINVAL;
+	if (*rest == '.')
+		for (rest++; *rest >= '0' && *rest <= '9'; rest++, unit /= 10)
+			us += (*rest - '0') * unit;
+	if (strcmp(rest, "Z") != 0)
+		return -EINVAL;
+	*ret_us = (int64_t)timegm(&tm) * 1000000 + us;
+	return 0;
+}
+
+static bool has_word(const json_t *words, const char *word)
+{
+	const json_t *w;
+	size_t i;
+
+	if (!words)
+		return true;
+	json_array_foreach(words, i, w) if (strcmp(json_string_value(w), word) == 0) return true;
+	return false;
+}
+
+/* The packet for the logger, see logbook.h. */
+static json_t *logs_packet(struct manager *m, const struct args_logs *a, const struct targets *t)
+{
+	bool out = has_word(a->streams, "out"), err = has_word(a->streams, "err");
+	bool all = !a->targets || (t->n == 1 && strcmp(t->items[0].text, "all") == 0);
+	json_t *o = json_pack("{s:b, s:b, s:b}", "follow", a->follow, "out", out, "err", err);
+	int64_t since;
+
+	if (a->lines >= 0)
+		json_object_set_new(o, "lines", json_integer(a->lines));
+	if (a->since && parse_time(a->since, &since) == 0)
+		json_object_set_new(o, "since_us", json_integer(since));
+	if (all) {
+		json_object_set_new(o, "all", json_true());
+	} else {
+		json_t *streams = json_array();
+
+		for (size_t i = 0; i < t->n_refs; i++)
+			json_array_append_new(streams, json_pack("[i,i,i]", (int)t->refs[i].row,
+								 (int)out, (int)err));
+		json_object_set_new(o, "streams", streams);
+	}
+	return o;
+}
+
+void method_logs(struct vl_call *c, const void *args)
+{
+	const struct args_logs *a = args;
+	struct manager *m = call_manager(c);
+	struct targets t = { 0 };
+	int64_t since;
+	auto_free char *text = NULL;
+	json_t *packet;
+
+	if (a->since && parse_time(a->since, &since) < 0) {
+		vl_error_parameter(c, "since");
+		return;
+	}
+	if (targets_resolve(m, a->targets, &t) < 0 || targets_refuse_unknown(c, m, &t)) {
+		targets_fini(&t);
+		return;
+	}
+	packet = logs_packet(m, a, &t);
+	text = packet ? json_dumps(packet, JSON_COMPACT) : NULL;
+	json_decref(packet);
+	targets_fini(&t);
+	if (!text || strlen(text) > LOGBOOK_LOGS_MAX) {
+		vl_error(c, CONTROL_ERROR("Failed"),
+			 json_pack("{s:s}", "text",
+				   "too many targets for one call; use all or a group"));
+		return;
+	}
+	auto_fd fd = vl_call_give_fd(c);
+	int r = fd_send(m->logs_out, text, strlen(text), &fd, 1);
+
+	if (r < 0)
+		log_warn("a client of logs could not be handed over: %s", strerror(-r));
+}
