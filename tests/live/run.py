@@ -92,6 +92,9 @@ class Test:
             signal.signal(signal.SIGINT, signal.SIG_DFL)
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
             if self.mode == "user" and os.getuid() == 0:
+                if self.cgroup:  # not to be used by it, only to find what it leaves
+                    (self.cgroup.path / "cgroup.procs").write_text("0")
+                    self.context.cgroup = None
                 os.chown(self.root, harness.NOBODY, harness.NOBODY)
                 os.setgroups([])
                 os.setresgid(*[harness.NOBODY] * 3)
