@@ -1,0 +1,53 @@
+/* What a batch of a stream's bytes looks like in its destination. Pure: no I/O, no clock. */
+#ifndef REEVE_LOGGER_FORMAT_H
+#define REEVE_LOGGER_FORMAT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/uio.h>
+
+/* Kept in an intent: with them, the range, the label and the stamp a successor makes the same
+ * bytes again. */
+enum intent_flag {
+	FORMAT_TEXT = 1u,  /* else raw */
+	FORMAT_ERR = 2u,   /* from a separate stderr: "web:3!" */
+	FORMAT_END = 4u,   /* the input's end is the end of a life: an unfinished line is ended */
+	FORMAT_BREAK = 8u, /* the destination ends inside a line: a newline goes first */
+};
+
+/* Input: at most two pieces that follow each other. */
+struct span {
+	const char *data[2];
+	size_t len[2];
+};
+
+struct format {
+	struct span in;
+	uint32_t flags; /* enum intent_flag */
+	const char *label;
+	uint64_t lost; /* "-- N bytes lost --" goes first; 0 = nothing was lost */
+	int64_t stamp_us;
+};
+
+#define FORMAT_IOVS 4
+/* Room for one line of LOGBOOK_LINE bytes with all that can stand around it, and much more. */
+#define FORMAT_SCRATCH (512u * 1024u)
+
+struct batch {
+	size_t in_len; /* bytes of input it takes: whole lines, or pieces of over-long ones */
+	size_t out_len;
+	struct iovec iov[FORMAT_IOVS];
+	int n_iov;
+};
+
+/*
+ * Make the batch. limit: the output should not be longer, but with `force` one line is taken
+ * whatever its length. scratch (FORMAT_SCRATCH bytes) is used by the batch until it is written.
+ * A last line without newline is left for later, unless FORMAT_END is set or it is longer than
+ * LOGBOOK_LINE. in_len is 0 if there is nothing to write or nothing fits.
+ */
+void format_batch(const struct format *f, size_t limit, bool force, char *scratch,
+		  struct batch *ret);
+
+#endif

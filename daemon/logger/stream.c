@@ -1,0 +1,399 @@
+/*
+ * Owns the log pipes: when each is read and for how long it is left alone. Invariant: a stream
+ * that has work is in the run queue, or in the queue of the sink it waits for; a pipe that holds
+ * data nobody was told of raises an edge in epoll.
+ */
+#include "logger/logger.h"
+
+#include "base/mem.h"
+#include "logger/ring.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#define CHUNK_BYTES (128u * 1024u) /* read, then written, while it is in the cache */
+#define PIPE_REST   65536
+#define NAP_MIN_US  60
+
+struct stream *stream_get(const struct logger *lg, uint32_t stream)
+{
+	uint32_t kind = stream >= LOGBOOK_ERR, row = stream % LOGBOOK_ROWS;
+
+	return stream < LOGBOOK_STREAMS && row < lg->n_rows[kind] ? &lg->rows[kind][row] : NULL;
+}
+
+struct stream *stream_make(struct logger *lg, uint32_t stream)
+{
+	uint32_t kind = stream >= LOGBOOK_ERR, row = stream % LOGBOOK_ROWS, n;
+	struct stream *bigger;
+
+	if (stream >= LOGBOOK_STREAMS)
+		return NULL;
+	if (row < lg->n_rows[kind])
+		return &lg->rows[kind][row];
+	n = MIN_OF(MAX_OF(row + 1, lg->n_rows[kind] + lg->n_rows[kind] / 4 + 16), LOGBOOK_ROWS);
+	bigger = realloc(lg->rows[kind], n * sizeof(*bigger));
+	if (!bigger)
+		return NULL;
+	lg->rows[kind] = bigger;
+	for (; lg->n_rows[kind] < n; lg->n_rows[kind]++)
+		bigger[lg->n_rows[kind]] = (struct stream){ .fd = -1, .sink = LOGBOOK_NONE };
+	return &bigger[row];
+}
+
+void stream_push_run(struct logger *lg, uint32_t stream)
+{
+	struct stream *st = stream_get(lg, stream);
+
+	if (st->flags & ST_RUNNING)
+		return;
+	st->flags |= ST_RUNNING;
+	st->run_next = LOGBOOK_NONE;
+	if (lg->run_head == LOGBOOK_NONE)
+		lg->run_head = stream;
+	else
+		stream_get(lg, lg->run_tail)->run_next = stream;
+	lg->run_tail = stream;
+}
+
+static bool is_used(const struct logger *lg, uint32_t stream)
+{
+	return atomic_load(&logbook_stream(&lg->lb, stream)->used);
+}
+
+void stream_put_fd(struct logger *lg, uint32_t stream, int fd)
+{
+	struct stream *st = stream_make(lg, stream);
+	struct epoll_event e = { EPOLLIN | EPOLLET, { .u64 = watch_data(WATCH_STREAM, stream) } };
+	int size = fcntl(fd, F_GETPIPE_SZ);
+
+	if (!st || epoll_ctl(lg->epoll, EPOLL_CTL_ADD, fd, &e) < 0) {
+		log_error("log pipe of stream %u cannot be watched: %s", stream, strerror(errno));
+		close(fd);
+		return;
+	}
+	if (st->fd >= 0)
+		close(st->fd);
+	st->fd = fd;
+	st->pipe_bytes = size > 0 ? (uint32_t)size : PIPE_REST;
+	st->nap_us = NAP_US;
+	st->flags = (st->flags & ~(uint32_t)ST_PIPE_MAX) | ST_READABLE;
+	if (is_used(lg, stream)) {
+		ring_attach(&lg->lb, stream);
+		stream_push_run(lg, stream);
+	}
+}
+
+void stream_drop_fd(struct logger *lg, uint32_t stream)
+{
+	struct stream *st = stream_get(lg, stream);
+
+	if (st && st->fd >= 0)
+		close_fd(&st->fd);
+}
+
+/* ---- drains ---- */
+
+static void start_drain(struct logger *lg, uint32_t stream)
+{
+	struct logbook_stream *s = logbook_stream(&lg->lb, stream);
+	struct stream *st = stream_get(lg, stream);
+	uint32_t want = atomic_load(&s->drain_want);
+	int waiting = 0;
+
+	if (want == atomic_load(&s->drain_done) ||
+	    ((st->flags & ST_DRAINING) && st->drain_request == want))
+		return;
+	if (st->fd >= 0 && ioctl(st->fd, FIONREAD, &waiting) < 0)
+		waiting = 0;
+	if (!(st->flags & ST_DRAINING))
+		lg->draining++;
+	st->flags |= ST_DRAINING | ST_READABLE;
+	st->drain_request = want;
+	st->drain_ms = lg->now_ms;
+	st->drain_to = ring_total(&lg->lb, stream) + (uint64_t)waiting;
+	if ((int32_t)(atomic_load(&s->drain_end) - atomic_load(&s->drain_done)) > 0)
+		atomic_store(&s->end_at, st->drain_to);
+}
+
+static void check_drain(struct logger *lg, uint32_t stream)
+{
+	struct logbook_stream *s = logbook_stream(&lg->lb, stream);
+	struct stream *st = stream_get(lg, stream);
+	uint64_t total = ring_total(&lg->lb, stream);
+	bool late = lg->now_ms - st->drain_ms >= STALL_MS;
+
+	if (!(st->flags & ST_DRAINING))
+		return;
+	if (total < st->drain_to && st->fd >= 0 && !late)
+		return;
+	if (atomic_load(&s->consumed) < MIN_OF(st->drain_to, total) && !late &&
+	    !sink_gives_up(lg, st->sink) && st->sink != LOGBOOK_NONE)
+		return;
+	st->flags &= ~(uint32_t)ST_DRAINING;
+	lg->draining--;
+	atomic_store(&s->drain_total, total);
+	atomic_store(&s->drain_done, st->drain_request);
+	lg->ring_manager = true;
+}
+
+/* ---- news ---- */
+
+static void forget(struct logger *lg, uint32_t stream)
+{
+	struct logbook_stream *s = logbook_stream(&lg->lb, stream);
+	struct stream *st = stream_get(lg, stream);
+
+	atomic_store(&s->drain_done, atomic_load(&s->drain_want));
+	if (!st)
+		return;
+	if (st->flags & ST_DRAINING) {
+		st->flags &= ~(uint32_t)ST_DRAINING;
+		lg->draining--;
+		lg->ring_manager = true;
+	}
+	ring_attach(&lg->lb, stream);
+	sink_forget(lg, stream, UINT64_MAX);
+	ring_drop_to(&lg->lb, stream, ring_total(&lg->lb, stream));
+	st->sink = LOGBOOK_NONE;
+}
+
+void stream_news(struct logger *lg, uint32_t stream)
+{
+	struct logbook_stream *s = logbook_stream(&lg->lb, stream);
+	struct stream *st;
+
+	if (!s)
+		return;
+	if (!atomic_load(&s->used)) {
+		forget(lg, stream);
+		return;
+	}
+	st = stream_make(lg, stream);
+	if (!st)
+		return;
+	ring_attach(&lg->lb, stream);
+	if (st->sink != atomic_load(&s->sink)) {
+		sink_forget(lg, stream, UINT64_MAX);
+		st->sink = atomic_load(&s->sink);
+		if (!sink_get(lg, st->sink) || !sink_get(lg, st->sink)->taken)
+			sink_news(lg, st->sink);
+	}
+	start_drain(lg, stream);
+	stream_push_run(lg, stream);
+}
+
+/* ---- reading ---- */
+
+static void list_stream(struct logger *lg, uint32_t stream)
+{
+	struct stream *st = stream_get(lg, stream);
+
+	if (st->flags & ST_LISTED)
+		return;
+	st->flags |= ST_LISTED;
+	st->list_next = lg->list_head;
+	lg->list_head = stream;
+}
+
+static void drop_oldest(struct logger *lg, uint32_t stream)
+{
+	uint32_t sink = stream_get(lg, stream)->sink;
+	uint64_t n;
+
+	sink_forget(lg, stream, UINT64_MAX);
+	n = ring_drop_old(&lg->lb, stream);
+	atomic_fetch_add(&logbook_sink(&lg->lb, sink)->dropped, n);
+}
+
+/* Bytes that may be read now; 0: the ring is full and the sink must take data first. */
+static size_t make_room(struct logger *lg, uint32_t stream)
+{
+	size_t room = ring_room(&lg->lb, stream);
+
+	if (room > 0)
+		return room;
+	if (!ring_turn(&lg->lb, stream)) {
+		sink_serve(lg, stream);
+		if (!ring_turn(&lg->lb, stream)) {
+			if (!sink_gives_up(lg, stream_get(lg, stream)->sink))
+				return 0;
+			drop_oldest(lg, stream);
+			ring_turn(&lg->lb, stream);
+		}
+	}
+	return ring_room(&lg->lb, stream);
+}
+
+/* More than half of what the pipe can hold was there: its writer may have had to wait. (A page of
+ * a pipe may be only half used.) */
+static void adapt(struct logger *lg, uint32_t stream, size_t got)
+{
+	struct stream *st = stream_get(lg, stream);
+	int size;
+
+	if (got < st->pipe_bytes / 2) {
+		if (got < st->pipe_bytes / 8)
+			st->nap_us = MIN_OF(st->nap_us * 2, NAP_US);
+		return;
+	}
+	if (st->pipe_bytes < PIPE_WANTED && !(st->flags & ST_PIPE_MAX)) {
+		size = fcntl(st->fd, F_SETPIPE_SZ, MIN_OF(st->pipe_bytes * 4, PIPE_WANTED));
+		if (size > 0)
+			st->pipe_bytes = (uint32_t)size;
+		else
+			st->flags |= ST_PIPE_MAX;
+		list_stream(lg, stream);
+		return;
+	}
+	st->nap_us = MAX_OF(st->nap_us / 2, NAP_MIN_US);
+}
+
+/* Read what the pipe holds, a chunk at a time, each written before the next. Returns bytes read. */
+static size_t read_turn(struct logger *lg, uint32_t stream)
+{
+	struct stream *st = stream_get(lg, stream);
+	size_t got = 0;
+
+	st->flags &= ~(uint32_t)ST_BLOCKED;
+	while ((st->flags & ST_READABLE) && got < TURN_BYTES) {
+		size_t room = make_room(lg, stream), want = MIN_OF(room, CHUNK_BYTES);
+		ssize_t n;
+
+		if (room == 0) {
+			st->flags |= ST_BLOCKED;
+			break;
+		}
+		n = ring_fill(&lg->lb, stream, st->fd, want);
+		if (n < 0) {
+			if (n == -EAGAIN)
+				st->flags &= ~(uint32_t)ST_READABLE;
+			break;
+		}
+		got += (size_t)n;
+		if ((size_t)n < want)
+			st->flags &= ~(uint32_t)ST_READABLE;
+		if (sink_serve(lg, stream) == 1)
+			stream_push_run(lg, stream);
+	}
+	return got;
+}
+
+static void rest_ring(struct logger *lg, uint32_t stream)
+{
+	struct stream *st = stream_get(lg, stream);
+	size_t used = ring_used(&lg->lb, stream);
+
+	if (used > 2 * PARK_BYTES && !(st->flags & ST_FAT)) {
+		st->flags |= ST_FAT;
+		list_stream(lg, stream);
+	}
+	if (used >= PARK_BYTES &&
+	    atomic_load(&logbook_stream(&lg->lb, stream)->consumed) == ring_total(&lg->lb, stream))
+		ring_turn(&lg->lb, stream);
+}
+
+static void run_one(struct logger *lg, uint32_t stream)
+{
+	struct stream *st = stream_get(lg, stream);
+	size_t got = 0;
+
+	if (!is_used(lg, stream))
+		return;
+	if (st->fd >= 0 && (st->flags & ST_READABLE))
+		got = read_turn(lg, stream);
+	if (got == 0 && sink_serve(lg, stream) == 1)
+		stream_push_run(lg, stream);
+	if (got > 0) {
+		lg->worked = true;
+		st->used_ms = lg->now_ms;
+		adapt(lg, stream, got);
+		lg->nap_us = MIN_OF(lg->nap_us, st->nap_us);
+		rest_ring(lg, stream);
+	}
+	check_drain(lg, stream);
+	if ((st->flags & ST_READABLE) && !(st->flags & ST_BLOCKED) && st->fd >= 0)
+		stream_push_run(lg, stream);
+}
+
+void stream_run_all(struct logger *lg)
+{
+	uint32_t stream = lg->run_head, last = lg->run_tail;
+
+	while (stream != LOGBOOK_NONE) {
+		struct stream *st = stream_get(lg, stream);
+		bool end = stream == last;
+
+		lg->run_head = st->run_next;
+		st->flags &= ~(uint32_t)ST_RUNNING;
+		run_one(lg, stream);
+		if (end)
+			break;
+		stream = lg->run_head;
+	}
+}
+
+/* ---- housekeeping ---- */
+
+static void trim(struct logger *lg, uint32_t stream)
+{
+	struct stream *st = stream_get(lg, stream);
+
+	if (st->flags & ST_FAT)
+		ring_trim(&lg->lb, stream, PARK_BYTES);
+	if (st->pipe_bytes > PIPE_REST && st->fd >= 0 && fcntl(st->fd, F_SETPIPE_SZ, PIPE_REST) > 0)
+		st->pipe_bytes = PIPE_REST;
+	st->flags &= ~(uint32_t)(ST_FAT | ST_LISTED);
+}
+
+static void late_drains(struct logger *lg)
+{
+	for (uint32_t kind = 0; kind < 2 && lg->draining > 0; kind++) {
+		for (uint32_t i = 0; i < lg->n_rows[kind]; i++)
+			check_drain(lg, i + kind * LOGBOOK_ERR);
+	}
+}
+
+void stream_finish(struct logger *lg)
+{
+	for (uint32_t kind = 0; kind < 2; kind++) {
+		for (uint32_t i = 0; i < lg->n_rows[kind]; i++) {
+			uint32_t stream = i + kind * LOGBOOK_ERR;
+
+			if (!is_used(lg, stream) || lg->rows[kind][i].fd < 0)
+				continue;
+			logbook_drain(&lg->lb, stream, true);
+			start_drain(lg, stream);
+			stream_push_run(lg, stream);
+		}
+	}
+}
+
+int64_t stream_rest(struct logger *lg)
+{
+	uint32_t stream = lg->list_head, next;
+	int64_t when = INT64_MAX;
+
+	lg->list_head = LOGBOOK_NONE;
+	for (; stream != LOGBOOK_NONE; stream = next) {
+		struct stream *st = stream_get(lg, stream);
+
+		next = st->list_next;
+		if (lg->now_ms - st->used_ms >= IDLE_CLOSE_MS) {
+			trim(lg, stream);
+			continue;
+		}
+		when = MIN_OF(when, st->used_ms + IDLE_CLOSE_MS);
+		st->list_next = lg->list_head;
+		lg->list_head = stream;
+	}
+	if (lg->draining > 0) {
+		late_drains(lg);
+		when = MIN_OF(when, lg->now_ms + STALL_MS / 4);
+	}
+	return when;
+}

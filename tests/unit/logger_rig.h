@@ -1,0 +1,55 @@
+/*
+ * A keeper and a manager, as far as a logger can tell: a log book, pipes, doorbells, and the real
+ * logger role as a process (tests/unit/logger_role.c) that can be killed and started again.
+ * Every function fails the test by itself (aborts with a message) when the system refuses.
+ */
+#ifndef REEVE_TEST_LOGGER_RIG_H
+#define REEVE_TEST_LOGGER_RIG_H
+
+#include "ledger/logbook.h"
+#include "ledger/roles.h"
+
+#include <sys/types.h>
+
+#define RIG_STREAMS 128
+
+struct rig {
+	char dir[64]; /* private, removed by rig_fini */
+	struct logbook lb;
+	int book, bell_logger, bell_manager, bell_keeper;
+	int store[2], logs[2];
+	int pipes[RIG_STREAMS]; /* slot rows 0..: O_RDWR|O_NONBLOCK, -1 = none */
+	int errs[RIG_STREAMS];
+	const char *program;
+	int out; /* the logger's stdout; -1 = ours */
+	pid_t pid;
+};
+
+void rig_init(struct rig *r);
+void rig_fini(struct rig *r);
+/* exec the role with what is there; returns once its first turn is over. */
+void rig_start(struct rig *r);
+/* As rig_start, without waiting. */
+void rig_exec(struct rig *r);
+void rig_kill(struct rig *r);
+/* Ask it to finish; its exit code. */
+int rig_finish(struct rig *r);
+void rig_ring(struct rig *r);
+
+/* A configuration of a file log with the usual defaults. */
+struct conf_log rig_log(void);
+/* Make a stream (slot row or LOGBOOK_ERR + row) that goes to dir/name; its sink. */
+uint32_t rig_stream(struct rig *r, uint32_t stream, const char *label, const struct conf_log *log,
+		    const char *name);
+/* A worker's end: O_WRONLY, blocking. */
+int rig_open(struct rig *r, uint32_t stream);
+/* Drain and wait for it; -ETIMEDOUT after ms. */
+int rig_drain(struct rig *r, uint32_t stream, bool end_of_life, int ms);
+/* Content of dir/name; free it. *ret_len may be NULL. NULL if there is none. */
+char *rig_file(struct rig *r, const char *name, size_t *ret_len);
+/* dir/name */
+const char *rig_path(struct rig *r, const char *name, char buf[static 256]);
+
+void rig_die(const char *what, int err) __attribute__((noreturn));
+
+#endif
