@@ -1,0 +1,50 @@
+/* Between spawn.c, which clones and follows, and spawn_plan.c, which prepares. */
+#ifndef REEVE_MANAGER_SPAWN_JOB_H
+#define REEVE_MANAGER_SPAWN_JOB_H
+
+#include "manager/child.h"
+#include "manager/env.h"
+#include "manager/manager.h"
+
+#define JOB_HELD_MAX	8
+#define JOB_STACK_BYTES (64u << 10)
+
+/* One start. Its memory is the child's too until the child has exec'ed; then it is used again. */
+struct job {
+	struct job *next;
+	uint32_t row, pid;
+	bool shared;	/* memory and stack are in use until the life's ctid is 0 */
+	bool late_said; /* past its deadline, asked to be killed */
+	int64_t born_ms;
+	void *stack; /* low end; a guard page lies below */
+	struct child_plan plan;
+	struct words env, argv, texts;
+	int held[JOB_HELD_MAX]; /* descriptors made for this start, closed after the clone */
+	int n_held;
+};
+
+/* Values of this process that workers must not inherit by accident. */
+struct own_values {
+	int nice, oom;
+	int null_fd;
+};
+
+/* Fill job->plan for the start of a worker; d on failure. What was made is in job->held, the leaf
+ * and the notify socket: spawn.c undoes them. *ret_leaf: fd of the leaf or -1. */
+int spawn_plan_worker(struct job *job, struct worker *w, const struct own_values *own,
+		      int *ret_leaf, struct diag *d);
+int spawn_plan_helper(struct job *job, struct manager *m, const char *const *argv, int out_fd,
+		      const struct own_values *own, int *ret_leaf, struct diag *d);
+
+/* Descriptors 1 and 2 of a life (spawn_output.c). *ret_journal: JOURNAL_STREAM or "". */
+int spawn_output(struct job *job, struct worker *w, const struct own_values *own,
+		 char ret_journal[static 48], struct diag *d);
+
+/* Keep fd until the clone; returns it. */
+static inline int job_hold(struct job *job, int fd)
+{
+	job->held[job->n_held++] = fd;
+	return fd;
+}
+
+#endif

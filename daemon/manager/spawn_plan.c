@@ -1,0 +1,293 @@
+/*
+ * Resolves everything a child needs into its plan: after this nothing is looked up any more. Owns
+ * nothing: memory and descriptors are the job's.
+ */
+#include "manager/spawn_job.h"
+
+#include "base/mem.h"
+#include "manager/evidence.h"
+#include "manager/notify.h"
+#include "manager/sockets.h"
+#include "manager/tree.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+static void plan_reset(struct job *job, struct manager *m, const struct own_values *own)
+{
+	struct ledger_life *life = ledger_life(&m->ledger, job->row);
+
+	words_clear(&job->env);
+	words_clear(&job->argv);
+	words_clear(&job->texts);
+	job->n_held = 0;
+	job->plan = (struct child_plan){
+		.life = life,
+		.header = m->ledger.h,
+		.incarnation = life->incarnation,
+		.parent = m->ledger.h->keeper_pid,
+		.stdio = {own->null_fd, own->null_fd, own->null_fd},
+		.cgroup_procs = -1,
+		.cwd = "/",
+		.umask = 0022
+	};
+}
+
+static int out_of_memory(struct diag *d)
+{
+	return diag_set(d, -ENOMEM, "out of memory");
+}
+
+/* Every leaf is made before the clone that puts the child into it. */
+static int plan_leaf(struct job *job, struct manager *m, int *ret_leaf, struct diag *d)
+{
+	int fd = tree_make(m, job->row);
+
+	*ret_leaf = -1;
+	if (fd == -ENOTSUP)
+		return 0;
+	if (fd < 0)
+		return diag_set(d, fd, "making its cgroup: %s", strerror(-fd));
+	job->plan.life->in_cgroup = 1;
+	*ret_leaf = job_hold(job, fd);
+	return 0;
+}
+
+static int plan_argv(struct job *job, const struct conf_group *g, const struct conf_worker *who,
+		     struct diag *d)
+{
+	auto_str text = { 0 };
+
+	for (char **word = g->command; *word; word++) {
+		text.len = 0;
+		conf_expand(*word, who, &text);
+		if (text.failed)
+			return out_of_memory(d);
+		words_add(&job->argv, text.data);
+	}
+	return words_finish(&job->argv, &job->plan.argv, d);
+}
+
+/* A bare name is tried in each directory of the worker's own PATH, as its user and by the child,
+ * so that no file system can hold us up. */
+static int add_candidates(struct words *texts, const char *command, const char *path)
+{
+	char place[4096];
+	int n = 0;
+
+	if (strchr(command, '/')) {
+		words_add(texts, command);
+		return 1;
+	}
+	while (*path && n < CHILD_CANDIDATES) {
+		size_t len = strcspn(path, ":");
+
+		/* what is relative means something else in every working directory */
+		if (*path == '/' && len + strlen(command) + 2 <= sizeof(place)) {
+			snprintf(place, sizeof(place), "%.*s/%s", (int)len, path, command);
+			words_add(texts, place);
+			n++;
+		}
+		path += len;
+		path += *path == ':';
+	}
+	return n;
+}
+
+static int plan_texts(struct job *job, const struct conf_group *g, const struct conf_worker *who,
+		      struct diag *d)
+{
+	const char *path = env_get(&job->env, "PATH"), *command = job->plan.argv[0];
+	auto_str text = { 0 };
+	char **at;
+	int n, r;
+
+	if (!*command)
+		return diag_set(d, -EINVAL, "the command is empty");
+	n = add_candidates(&job->texts, command, path ? path : ENV_PATH);
+	if (n == 0)
+		return diag_set(d, -ENOENT, "%s: PATH names no directory", command);
+	conf_expand(g->cwd ? g->cwd : "/", who, &text);
+	str_add_bytes(&text, "", 1);
+	if (g->stdin_path)
+		conf_expand(g->stdin_path, who, &text);
+	if (text.failed)
+		return out_of_memory(d);
+	words_add(&job->texts, text.data);
+	words_add(&job->texts, text.data + strlen(text.data) + 1);
+	r = words_finish(&job->texts, &at, d);
+	if (r < 0)
+		return r;
+	memcpy(job->plan.candidates, at, (size_t)n * sizeof(*at));
+	job->plan.candidates[n] = NULL;
+	job->plan.cwd = at[n];
+	job->plan.stdin_path = g->stdin_path ? at[n + 1] : NULL;
+	return 0;
+}
+
+static int plan_sockets(struct job *job, struct worker *w, struct str *names, struct diag *d)
+{
+	int n = 0;
+
+	if (w->group->conf->n_sockets > 0)
+		n = sockets_for(w, job->plan.pass, names, d);
+	if (n < 0)
+		return n;
+	job->plan.n_pass = n;
+	return names->failed ? out_of_memory(d) : 0;
+}
+
+static void say_who(struct words *env, struct worker *w, uint32_t row)
+{
+	const struct ledger_life *life = ledger_life(&w->m->ledger, row);
+	char marker[EVIDENCE_MARKER];
+
+	evidence_marker(w->m, row, marker);
+	env_set(env, "REEVE_GROUP", w->group->row->name);
+	env_setf(env, "REEVE_INDEX", "%u", w->slot->index);
+	env_set(env, "REEVE_WORKER", w->name);
+	env_setf(env, "REEVE_INCARNATION", "%u", life->incarnation);
+	env_setf(env, "REEVE_GENERATION", "%u", life->generation);
+	env_setf(env, "REEVE_COUNT", "%d", group_workers_wanted(w->group));
+	env_set(env, "REEVE_ID", marker);
+}
+
+struct said {
+	char notify[112], journal[48];
+	struct str names; /* of the passed sockets */
+};
+
+static int plan_env(struct job *job, struct worker *w, const struct said *said, struct diag *d)
+{
+	struct words *env = &job->env;
+	int r;
+
+	say_who(env, w, job->row);
+	if (*said->notify)
+		env_set(env, "NOTIFY_SOCKET", said->notify);
+	if (*said->journal)
+		env_set(env, "JOURNAL_STREAM", said->journal);
+	if (job->plan.n_pass > 0) {
+		env_setf(env, "LISTEN_FDS", "%d", job->plan.n_pass);
+		env_set(env, "LISTEN_FDNAMES", said->names.data ? said->names.data : "");
+		env_set(env, "LISTEN_PID", "00000000000"); /* the child writes its own */
+	}
+	r = words_finish(env, &job->plan.envp, d);
+	if (r == 0 && job->plan.n_pass > 0)
+		job->plan.pid_text = (char *)env_get(env, "LISTEN_PID");
+	return r;
+}
+
+static int plan_ids(struct child_plan *p, const struct conf_user *u, struct diag *d)
+{
+	if (!u->set)
+		return 0;
+	if (u->uid == (uid_t)-1 || u->gid == (gid_t)-1)
+		return diag_set(d, -EINVAL, "user or group id 4294967295 means \"no change\"");
+	/* nothing to change, and nothing we could: a plain user's own groups stay */
+	if (geteuid() != 0 && u->uid == geteuid() && u->gid == getegid())
+		return 0;
+	p->set_ids = true;
+	p->uid = u->uid;
+	p->gid = u->gid;
+	p->groups = u->groups;
+	p->n_groups = u->n_groups;
+	return 0;
+}
+
+static int plan_limits(struct child_plan *p, const struct conf_group *g, struct diag *d)
+{
+	if (g->n_limits > CHILD_LIMITS_MAX)
+		return diag_set(d, -EINVAL, "more than %d limits", CHILD_LIMITS_MAX);
+	for (size_t i = 0; i < g->n_limits; i++) {
+		p->limits[i].resource = g->limits[i].resource;
+		p->limits[i].value = (struct rlimit){ g->limits[i].soft, g->limits[i].hard };
+	}
+	p->n_limits = (int)g->n_limits;
+	return 0;
+}
+
+static int plan_settings(struct child_plan *p, const struct conf_group *g,
+			 const struct own_values *own, struct diag *d)
+{
+	int r = plan_ids(p, &g->user, d);
+
+	if (r == 0)
+		r = plan_limits(p, g, d);
+	p->set_nice = g->nice != own->nice;
+	p->may_fail_nice = g->nice == 0;
+	p->nice = g->nice;
+	p->set_oom = g->oom_score_adj != own->oom;
+	p->may_fail_oom = g->oom_score_adj == 0;
+	snprintf(p->oom, sizeof(p->oom), "%d", g->oom_score_adj);
+	p->umask = g->umask;
+	p->no_new_privs = g->no_new_privs;
+	return r;
+}
+
+/* What is read and looked up first; what must be undone after a failure comes last. */
+static int plan_words(struct job *job, struct worker *w, struct diag *d)
+{
+	const struct conf_group *g = w->group->conf;
+	struct conf_worker who = { w->group->row->name, (int)w->slot->index };
+	int r = env_of_group(&job->env, g, &who, environ, d);
+
+	if (r == 0)
+		r = plan_argv(job, g, &who, d);
+	if (r == 0)
+		r = plan_texts(job, g, &who, d);
+	return r;
+}
+
+int spawn_plan_worker(struct job *job, struct worker *w, const struct own_values *own,
+		      int *ret_leaf, struct diag *d)
+{
+	struct said said = { 0 };
+	int r;
+
+	plan_reset(job, w->m, own);
+	job->plan.run_only = true;
+	r = plan_words(job, w, d);
+	if (r == 0)
+		r = plan_settings(&job->plan, w->group->conf, own, d);
+	if (r == 0)
+		r = plan_sockets(job, w, &said.names, d);
+	if (r == 0)
+		r = plan_leaf(job, w->m, ret_leaf, d);
+	if (r == 0)
+		r = spawn_output(job, w, own, said.journal, d);
+	if (r == 0 && w->group->conf->notify) {
+		r = notify_open(w, job->row, said.notify, sizeof(said.notify));
+		if (r < 0)
+			diag_set(d, r, "making its notify socket: %s", strerror(-r));
+	}
+	if (r == 0)
+		r = plan_env(job, w, &said, d);
+	str_fini(&said.names);
+	return r;
+}
+
+int spawn_plan_helper(struct job *job, struct manager *m, const char *const *argv, int out_fd,
+		      const struct own_values *own, int *ret_leaf, struct diag *d)
+{
+	char marker[EVIDENCE_MARKER];
+	int r;
+
+	plan_reset(job, m, own);
+	for (; *argv; argv++)
+		words_add(&job->argv, *argv);
+	for (char **e = environ; *e; e++)
+		env_put(&job->env, *e);
+	evidence_marker(m, job->row, marker);
+	env_set(&job->env, "REEVE_ID", marker);
+	r = words_finish(&job->argv, &job->plan.argv, d);
+	if (r == 0)
+		r = words_finish(&job->env, &job->plan.envp, d);
+	if (r == 0)
+		r = plan_leaf(job, m, ret_leaf, d);
+	job->plan.candidates[0] = "/proc/self/exe";
+	job->plan.stdio[1] = out_fd;
+	job->plan.stdio[2] = STDERR_FILENO;
+	return r;
+}
