@@ -39,7 +39,6 @@ struct trees {
 	int inotify;
 	ev_io io;
 	ev_timer timer;
-	ev_check check;
 	double pause;
 	uint64_t strangers_reaped;
 	struct watch *watches;
@@ -383,11 +382,11 @@ static void inotify_read(struct ev_loop *loop, ev_io *io, int events)
 	look_at_due(t);
 }
 
-/* The keeper reaped a child that is in no row: perhaps the last of a tree. It rang our bell. */
-static void check_strangers(struct ev_loop *loop, ev_check *check, int events)
+/* The keeper reaped a child that is in no row: perhaps the last of a tree. */
+void trees_news(struct manager *m)
 {
-	struct trees *t = check->data;
-	uint64_t reaped = t->m->ledger.h->strangers_reaped;
+	struct trees *t = m->trees;
+	uint64_t reaped = m->ledger.h->strangers_reaped;
 
 	if (reaped == t->strangers_reaped)
 		return;
@@ -438,9 +437,6 @@ static void start_watchers(struct trees *t)
 {
 	ev_init(&t->timer, timer_fired);
 	t->timer.data = t;
-	ev_check_init(&t->check, check_strangers);
-	t->check.data = t;
-	ev_check_start(t->m->loop, &t->check);
 	if (t->inotify < 0)
 		return;
 	ev_io_init(&t->io, inotify_read, t->inotify, EV_READ);
@@ -478,7 +474,6 @@ void trees_fini(struct manager *m)
 	if (!t)
 		return;
 	ev_timer_stop(m->loop, &t->timer);
-	ev_check_stop(m->loop, &t->check);
 	ev_io_stop(m->loop, &t->io);
 	while (t->watches)
 		tree_unwatch(m, t->watches->life);
