@@ -37,6 +37,10 @@ static void take_news(struct manager *m)
 		life_look(m, i);
 	trees_news(m);
 	exits_drained(m);
+	if (h->reopens_asked != h->reopens_done) {
+		h->reopens_done = h->reopens_asked;
+		control_check(m);
+	}
 	if (h->reloads_asked != h->reloads_done || h->phase != h->phase_ack)
 		m->changed = true;
 }
@@ -236,12 +240,25 @@ static int init(struct manager *m, const char *fds_arg, struct diag *d)
 	return r < 0 ? diag_set(d, r, "control socket: %s", strerror(-r)) : 0;
 }
 
+/* argv[2…4]: level, destination, "forced" if the level was given by an option. */
+static void take_options(struct manager *m, int argc, char **argv)
+{
+	for (int level = 0; argc > 2 && level <= LOG_LEVEL_DEBUG; level++)
+		if (strcmp(argv[2], conf_word(CONF_WORDS_LEVEL, level)) == 0)
+			log_set_level((enum log_level)level);
+	if (argc > 3)
+		log_open(argv[3]);
+	if (m)
+		m->level_by_option = argc > 4;
+}
+
 int manager_main(int argc, char **argv)
 {
 	struct manager *m = calloc(1, sizeof(*m));
 	struct diag d = { 0 };
 
 	log_init(ROLE_MANAGER, LOG_LEVEL_INFO);
+	take_options(m, argc, argv);
 	if (!m || argc < 2) {
 		log_error("not meant to be started by hand");
 		return 2;

@@ -89,13 +89,13 @@ static void check_cgroup(const struct manager *m, struct check *r)
 	const struct ledger_header *h = m->ledger.h;
 
 	if (h->cgroup_base[0]) {
-		snprintf(r->text, sizeof(r->text), "one cgroup per worker below %s%s",
+		snprintf(r->text, sizeof(r->text), "one cgroup per worker below %.240s%s",
 			 h->cgroup_base, h->cgroup_kill_ok ? "" : ", without cgroup.kill");
 		if (!h->cgroup_kill_ok)
 			say(r, CHECK_DEGRADED, "Linux 5.14 ends a tree in one call");
 		return;
 	}
-	snprintf(r->text, sizeof(r->text), "no cgroups: %s",
+	snprintf(r->text, sizeof(r->text), "no cgroups: %.200s",
 		 h->cgroup_note[0] ? h->cgroup_note : "switched off");
 	say(r, m->conf->daemon.cgroup == CONF_CGROUP_OFF ? CHECK_OK : CHECK_DEGRADED,
 	    "run under systemd with Delegate=yes, or set daemon.cgroup = \"require\"; without, a "

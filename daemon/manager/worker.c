@@ -313,6 +313,8 @@ void worker_execed(struct worker *w)
 	int64_t now = clock_mono_ms();
 
 	s->no_means = 0;
+	if (w->m->starts_in_flight > 0)
+		w->m->starts_in_flight--;
 	if (s->state != WS_STARTING || !c)
 		return;
 	s->started_ms = now;
