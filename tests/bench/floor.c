@@ -1,12 +1,14 @@
 /*
  * floor LOGDIR N STOP_MS MAX_BYTES KEEP PROGRAM ARG...: the least that a supervisor of N workers
- * has to do, and nothing else: a pipe, a log file and a pidfd for each, vfork and exec, respawn,
+ * has to do, and nothing else: a pipe, a log file and a pidfd for each, clone and exec, respawn,
  * rotation at line ends, TERM and after STOP_MS KILL. One thread, one epoll loop, no configuration,
  * no control, no recovery. "%i" as an argument becomes the worker's index.
  * All its system calls are assumed to succeed; what fails ends it with a message.
  */
 #include <err.h>
 #include <fcntl.h>
+#include <linux/close_range.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -21,7 +23,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define CHUNK 65536
+#define CHUNK  65536
+#define LOG_FD 3 /* where the child finds its pipe */
 
 /* What an epoll event means: kind in the low bits, index of the worker above. */
 enum { ON_LOG, ON_EXIT, ON_SIGNAL, ON_TIMER, KINDS = 4 };
@@ -42,6 +45,7 @@ struct floor {
 	bool stopping, keep_open; /* log files stay open while there are fds enough */
 	struct worker *workers;
 	char chunk[CHUNK];
+	_Alignas(16) char stack[65536];
 };
 
 static void watch(struct floor *f, int fd, uint64_t kind, uint64_t index)
@@ -145,16 +149,19 @@ static bool read_log(struct floor *f, unsigned index)
 
 /* --- workers ------------------------------------------------------------------------------ */
 
-static __attribute__((noreturn)) void run_child(char **argv, int log)
+/* The child shares the table of fds until it copies the first four: a vfork would copy thousands
+ * and exec close them again, which makes the start of N workers O(N * N). */
+static int run_child(void *argv)
 {
 	sigset_t none;
 
 	sigemptyset(&none);
+	close_range(LOG_FD + 1, ~0u, CLOSE_RANGE_UNSHARE);
 	setsid();
-	dup2(log, STDOUT_FILENO);
-	dup2(log, STDERR_FILENO);
+	dup2(LOG_FD, STDOUT_FILENO);
+	dup2(LOG_FD, STDERR_FILENO);
 	sigprocmask(SIG_SETMASK, &none, NULL);
-	execv(argv[0], argv);
+	execv(((char **)argv)[0], argv);
 	_exit(127);
 }
 
@@ -173,12 +180,13 @@ static void start(struct floor *f, unsigned index)
 		err(1, "pipe");
 	fcntl(pipes[0], F_SETFL, O_NONBLOCK);
 	w->log_in = pipes[0];
-	w->pid = vfork();
-	if (w->pid == 0)
-		run_child(argv, pipes[1]);
-	if (w->pid < 0)
-		err(1, "vfork");
+	dup3(pipes[1], LOG_FD, O_CLOEXEC);
 	close(pipes[1]);
+	w->pid = clone(run_child, f->stack + sizeof f->stack,
+		       CLONE_VM | CLONE_VFORK | CLONE_FILES | SIGCHLD, argv);
+	if (w->pid < 0)
+		err(1, "clone");
+	dup3(STDIN_FILENO, LOG_FD, O_CLOEXEC);
 	w->pidfd = (int)syscall(SYS_pidfd_open, w->pid, 0);
 	if (w->pidfd < 0)
 		err(1, "pidfd_open");
@@ -273,6 +281,7 @@ static void prepare(struct floor *f)
 	setrlimit(RLIMIT_NOFILE, &files);
 	f->keep_open = 3ul * f->n + 16 < files.rlim_max;
 	f->workers = calloc(f->n, sizeof *f->workers);
+	dup3(STDIN_FILENO, LOG_FD, O_CLOEXEC); /* nothing else may get this number */
 	f->epoll = epoll_create1(EPOLL_CLOEXEC);
 	f->signals = signalfd(-1, &term, SFD_CLOEXEC);
 	f->timer = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);

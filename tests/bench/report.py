@@ -48,6 +48,13 @@ def judge(row, target):
     row["reached"] = value <= bound if how.startswith("<=") else value >= bound
 
 
+def paired_ratio(rounds, floor, metric):
+    """The median of the ratios of each round: what disturbs a round disturbs both."""
+    ratios = [one[metric][0] / other[metric][0] for one, other in zip(rounds, floor)
+              if metric in one and metric in other and other[metric][0]]
+    return statistics.median(ratios) if ratios else None
+
+
 def rows_of(case, results):
     """`results`: {subject: [{metric: (value, unit)}, …]}. One row per subject and metric."""
     rows = []
@@ -59,10 +66,10 @@ def rows_of(case, results):
                          "value": round(statistics.median(values), 4), "unit": rounds[0][metric][1],
                          "low": round(min(values), 4), "high": round(max(values), 4),
                          "rounds": len(values)})
-    floor = {row["metric"]: row["value"] for row in rows if row["subject"] == "floor"}
     for row in rows:
-        if floor.get(row["metric"]):
-            row["ratio_to_floor"] = round(row["value"] / floor[row["metric"]], 3)
+        ratio = paired_ratio(results[row["subject"]], results.get("floor", ()), row["metric"])
+        if ratio is not None:
+            row["ratio_to_floor"] = round(ratio, 3)
         target = find_target(case.bench, row["metric"], row["subject"], case.n, case.worker)
         if target:
             judge(row, target)

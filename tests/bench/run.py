@@ -38,9 +38,29 @@ def parse():
     parser.add_argument("--subject", action="append", metavar="NAME",
                         help="only " + ", ".join(subjects.ALL) + "; may be given again")
     parser.add_argument("--rounds", type=int, help="instead of the scenario's own number")
+    parser.add_argument("--nice", type=int, default=0, metavar="N",
+                        help="run all at this priority (root: -15 on a machine that is not idle)")
+    parser.add_argument("--readme", action="store_true",
+                        help="put the table of --from-json into README.md")
     parser.add_argument("--list", action="store_true", help="only say what would be run")
     parser.add_argument("--from-json", metavar="FILE", help="only print the table of a former run")
     return parser.parse_args()
+
+
+def show(options):
+    lines = pathlib.Path(options.from_json).read_text().splitlines()
+    text = report.table([row for row in map(json.loads, lines) if "metric" in row])
+    if not options.readme:
+        print(text)
+        return 0
+    readme = pathlib.Path(__file__).with_name("README.md")
+    before, mark, rest = readme.read_text().partition("<!-- table -->\n")
+    _, end, after = rest.partition("<!-- end of table -->\n")
+    if not mark or not end:
+        say("README.md has no marks for the table")
+        return 1
+    readme.write_text(before + mark + text + "\n" + end + after)
+    return 0
 
 
 def chosen(options):
@@ -106,9 +126,7 @@ def prepare():
 def main():
     options = parse()
     if options.from_json:
-        lines = pathlib.Path(options.from_json).read_text().splitlines()
-        print(report.table([row for row in map(json.loads, lines) if "metric" in row]))
-        return 0
+        return show(options)
     todo = list(chosen(options))
     if options.list:
         for case in todo:
@@ -116,6 +134,7 @@ def main():
                   + " ".join(case.subjects))
         return 0
     prepare()
+    os.nice(options.nice)
     scratch = make_scratch()
     rows = []
     try:

@@ -197,7 +197,7 @@ groups: {{
 	bench: {{
 		command = [ {command} ];
 		workers = {n};
-		settle = 0;
+		settle = 0;{nice}
 		restart: {{ delay = 0; limit = 0; }};
 		stop: {{ timeout = "{stop_ms}ms"; }};
 		log: {{ file = "{logs}/{file}.log"; format = "{format}"; max_size = {max_size};
@@ -216,6 +216,7 @@ class Reeve(Subject):
         path = place.directory / "reeve.conf"
         path.write_text(CONFIGURATION.format(
             run=place.directory / "run", directory=place.directory, cgroup=self.cgroup,
+            nice=f"\n\t\tnice = {os.nice(0)};" if os.nice(0) else "",
             command=", ".join(f'"{word}"' for word in place.command(job)), n=n,
             stop_ms=job.stop_ms, logs=place.logs, file="%g" if job.merged else "%g-%i",
             format="text" if job.text else "raw", max_size=job.max_size, keep=job.keep))
