@@ -204,6 +204,8 @@ static void loop(struct logger *lg)
 		int timeout = 0;
 
 		turn(lg);
+		if (finished(lg)) /* the last drain may have ended in this turn */
+			break;
 		if (lg->run_head == LOGBOOK_NONE && lg->worked) {
 			nap(lg);
 		} else if (lg->run_head == LOGBOOK_NONE) {
