@@ -53,6 +53,7 @@ struct role {
 	int64_t started_ms, retry_ms; /* retry_ms: not before; KEEPER_NEVER = not to be started */
 	int64_t judge_ms, abort_ms;   /* watch.c: time to look for progress; when ABRT was sent */
 	uint64_t judge_turns;	      /* progress when judge_ms was set */
+	uint32_t doubts;
 	struct log_limit deaths;
 };
 

@@ -165,20 +165,27 @@ static bool came_up(const struct keeper *k, enum role_kind kind)
 	return atomic_load(&k->book.h->started) == (uint32_t)r->pid;
 }
 
+static void say_death(struct role *r, bool up, int how, int status)
+{
+	uint32_t dropped;
+
+	if (log_limit_pass(&r->deaths, 10, 10000, &dropped))
+		log_warn("%s ended by %s %d%s; starting another", r->name,
+			 how == CLD_EXITED ? "exit code" : "signal", status,
+			 up ? "" : " before it was ready");
+}
+
 void role_ended(struct keeper *k, enum role_kind kind, int how, int status)
 {
 	struct role *r = &k->roles[kind];
 	bool up = came_up(k, kind);
-	uint32_t dropped;
 
-	if (log_limit_pass(&r->deaths, 10, 10000, &dropped))
-		log_warn("%s (pid %d) ended by %s %d%s; starting another", r->name, (int)r->pid,
-			 how == CLD_EXITED ? "exit code" : "signal", status,
-			 up ? "" : " before it was ready");
+	log_debug("%s (pid %d) ended", r->name, (int)r->pid);
 	r->pid = 0;
 	note(k, kind);
 	if (k->done || k->gone_ms != KEEPER_NEVER) /* the end: no successor */
 		return;
+	say_death(r, up, how, status);
 	if (up) {
 		r->early_deaths = 0;
 		r->retry_ms = 0;

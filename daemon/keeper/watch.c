@@ -15,6 +15,8 @@
 
 #define WATCHDOG_MS   30000
 #define ABORT_MS      1000 /* from ABRT (a core to look at) to KILL */
+#define DOUBTS	      3	   /* looks, this far apart, before work counts as left lying */
+#define DOUBT_MS      200
 #define LOG_HANG_MS   2000 /* in one write */
 #define LATE_GRACE_MS 500
 
@@ -80,6 +82,7 @@ static void judge(struct keeper *k, enum role_kind kind, int64_t now)
 {
 	struct role *r = &k->roles[kind];
 
+	r->doubts = 0;
 	r->judge_turns = turns(k, kind);
 	r->judge_ms = later(now, period(k));
 }
@@ -158,6 +161,11 @@ static void run_role(struct keeper *k, enum role_kind kind, int64_t now)
 		return;
 	if (turns(k, kind) != r->judge_turns) {
 		judge(k, kind, now);
+		return;
+	}
+	/* New work may have come this very moment. */
+	if (r->doubts++ < DOUBTS) {
+		r->judge_ms = now + DOUBT_MS;
 		return;
 	}
 	log_error("%s (pid %d) hangs: work waits for it and it makes no progress; replacing it",
