@@ -268,5 +268,8 @@ int manager_main(int argc, char **argv)
 		return 1;
 	}
 	ev_run(m->loop, 0);
-	return 1;
+	workers_drain(m);
+	control_fini(m); /* whoever waits for an answer sees the end, not a hang */
+	reload_fini(m);
+	return 0;
 }

@@ -206,6 +206,7 @@ static void report_gone(struct manager *m)
 	ev_timer_stop(m->loop, &s->cap);
 	m->ledger.h->gone = 1;
 	bell_ring(m->bell_keeper);
+	ev_break(m->loop, EVBREAK_ALL);
 }
 
 void shutdown_step(struct manager *m)
