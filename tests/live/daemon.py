@@ -72,7 +72,7 @@ class Daemon:
     def environment(self):
         env = {"PATH": os.environ.get("PATH", "/usr/bin:/bin"), "HOME": str(self.dir),
                "XDG_RUNTIME_DIR": str(self.dir / "xdg"), "XDG_STATE_HOME": str(self.dir / "state"),
-               "XDG_CONFIG_HOME": str(self.dir / "config"), "REEVE_TEST": self.case.mark}
+               "XDG_CONFIG_HOME": str(self.dir / "config"), "LIVE_MARK": self.case.mark}
         for name in ("ASAN_OPTIONS", "UBSAN_OPTIONS"):
             if name in os.environ:
                 env[name] = os.environ[name]

@@ -198,7 +198,7 @@ class Case(unittest.TestCase):
                        "log": {"level": "debug", "to": "stderr"}},
             "defaults": merge(DEFAULTS, {
                 "log": {"file": f"{self.dir}/log/%g.log", "to": "file"},
-                "env": {"REEVE_TEST": self.mark, "REEVE_TEST_RUN": f"run-{name}/"}}),
+                "env": {"LIVE_MARK": self.mark, "LIVE_RUN": f"run-{name}/"}}),
         }
         whole = {"daemon": merge(base["daemon"], daemon),
                  "defaults": merge(base["defaults"], defaults), "groups": groups}
@@ -250,6 +250,19 @@ class Case(unittest.TestCase):
 
     def has_cgroup(self):
         return self.mode in ("default", "pid1") and self.context.cgroup is not None
+
+    def open_folder(self):
+        """A folder in which every user may write, as /tmp is."""
+        folder = self.dir / "open"
+        folder.mkdir(exist_ok=True)
+        folder.chmod(0o1777)
+        return folder
+
+    def give(self, entry):
+        """Hand the private directory to another user, for a daemon that runs as that one."""
+        for path in (self.dir, *(self.dir / name for name in ("log", "xdg", "state", "config"))):
+            os.chown(path, entry.pw_uid, entry.pw_gid)
+        return entry.pw_uid
 
     def some_user(self, avoid=()):
         """A user of this host that is not root, with a home: (name, entry)."""

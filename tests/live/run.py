@@ -103,7 +103,7 @@ class Test:
             procs.become_subreaper()
             os.chdir(self.root)
             os.umask(0o022)
-            os.environ["REEVE_TEST"] = self.mark
+            os.environ["LIVE_MARK"] = self.mark
             self.kind.context = self.context
             answer = one_result(self.kind, self.method)
         except BaseException:  # pylint: disable=broad-except

@@ -218,7 +218,7 @@ class Logs(Case):
         os.mkfifo(fifo)
         reader = os.open(fifo, os.O_RDWR | os.O_NONBLOCK)
         self.addCleanup(os.close, reader)
-        d = self.daemon(self.one("lines=200:0:row", "wait", log={"max_size": "1K"}))
+        d = self.daemon(self.one("lines=2000:0:row", "wait", log={"max_size": "4K"}))
         d.until_worker("web:0", state="ready")
         self.pause(0.1)
         self.assertEqual([p.name for p in self.files("web")], ["web.log"])
@@ -265,7 +265,6 @@ class Logs(Case):
     def test_LG10_a_user_may_open_its_streams(self):
         self.need_root()
         name, _ = self.some_user()
-        os.chmod(self.dir, 0o777)
         d = self.daemon(self.one("append=/dev/stdout:by-path", "append=/proc/self/fd/2:err-by-path",
                                  "wait", user=name))
         until(lambda: d.lines("web") == ["by-path", "err-by-path"], 10, "both lines")

@@ -93,15 +93,15 @@ class Notify(Case):
         self.need_root()
         one, first = self.some_user()
         other, _ = self.some_user(avoid=(first.pw_uid,))
-        os.chmod(self.dir, 0o777)
-        journal = self.journal()
+        folder = self.open_folder()
+        journal = self.journal("open/journal")
         d = self.daemon({
-            "web": {"command": self.words(f"append={self.dir}/where:@env:NOTIFY_SOCKET@", "wait"),
+            "web": {"command": self.words(f"append={folder}/where:@env:NOTIFY_SOCKET@", "wait"),
                     "user": one, **NOTIFY},
             "liar": {"command": self.words(f"gate={self.gate().path}", f"script={self.dir}/lie",
                                            journal, "note=lied", "wait"), "user": other},
         })
-        where = until(lambda: procs.read(self.dir / "where").strip(), 10)
+        where = until(lambda: procs.read(folder / "where").strip(), 10)
         (self.dir / "lie").write_text(f"notify-to={where}|READY=1\\nMAINPID=1\n")
         fd = os.open(self.dir / "gate", os.O_RDWR)
         journal.wait("note", "lied")

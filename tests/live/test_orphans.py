@@ -139,21 +139,18 @@ class Orphans(Case):
         self.need_root()
         self.need_not("eperm", "no new privileges there")
         self.need_not("pid1", "a user's pid 1 needs a user namespace")
-        name, entry = self.some_user()
+        uid = self.give(self.some_user()[1])
         root_puppet = self.dir / "root-puppet"
         shutil.copy(self.puppet, root_puppet)
         os.chown(root_puppet, 0, 0)
         os.chmod(root_puppet, 0o4755)
         if os.statvfs(self.dir).f_flag & os.ST_NOSUID:
             self.skipTest("the file system ignores set-id bits")
-        os.chmod(self.dir, 0o777)
-        for folder in ("log", "xdg", "state"):
-            os.chown(self.dir / folder, entry.pw_uid, entry.pw_gid)
         journal = self.journal()
         d = self.daemon(self.one("fork=1", "[", "exec", root_puppet, "become-root", journal,
                                  "note=root", "ignore=TERM", "wait", "]", "wait",
                                  stop={"timeout": "200ms"}),
-                        uid=entry.pw_uid, daemon={"cgroup": "off"}, cgroup=False)
+                        uid=uid, daemon={"cgroup": "off"}, cgroup=False)
         survivor = journal.wait("note", "root")[0].pid
         self.allowed.add(survivor)
         d.until_worker("web:0", state="ready")

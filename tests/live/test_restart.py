@@ -48,13 +48,13 @@ class Restart(Case):
         journal = self.journal()
         go = self.dir / "go"
         d = self.daemon(self.one(journal, "token", f"ifnot=file:{go}", "[", "exit=9", "]", "wait",
-                                 restart={"limit": 2, "retry": "300ms"}))
+                                 restart={"limit": 2, "retry": "1s"}))
         d.until_worker("web:0", state="quarantined")
         count = len(journal.entries("start"))
         self.assertEqual(count, 3)
         journal.wait("start", n=count + 2)
         times = [e.us for e in journal.entries("start")]
-        self.assertGreater(times[-1] - times[-2], 250_000)
+        self.assertGreater(times[-1] - times[-2], 900_000)
         go.touch()
         d.until_worker("web:0", state="ready")
         d.stop()
@@ -120,7 +120,7 @@ class Restart(Case):
     def test_RS07_what_was_stopped_stays_stopped(self):
         journal = self.journal()
         groups = {"web": {"command": self.words(journal, "token", "exit=1"),
-                          "restart": {"limit": 1, "retry": "200ms"}},
+                          "restart": {"limit": 1, "retry": "1s"}},
                   "sane": {"command": self.words(journal, "token", "wait")}}
         d = self.daemon(groups)
         d.until_worker("web:0", state="quarantined")
@@ -132,7 +132,7 @@ class Restart(Case):
         d.roles_may_die = True
         procs.kill(d.role("manager"))
         self.wait_control(d)
-        self.never(lambda: len(journal.entries("start")) != count, 0.6, "it was started again")
+        self.never(lambda: len(journal.entries("start")) != count, 1.3, "it was started again")
         self.assertEqual({w["wanted"] for w in d.workers().values()}, {"down"})
         d.stop()
 

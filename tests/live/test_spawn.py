@@ -54,11 +54,7 @@ class Spawn(Case):
     def test_SP02_a_failed_privilege_step_means_no_exec(self):
         """A daemon without the right to become another user never runs the program as itself."""
         if os.getuid() == 0:
-            name, entry = self.some_user()
-            os.chmod(self.dir, 0o777)
-            for folder in ("log", "xdg", "state"):
-                os.chown(self.dir / folder, entry.pw_uid, entry.pw_gid)
-            how = {"uid": entry.pw_uid}
+            how = {"uid": self.give(self.some_user()[1])}
         else:
             how = {}
         groups = self.one(f"dump={self.dir}/dump", "wait", user="root", restart={"limit": 2})
@@ -77,30 +73,34 @@ class Spawn(Case):
         name, entry = self.some_user()
         expected = sorted(os.getgrouplist(name, entry.pw_gid))
         other = [g.gr_name for g in grp.getgrall() if g.gr_gid not in expected][:2]
+        open_to_all = self.open_folder()
         groups = {
-            "named": {"command": self.words(f"dump={self.dir}/named", "wait"), "user": name},
-            "extra": {"command": self.words(f"dump={self.dir}/extra", "wait"), "user": name,
+            "named": {"command": self.words(f"dump={open_to_all}/named", "wait"), "user": name},
+            "extra": {"command": self.words(f"dump={open_to_all}/extra", "wait"), "user": name,
                       "extra_groups": other},
+            "bare": {"command": self.words(f"dump={open_to_all}/bare", "wait"), "user": "54321:54322"},
         }
-        os.chmod(self.dir, 0o777)
         d = self.daemon(groups, before=lambda: os.setgroups([4, 5, 27]))
-        named = self.dump(self.dir / "named")
+        named = self.dump(open_to_all / "named")
         self.assertEqual(sorted(set(named["groups"]) | {entry.pw_gid}), expected)
         self.assertEqual(named["uid"], [entry.pw_uid] * 3)
         self.assertEqual(named["gid"], [entry.pw_gid] * 3)
         self.assertEqual(int(named["CapEff"], 16), 0)
-        extra = self.dump(self.dir / "extra")
+        extra = self.dump(open_to_all / "extra")
         wanted = {grp.getgrnam(g).gr_gid for g in other}
         self.assertEqual(set(extra["groups"]) - {entry.pw_gid}, wanted)
+        bare = self.dump(open_to_all / "bare")
+        self.assertEqual((bare["uid"][1], bare["gid"][1]), (54321, 54322))
+        self.assertLessEqual(set(bare["groups"]), {54322})
         d.stop()
 
     def test_SP04_environment_of_the_user(self):
         self.need_root()
         name, entry = self.some_user()
-        os.chmod(self.dir, 0o777)
-        d = self.daemon(self.one(f"dump={self.dir}/dump", "wait", user=name),
+        folder = self.open_folder()
+        d = self.daemon(self.one(f"dump={folder}/dump", "wait", user=name),
                         env={"HOME": "/root", "USER": "root", "LOGNAME": "root"})
-        env = dict(e.split("=", 1) for e in self.dump(self.dir / "dump")["env"])
+        env = dict(e.split("=", 1) for e in self.dump(folder / "dump")["env"])
         self.assertEqual((env["USER"], env["LOGNAME"]), (name, name))
         self.assertEqual(env["HOME"], entry.pw_dir)
         self.assertEqual(env["SHELL"], entry.pw_shell)
@@ -164,11 +164,8 @@ class Spawn(Case):
     def test_SP08_out_of_processes_is_not_a_crash(self):
         self.need_root()
         self.need_not("eperm", "prlimit on a process that gained no privileges")
-        _, entry = self.some_user()
-        os.chmod(self.dir, 0o777)
-        for folder in ("log", "xdg", "state"):
-            os.chown(self.dir / folder, entry.pw_uid, entry.pw_gid)
-        d = self.daemon(self.one("wait", workers=1, restart={"limit": 2}), uid=entry.pw_uid,
+        uid = self.give(self.some_user()[1])
+        d = self.daemon(self.one("wait", workers=1, restart={"limit": 2}), uid=uid,
                         daemon={"cgroup": "off"}, cgroup=False)
         d.until_worker("web:0", state="ready")
         manager = d.role("manager")
