@@ -113,14 +113,10 @@ static void say_end(const struct worker *w, const struct ledger_life *life,
 	char name[12];
 
 	if (e->spawn_failed) {
-		const struct conf_group *c = w->group->conf;
-		const char *object = !c				 ? ""
-				     : life->stage == STAGE_CWD	 ? c->cwd
-				     : life->stage == STAGE_EXEC ? c->command[0]
-								 : "";
+		char text[512];
 
-		log_error("%s: %s %s%s%s", w->name, spawn_stage_text(life->stage), object,
-			  *object ? ": " : "", strerror(life->stage_errno));
+		spawn_failure_text(w, life->stage, life->stage_errno, text, sizeof(text));
+		log_error("%s: %s", w->name, text);
 	} else if (e->signal) {
 		log_write(e->asked ? LOG_LEVEL_DEBUG : LOG_LEVEL_WARN, "%s: pid %d killed by %s%s",
 			  w->name, (int)w->m->ledger.pids[w->slot->life[0]],

@@ -102,11 +102,10 @@ static void write_status(struct str *out, const struct worker *w)
 {
 	const struct ledger_slot *s = w->slot;
 	size_t len = strnlen(s->status, sizeof(s->status));
-	char text[200];
+	char text[512];
 
 	if (s->error_number && s->w.state != WS_READY && s->w.state != WS_STARTING) {
-		snprintf(text, sizeof(text), "%s: %s", spawn_stage_text(s->error_stage),
-			 strerror(s->error_number));
+		spawn_failure_text(w, s->error_stage, s->error_number, text, sizeof(text));
 		vl_write_text(out, "status", text);
 	} else if (len > 0) {
 		vl_write_bytes(out, "status", s->status, len);

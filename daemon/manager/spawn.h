@@ -34,6 +34,10 @@ enum spawn_stage {
 };
 /* "changing directory to", "executing": for "web:3: changing directory to /srv: No such file". */
 const char *spawn_stage_text(enum spawn_stage stage);
+/* The whole of it for a failed start of w: "changing directory to /srv: No such file or directory",
+ * with what the group's configuration says now. */
+void spawn_failure_text(const struct worker *w, enum spawn_stage stage, int error, char *ret,
+			size_t size);
 
 int spawn_init(struct manager *m);
 void spawn_fini(struct manager *m);

@@ -8,6 +8,7 @@
 #include "manager/evidence.h"
 #include "manager/notify.h"
 #include "manager/sockets.h"
+#include "manager/spawn.h"
 #include "manager/tree.h"
 
 #include <errno.h>
@@ -290,4 +291,48 @@ int spawn_plan_helper(struct job *job, struct manager *m, const char *const *arg
 	job->plan.stdio[1] = out_fd;
 	job->plan.stdio[2] = STDERR_FILENO;
 	return r;
+}
+
+/* What the stage was about, as the user wrote it. */
+static void object_of(const struct conf_group *g, const struct conf_worker *who,
+		      enum spawn_stage stage, struct str *ret)
+{
+	switch (stage) {
+	case STAGE_STDIO:
+		if (g->stdin_path)
+			conf_expand(g->stdin_path, who, ret);
+		break;
+	case STAGE_NICE:
+		str_addf(ret, "to %d", g->nice);
+		break;
+	case STAGE_OOM:
+		str_addf(ret, "to %d", g->oom_score_adj);
+		break;
+	case STAGE_GROUPS:
+	case STAGE_GID:
+	case STAGE_UID:
+		str_addf(ret, "of %s (%u:%u)", g->user.name ? g->user.name : "user",
+			 (unsigned)g->user.uid, (unsigned)g->user.gid);
+		break;
+	case STAGE_CWD:
+		conf_expand(g->cwd ? g->cwd : "/", who, ret);
+		break;
+	case STAGE_EXEC:
+		conf_expand(g->command[0], who, ret);
+		break;
+	default:
+		break;
+	}
+}
+
+void spawn_failure_text(const struct worker *w, enum spawn_stage stage, int error, char *ret,
+			size_t size)
+{
+	struct conf_worker who = { w->group->row->name, (int)w->slot->index };
+	auto_str object = { 0 };
+
+	if (w->group->conf)
+		object_of(w->group->conf, &who, stage, &object);
+	snprintf(ret, size, "%s%s%s: %s", spawn_stage_text(stage), object.len ? " " : "",
+		 object.len ? object.data : "", strerror(error));
 }
