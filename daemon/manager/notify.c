@@ -7,6 +7,7 @@
 
 #include "base/clock.h"
 #include "base/mem.h"
+#include "manager/spawn.h"
 #include "manager/tree.h"
 
 #include <errno.h>
@@ -20,7 +21,7 @@
 #include <sys/stat.h>
 #include <sys/un.h>
 
-#define DATAGRAM_BYTES 4096 /* as sd_notify's own readers take */
+#define DATAGRAM_BYTES 65536 /* a longer one is dropped whole */
 #define PER_TURN       32
 #define PER_DRAIN      1024 /* more than the kernel queues for one socket */
 #define ATTACHED_MAX   64
@@ -146,7 +147,11 @@ static void store_status(struct worker *w, const char *text, size_t len)
 static void apply(struct worker *w, const struct notify_message *n)
 {
 	struct ledger_slot *slot = w->slot;
+	const struct ledger_life *life = worker_life(w);
 
+	/* who speaks has exec'ed: the clock of the start must run before it can be extended */
+	if (life && !life->execed)
+		spawn_poll(w->m);
 	if (n->has_status)
 		store_status(w, n->status, n->status_len);
 	if (n->has_progress) {

@@ -93,6 +93,26 @@ static ssize_t describe(struct pids *pids, pid_t main, size_t max, struct tree_m
 	return (ssize_t)n;
 }
 
+/* Zombies are in no cgroup and in no account, but people wonder about them: those that a member
+ * has not waited for are shown (OR10). */
+static void add_zombies(struct pids *pids)
+{
+	size_t members = pids->n;
+
+	for (size_t i = 0; i < members; i++) {
+		struct pids children = { 0 };
+
+		proc_children(pids->at[i], &children);
+		for (size_t c = 0; c < children.n; c++) {
+			struct proc_stat s;
+
+			if (proc_stat(children.at[c], &s) == 0 && s.state == 'Z')
+				pids_add(pids, s.pid);
+		}
+		pids_fini(&children);
+	}
+}
+
 ssize_t tree_list(struct manager *m, uint32_t row, size_t max, struct tree_member **ret)
 {
 	struct pids pids = { 0 };
@@ -102,6 +122,8 @@ ssize_t tree_list(struct manager *m, uint32_t row, size_t max, struct tree_membe
 		pids_fini(&pids);
 		return r;
 	}
+	if (ledger_life(&m->ledger, row)->in_cgroup)
+		add_zombies(&pids);
 	return describe(&pids, (pid_t)m->ledger.pids[row], max, ret);
 }
 
