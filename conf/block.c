@@ -36,7 +36,7 @@ static int read_key(struct reading *r, const struct conf_key *k, struct value v)
 	r->key = k;
 	err = k->how->read(r, v, key_field(k, r->base));
 	if (err == 0 && r->lines && !(k->flags & KEY_ELEMENT)) {
-		r->lines[key_row(k)] = value_line(v);
+		r->lines[key_row(k)] = r->defaults ? -value_line(v) : value_line(v);
 		r->files[key_row(k)] = r->file;
 	}
 	return err;

@@ -38,6 +38,7 @@ struct reading {
 	bool no_host;	/* offline, or a disabled group: look nothing up */
 	bool early;	/* only KEY_EARLY rows (or only the others) are read now */
 	bool preset;	/* values come from the table */
+	bool defaults;	/* a layer that other groups share: its lines are kept negative */
 	int *lines;	/* by row: line of the last value read; NULL = not wanted */
 	const char **files;
 	void *base; /* the struct that the rows' offsets count from */

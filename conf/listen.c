@@ -120,21 +120,14 @@ static int check_one(struct verdict *v, const char *text)
 	return refuse(v, "not tcp://HOST:PORT, tcp6://[HOST]:PORT, unix:///PATH or unix:@NAME");
 }
 
-int listen_check(const char *text, char *why, size_t why_size, char *mended, size_t mended_size)
+int listen_check(const char *text, int index, char *why, size_t why_size, char *mended,
+		 size_t mended_size)
 {
 	struct verdict v = { why, mended, why_size, mended_size };
-	struct conf_worker w = { "g", 0 };
-	int err;
+	struct conf_worker w = { "g", index };
+	auto_str out = { 0 };
 
-	for (;; w.index = 1) {
-		auto_str out = { 0 };
-
-		conf_expand(text, &w, &out);
-		if (out.failed)
-			return -ENOMEM;
-		mended[0] = '\0';
-		err = check_one(&v, out.data);
-		if (err < 0 || w.index == 1)
-			return err;
-	}
+	mended[0] = '\0';
+	conf_expand(text, &w, &out);
+	return out.failed ? -ENOMEM : check_one(&v, out.data);
 }

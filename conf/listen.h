@@ -5,9 +5,10 @@
 #include <stddef.h>
 
 /*
- * Check a template for the first and for a late worker. -EINVAL with *why, and *mended where a
+ * Check a template for one worker. -EINVAL with *why, and *mended where a
  * better value can be told ("" otherwise).
  */
-int listen_check(const char *text, char *why, size_t why_size, char *mended, size_t mended_size);
+int listen_check(const char *text, int index, char *why, size_t why_size, char *mended,
+		 size_t mended_size);
 
 #endif

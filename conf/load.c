@@ -17,25 +17,29 @@ void load_problem(struct loading *l, size_t group, const char *key, bool warning
 	const struct conf_key *k = key ? key_find(key) : NULL;
 	size_t at = k ? group * l->rows + key_row(k) : 0;
 	const char *file = g->file;
+	const char *subject = g->name;
 	int line = g->line;
 	char text[600];
 	va_list ap;
 
-	if (k && l->lines[at] > 0) {
-		line = l->lines[at];
+	if (k && l->lines[at] != 0) {
+		/* A line that many groups share is warned of once. */
+		if (l->lines[at] < 0 && warning)
+			subject = "defaults";
+		line = abs(l->lines[at]);
 		file = l->files[at];
 	}
 	va_start(ap, format);
 	vsnprintf(text, sizeof(text), format, ap);
 	va_end(ap);
-	report_add(l->report, warning, file, line, "%s: %s", g->name, text);
+	report_add(l->report, warning, file, line, "%s: %s", subject, text);
 }
 
 bool load_written(const struct loading *l, size_t group, const char *key)
 {
 	const struct conf_key *k = key_find(key);
 
-	return k && l->lines[group * l->rows + key_row(k)] > 0;
+	return k && l->lines[group * l->rows + key_row(k)] != 0;
 }
 
 static void free_group(struct conf_group *g)

@@ -28,7 +28,8 @@ struct loading {
 	const char **files;
 	size_t rows;
 	char **disabled; /* names of groups that are left out */
-	char *log_dir;	 /* of the default of log.file */
+	int runtime_dir_line;
+	char *log_dir; /* of the default of log.file */
 };
 
 /* include.c: read the files that the main file's `include` names. */

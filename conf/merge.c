@@ -22,6 +22,7 @@
 struct layer {
 	struct value block;
 	const struct source *source;
+	bool defaults;
 };
 
 /* A group on its way: its layers, lowest first, and what is known for expansions. */
@@ -129,6 +130,7 @@ int merge_daemon(struct loading *l)
 	err = read_text(&r, "daemon.runtime_dir", dir);
 	if (err == 0)
 		err = read_daemon(&r, block, &names);
+	l->runtime_dir_line = lines[key_row(key_find("daemon.runtime_dir"))];
 	if (err < 0)
 		return err;
 	if (!lines[key_row(key_find("daemon.control.mode"))])
@@ -164,6 +166,7 @@ static int prepare_stop(struct making *m, const struct layer *layer)
 static void enter_layer(struct making *m, const struct layer *layer)
 {
 	m->r.file = layer->source->path;
+	m->r.defaults = layer->defaults;
 	m->names.dir = layer->source->dir;
 }
 
@@ -278,7 +281,7 @@ static int read_group(struct making *m)
 
 static bool written(const struct making *m, const char *key)
 {
-	return m->r.lines[key_row(key_find(key))] > 0;
+	return m->r.lines[key_row(key_find(key))] != 0;
 }
 
 /* Presets that depend on other keys. */
@@ -296,10 +299,10 @@ static int finish_group(struct making *m)
 	return -EINVAL;
 }
 
-static void add_layer(struct making *m, const struct source *s, struct value block)
+static void add_layer(struct making *m, const struct source *s, struct value block, bool defaults)
 {
 	if (value_kind(block) == VALUE_BLOCK)
-		m->layers[m->n_layers++] = (struct layer){ block, s };
+		m->layers[m->n_layers++] = (struct layer){ block, s, defaults };
 }
 
 static struct making make(struct loading *l, const struct source *s, const char *name,
@@ -308,10 +311,10 @@ static struct making make(struct loading *l, const struct source *s, const char 
 	struct making m = { .l = l, .name = name };
 
 	m.r = (struct reading){ .report = l->report, .options = l->options, .subject = name };
-	add_layer(&m, &l->sources[0], top(&l->sources[0], "defaults"));
+	add_layer(&m, &l->sources[0], top(&l->sources[0], "defaults"), true);
 	if (s != &l->sources[0])
-		add_layer(&m, s, top(s, "defaults"));
-	add_layer(&m, s, block);
+		add_layer(&m, s, top(s, "defaults"), true);
+	add_layer(&m, s, block, false);
 	return m;
 }
 

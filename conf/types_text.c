@@ -188,7 +188,7 @@ static int read_listen(struct reading *r, struct value v, void *field)
 	err = text_expand(r, v, value_text(v), &text);
 	if (err < 0)
 		return err;
-	if (!r->canonical && listen_check(text, why, sizeof(why), mended, sizeof(mended)) < 0)
+	if (!r->canonical && listen_check(text, 0, why, sizeof(why), mended, sizeof(mended)) < 0)
 		return say_bad(r, v, mended[0] ? mended : NULL, "%s", why);
 	set_text(field, give_ptr(&text));
 	return 0;
