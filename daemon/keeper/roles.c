@@ -183,6 +183,9 @@ void role_ended(struct keeper *k, enum role_kind kind, int how, int status)
 	log_debug("%s (pid %d) ended", r->name, (int)r->pid);
 	r->pid = 0;
 	note(k, kind);
+	/* Its last words may be "gone", and its end seen before its bell. */
+	if (kind == ROLE_IS_MANAGER)
+		shutdown_look(k);
 	if (k->done || k->gone_ms != KEEPER_NEVER) /* the end: no successor */
 		return;
 	say_death(r, up, how, status);
