@@ -123,11 +123,11 @@ int cmd_scale(struct ctl *c)
 /* --- shutdown --- */
 
 /* Until the keeper has ended: its process if we can see it, else the end of the connection. */
-static int wait_gone(struct ctl *c, int pid_fd)
+static int wait_gone(struct ctl *c)
 {
 	struct pollfd p[2] = {
-		{pid_fd >= 0 ? pid_fd : c->client.fd, POLLIN, 0},
-		{ c->client.interrupt_fd,		  POLLIN, 0},
+		{c->keeper_fd >= 0 ? c->keeper_fd : c->client.fd, POLLIN, 0},
+		{ c->client.interrupt_fd,			  POLLIN, 0},
 	};
 	int64_t left = -1;
 	int n;
