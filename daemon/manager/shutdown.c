@@ -7,6 +7,7 @@
 
 #include "base/clock.h"
 #include "base/mem.h"
+#include "manager/sockets.h"
 #include "manager/tree.h"
 
 #include <errno.h>
@@ -204,6 +205,7 @@ static void report_gone(struct manager *m)
 	ev_timer_stop(m->loop, &s->progress);
 	ev_timer_stop(m->loop, &s->extend);
 	ev_timer_stop(m->loop, &s->cap);
+	sockets_fini(m); /* before the keeper may end us */
 	m->ledger.h->gone = 1;
 	bell_ring(m->bell_keeper);
 	ev_break(m->loop, EVBREAK_ALL);

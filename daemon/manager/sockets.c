@@ -81,7 +81,7 @@ static void text_of(const char *key, char ret[static ROLE_FD_NAME])
 void sockets_fini(struct manager *m)
 {
 	struct sockets *s = m->sockets;
-	bool last = m->ledger.h && m->ledger.h->gone;
+	bool last = m->ledger.h && m->ledger.h->phase >= PHASE_WARM;
 	char text[ROLE_FD_NAME];
 
 	if (!s)
@@ -186,6 +186,8 @@ void sockets_prune(struct manager *m)
 	char text[ROLE_FD_NAME];
 	size_t kept = 0;
 
+	if (!s)
+		return;
 	for (size_t i = 0; i < s->n; i++)
 		s->items[i].used = false;
 	for (size_t i = 0; i < m->n_groups; i++)

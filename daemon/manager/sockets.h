@@ -9,6 +9,7 @@
 #include "manager/manager.h"
 
 int sockets_init(struct manager *m); /* adopts the inherited ones */
+/* Our copies; at the end of the daemon (no worker is left) the files of unix paths too. */
 void sockets_fini(struct manager *m);
 /* The worker's sockets in the order of the configuration, made if needed; fds are borrowed. names:
  * "http:admin" for LISTEN_FDNAMES. Up to 64. Number, or -errno with *d naming socket and address.
