@@ -31,6 +31,13 @@ class Result:
         return f"exit code {self.code}\n--- out\n{self.out}--- err\n{self.err}---"
 
 
+class Worker(dict):
+    """A Worker of the interface; what is absent is None."""
+
+    def __missing__(self, key):
+        return None
+
+
 class Daemon:
     """
     Made by Case.daemon(). `before` runs in the child before exec; `uid` is another user to run as;
@@ -272,7 +279,7 @@ class Daemon:
         found = {}
         with self.connect() as client:
             for part in client.stream("List", {"targets": list(targets)} if targets else {}):
-                found.update({w["worker"]: w for w in part.get("workers", [])})
+                found.update({w["worker"]: Worker(w) for w in part.get("workers", [])})
         return found
 
     def group(self, name):
@@ -297,10 +304,11 @@ class Daemon:
         seen = {}
 
         def fits():
+            seen.clear()
             seen.update(self.workers(name).get(name, {}))
-            return seen and all(
+            return bool(seen) and all(
                 test(seen.get(key)) if callable(test) else seen.get(key) == test
-                for key, test in wanted.items()) and dict(seen)
+                for key, test in wanted.items()) and Worker(seen)
         try:
             return until(fits, timeout, every=0.01)
         except procs.Late:

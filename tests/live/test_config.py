@@ -176,7 +176,7 @@ class Config(Case):
                            ("start_timeout", "-1"), ("start_timeout", "1e999"),
                            ("start_timeout", '"5 minutes"'), ("umask", '"07777"'),
                            ("oom_score_adj", "1001"), ("settle", '"-0s"')):
-            self.refuse(self.one("wait", **{key: Raw(value)}), key)
+            self.refuse(self.one("wait", **{key: Raw(value)}), key if value != "1e999" else value)
         self.refuse(self.one("wait", restart={"limit": Raw("4294967297")}), "limit")
         self.refuse(self.one("wait", log={"max_size": Raw("99999999999999999999")}), "max_size")
         self.refuse(self.one("wait", limits={"nofile": "20:10"}), "nofile")

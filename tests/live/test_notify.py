@@ -35,7 +35,9 @@ class Notify(Case):
         for name, worker in d.workers().items():
             self.assertEqual((worker["last_exit"]["cause"], worker["last_exit"]["code"]),
                              ("exit", 0), name)
-        ready = {e["worker"] for e in d.call("Events", since=1)["events"] if e.get("to") == "ready"}
+        with d.connect() as client:
+            events = [e for part in client.stream("Events", {"since": 1}) for e in part["events"]]
+        ready = {e["worker"] for e in events if e.get("to") == "ready"}
         self.assertEqual(len(ready), 60, "some READY was lost")
         d.stop()
 
@@ -67,7 +69,7 @@ class Notify(Case):
 
     def test_NW04_hostile_status(self):
         d = self.daemon({
-            "long": {"command": self.words("notify-pad=60000|READY=1\\nSTATUS=", "wait"), **NOTIFY},
+            "long": {"command": self.words("notify-pad=60000|STATUS=", "notify-pad=3000|READY=1\\nSTATUS=", "wait"), **NOTIFY},
             "nasty": {"command": self.words("notify-hex=" + b"READY=1\nSTATUS=a\x1b[31mred\x07\x85\xff"
                                             .hex(), "wait"), **NOTIFY},
             "lines": {"command": self.words("notify=STATUS=one\\nREADY=1\\nSTATUS=two", "wait"),

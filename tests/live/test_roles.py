@@ -38,10 +38,12 @@ class Roles(Case):
         d.send(signal.SIGHUP)
         journal.wait("start", n=2)
         until(d.log("web").exists, 10)
+        d.until_all(state="ready")
         d.log("web").rename(d.log("old"))
         d.send(signal.SIGUSR1)
+        self.pause(0.2)  # no event says that the signal has been carried out
+        d.call("Restart", targets=["web"])
         until(d.log("web").exists, 10, "USR1 reopens")
-        d.until_all(state="ready")
         d.stop(signal.SIGTERM)
         d.start()
         d.until_all(state="ready")

@@ -393,7 +393,7 @@ class Shutdown(Case):
         d.until_worker("web:0", state="ready")
         for name in names:
             d.ctl("kill", "-s", name, "web:0", code=0)
-            journal.wait("signal", f"{name} 1 ")
+            journal.wait("signal", f"{name.replace('IO', 'POLL')} 1 ")
         d.ctl("kill", "-s", "STOP", "web:0", code=0)
         pid = d.pid_of("web:0")
         until(lambda: procs.state_of(pid) == "T", 10, "it is stopped")

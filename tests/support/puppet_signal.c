@@ -101,6 +101,8 @@ int signal_number(const char *name)
 		puppet_fail("signal");
 	if (!strcmp(name, "RTMIN"))
 		return SIGRTMIN;
+	if (!strcmp(name, "IO"))
+		return SIGIO;
 	for (int n = 1; n < 32; n++)
 		if (sigabbrev_np(n) && !strcmp(sigabbrev_np(n), name))
 			return n;
