@@ -59,24 +59,17 @@ static char *put_span(const struct span *s, size_t from, size_t len, char *out)
 	return out + len;
 }
 
-struct unit {
-	size_t text; /* bytes without the newline */
-	size_t take; /* bytes of input */
-	bool partial;
-};
-
-/* The next line or piece of one; false if the rest is to wait. */
-static bool next_unit(const struct format *f, size_t from, struct unit *ret)
+bool format_unit(const struct span *in, size_t from, bool end, struct unit *ret)
 {
-	size_t left = span_len(&f->in) - from, nl;
+	size_t left = span_len(in) - from, nl;
 
 	if (left == 0)
 		return false;
-	if (find_newline(&f->in, from, LOGBOOK_LINE, &nl))
+	if (find_newline(in, from, LOGBOOK_LINE, &nl))
 		*ret = (struct unit){ nl - from, nl - from + 1, false };
 	else if (left >= LOGBOOK_LINE)
 		*ret = (struct unit){ LOGBOOK_LINE, LOGBOOK_LINE, true };
-	else if (f->flags & FORMAT_END)
+	else if (end)
 		*ret = (struct unit){ left, left, false };
 	else
 		return false;
@@ -124,7 +117,7 @@ static void text_batch(const struct format *f, size_t limit, bool force, char *s
 	make_prefix(f, &p);
 	out = put_head(f, &p, scratch);
 	end = scratch + MIN_OF(limit, FORMAT_SCRATCH);
-	while (next_unit(f, ret->in_len, &u)) {
+	while (format_unit(&f->in, ret->in_len, f->flags & FORMAT_END, &u)) {
 		size_t prefix = p.len[u.partial];
 
 		if (out + prefix + u.text + 1 > end && !(force && ret->in_len == 0))
@@ -166,7 +159,7 @@ static size_t raw_len(const struct format *f, size_t limit, bool force)
 	if ((f->flags & FORMAT_END) && all <= limit)
 		return all;
 	n = last_line_end(&f->in, MIN_OF(all, limit));
-	if (n > 0 || !next_unit(f, 0, &u))
+	if (n > 0 || !format_unit(&f->in, 0, f->flags & FORMAT_END, &u))
 		return n;
 	return force || u.take <= limit ? u.take : 0;
 }

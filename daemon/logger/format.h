@@ -22,6 +22,15 @@ struct span {
 	size_t len[2];
 };
 
+/* A line, or a piece of one that is longer than LOGBOOK_LINE. */
+struct unit {
+	size_t text; /* bytes without the newline */
+	size_t take; /* bytes of input */
+	bool partial;
+};
+/* The one at offset `from`; false if it has no end yet (`end`: it has none and comes to none). */
+bool format_unit(const struct span *in, size_t from, bool end, struct unit *ret);
+
 struct format {
 	struct span in;
 	uint32_t flags; /* enum intent_flag */

@@ -86,7 +86,7 @@ struct logger {
 	uint32_t reopens;
 	char *scratch; /* FORMAT_SCRATCH */
 	struct client *clients;
-	uint32_t n_clients;
+	uint32_t n_clients, client_id;
 };
 
 /* ---- stream.c ---- */
@@ -132,12 +132,16 @@ void sink_forget(struct logger *lg, uint32_t stream, uint64_t to);
 void guard_begin(struct logger *lg, uint32_t sink);
 void guard_end(struct logger *lg);
 
-/* ---- client.c ---- */
+/* ---- client.c: connections of `logs` ---- */
 void client_accept(struct logger *lg);
-void client_event(struct logger *lg, uint32_t which, uint32_t events);
-/* Give clients what has come. */
+void client_event(struct logger *lg, uint32_t id, uint32_t events);
+/* Give clients what has come; each gets a bounded turn. */
 void client_pump(struct logger *lg);
+/* When to look again; now_ms if somebody has work. */
 int64_t client_rest(struct logger *lg);
+/* A stream is new; a stream is gone. */
+void client_stream_new(struct logger *lg, uint32_t stream);
+void client_stream_gone(struct logger *lg, uint32_t stream);
 void client_fini(struct logger *lg);
 
 /* epoll data: what kind of thing, which one. */

@@ -177,23 +177,46 @@ static int make(const struct place *p, int dir, const char *base)
 	return errno == EEXIST ? -EEXIST : make_by_rename(p, dir, base);
 }
 
+static bool is_ours(const struct place *p, const struct stat *st)
+{
+	return st->st_uid == geteuid() || st->st_uid == 0 || (p->has_owner && st->st_uid == p->uid);
+}
+
 /* What a file that was there before us must be. */
 static int accept_found(const struct place *p, int fd, bool trusted, struct stat *st)
 {
-	bool ours;
-
 	if (fstat(fd, st) < 0)
 		return -errno;
 	if (!S_ISREG(st->st_mode))
 		return S_ISDIR(st->st_mode) ? -EISDIR : 0;
-	ours = st->st_uid == geteuid() || st->st_uid == 0 || (p->has_owner && st->st_uid == p->uid);
-	if (!trusted && (st->st_nlink > 1 || !ours))
-		return -EPERM;
-	if (st->st_nlink == 1 && ours &&
-	    ((st->st_mode & 07777) != p->mode ||
-	     (p->has_owner && (st->st_uid != p->uid || st->st_gid != p->gid))))
-		(void)dress(p, fd); /* the bytes matter more than the mode */
-	return 0;
+	return !trusted && (st->st_nlink > 1 || !is_ours(p, st)) ? -EPERM : 0;
+}
+
+/* Owner and mode may have been changed in the configuration. The bytes matter more. */
+static void dress_found(const struct place *p, int fd, const struct stat *st)
+{
+	bool right = (st->st_mode & 07777) == p->mode &&
+		     (!p->has_owner || (st->st_uid == p->uid && st->st_gid == p->gid));
+
+	if (S_ISREG(st->st_mode) && st->st_nlink == 1 && is_ours(p, st) && !right)
+		(void)dress(p, fd);
+}
+
+int place_read(const struct place *p, struct stat *ret_st)
+{
+	bool trusted = false;
+	const char *base;
+	auto_fd dir = place_dir(p, &base, &trusted);
+	auto_fd fd = -1;
+	int r;
+
+	if (dir < 0)
+		return dir;
+	fd = openat(dir, base, O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC | O_NOFOLLOW);
+	if (fd < 0)
+		return -errno;
+	r = accept_found(p, fd, trusted, ret_st);
+	return r < 0 ? r : give_fd(&fd);
 }
 
 int place_open(const struct place *p, struct stat *ret_st)
@@ -210,7 +233,10 @@ int place_open(const struct place *p, struct stat *ret_st)
 
 		if (fd >= 0) {
 			r = accept_found(p, fd, trusted, ret_st);
-			return r < 0 ? r : give_fd(&fd);
+			if (r < 0)
+				return r;
+			dress_found(p, fd, ret_st);
+			return give_fd(&fd);
 		}
 		if (errno != ENOENT)
 			return -errno;

@@ -30,4 +30,7 @@ int place_dir(const struct place *p, const char **ret_base, bool *ret_trusted);
  */
 int place_open(const struct place *p, struct stat *ret_st);
 
+/* Open an existing file for reading, under the same conditions. */
+int place_read(const struct place *p, struct stat *ret_st);
+
 #endif

@@ -159,6 +159,7 @@ static void forget(struct logger *lg, uint32_t stream)
 	ring_attach(&lg->lb, stream);
 	sink_forget(lg, stream, UINT64_MAX);
 	ring_drop_to(&lg->lb, stream, ring_total(&lg->lb, stream));
+	client_stream_gone(lg, stream);
 	st->sink = LOGBOOK_NONE;
 }
 
@@ -179,6 +180,8 @@ void stream_news(struct logger *lg, uint32_t stream)
 	ring_attach(&lg->lb, stream);
 	if (st->sink != atomic_load(&s->sink)) {
 		sink_forget(lg, stream, UINT64_MAX);
+		if (st->sink == LOGBOOK_NONE)
+			client_stream_new(lg, stream);
 		st->sink = atomic_load(&s->sink);
 		if (!sink_get(lg, st->sink) || !sink_get(lg, st->sink)->taken)
 			sink_news(lg, st->sink);

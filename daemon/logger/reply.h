@@ -1,0 +1,28 @@
+/* Replies of org.reeve.Control.Logs as bytes (the schema is in lib/org.reeve.Control.varlink). */
+#ifndef REEVE_LOGGER_REPLY_H
+#define REEVE_LOGGER_REPLY_H
+
+#include "base/str.h"
+
+#include <stddef.h>
+#include <stdint.h>
+
+struct reply_line {
+	const char *worker; /* not terminated */
+	size_t worker_len;
+	const char *at; /* RFC 3339; NULL = not known */
+	size_t at_len;
+	bool err, partial;
+	/* The text, in at most two pieces that follow each other. */
+	const char *text[2];
+	size_t len[2];
+};
+
+/* A reply is begun, gets any number of lines, and is ended (NUL included). */
+void reply_begin(struct str *out);
+void reply_add(struct str *out, const struct reply_line *l);
+/* lost: bytes that could not be had, 0 = none. */
+void reply_end(struct str *out, uint64_t lost, bool continues);
+void reply_failed(struct str *out, const char *text);
+
+#endif
