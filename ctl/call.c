@@ -174,29 +174,37 @@ static int worse(int a, int b)
 	return ia > ib ? a : b;
 }
 
-int say_results(struct ctl *c, const json_t *results)
+int code_of_results(const json_t *results)
 {
-	const json_t *r;
-	size_t i;
 	int code = CODE_OK;
 
-	json_array_foreach((json_t *)results, i, r)
-	{
-		bool ok = get_bool(r, "ok");
+	for (size_t i = 0; i < json_array_size(results); i++) {
+		const json_t *r = json_array_get(results, i);
 
-		if (!ok)
+		if (!get_bool(r, "ok"))
 			code = worse(code, code_of(get_text(r, "code", "Failed")));
-		if (c->set.json)
-			continue;
-		out_safe(c, get_text(r, "target", "?"));
-		str_add(&c->out, ": ");
-		out_color(c, ok ? GOOD : BAD, ok ? "ok" : "failed");
-		if (!ok) {
-			str_add(&c->out, ": ");
-			out_safe(c, get_text(r, "error", "unknown"));
-		}
-		str_add(&c->out, "\n");
 	}
+	return code;
+}
+
+static void say_result(struct ctl *c, const json_t *r)
+{
+	bool ok = get_bool(r, "ok");
+
+	out_safe(c, get_text(r, "target", "?"));
+	str_add(&c->out, ": ");
+	out_color(c, ok ? GOOD : BAD, ok ? "ok" : "failed");
+	if (!ok) {
+		str_add(&c->out, ": ");
+		out_safe(c, get_text(r, "error", "unknown"));
+	}
+	str_add(&c->out, "\n");
+}
+
+int say_results(struct ctl *c, const json_t *results)
+{
+	for (size_t i = 0; i < json_array_size(results) && !c->set.json; i++)
+		say_result(c, json_array_get(results, i));
 	if (c->set.json)
 		out_json(c, results);
 	return code_of_results(results);

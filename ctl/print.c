@@ -66,8 +66,10 @@ void out_json(struct ctl *c, const json_t *value)
 {
 	if (!value)
 		str_add(&c->out, "null");
-	else
+	else if (value)
 		json_dump_callback(value, dump_to_str, &c->out, JSON_COMPACT | JSON_ENCODE_ANY);
+	else
+		str_add(&c->out, "null");
 	str_add(&c->out, "\n");
 }
 
