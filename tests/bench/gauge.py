@@ -61,8 +61,9 @@ class Marks:
                 self.pids[index] = pid
         return marks
 
-    def gather(self, count, kind, seconds, nap=0.01):
-        """The times of the next `count` marks of a kind. Looks rarely: workers start meanwhile."""
+    def gather(self, count, kind, seconds, check, nap=0.01):
+        """The times of the next `count` marks of a kind. Looks rarely: workers start meanwhile.
+        `check` is called at each look and raises if they can no longer come."""
         times = []
         end = time.monotonic() + seconds
         while len(times) < count:
@@ -70,6 +71,7 @@ class Marks:
             if time.monotonic() > end:
                 raise Late(f"{len(times)} of {count} workers came so far")
             if len(times) < count:
+                check()
                 time.sleep(nap)
         return times
 

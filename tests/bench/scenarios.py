@@ -24,7 +24,7 @@ class Case:
 def bring_up(subject, seconds=120):
     """Starts and waits for all workers. Seconds from the request until the last one came up."""
     subject.start()
-    times = subject.place.marks.gather(subject.job.n, gauge.UP, seconds)
+    times = subject.place.marks.gather(subject.job.n, gauge.UP, seconds, subject.check)
     subject.find_roles()
     return (max(times) - subject.started_ns) / 1e9
 
@@ -196,7 +196,7 @@ def measure_log(subject):
     line, _, lines = job.writer
     if subject.name.startswith("limit"):
         subject.start()
-        place.marks.gather(1, gauge.UP, 30)
+        place.marks.gather(1, gauge.UP, 30, subject.check)
     else:
         bring_up(subject)
     before = gauge.quiet_cpu_ns(subject.roles.values())

@@ -93,6 +93,14 @@ class Subject:
         self.pid = self.place.spawn(argv)
         self.roles = {self.name: self.pid}
 
+    def check(self):
+        """Raises if it has ended by itself."""
+        if os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT):
+            _, status = os.waitpid(self.pid, 0)
+            self.pid = 0
+            raise RuntimeError(f"{self.name} has ended with {os.waitstatus_to_exitcode(status)}: "
+                               + self.place.said() + self.place.said("daemon.log"))
+
     def find_roles(self):
         """Called when the workers are up, outside of what is measured."""
 
@@ -190,7 +198,7 @@ class Cgroup:
 CONFIGURATION = """
 daemon: {{
 	runtime_dir = "{run}";
-	log: {{ to = "{directory}/daemon.log"; level = "warning"; }};
+	log: {{ to = "{directory}/daemon.log"; level = "warn"; }};
 	cgroup = "{cgroup}";
 }};
 groups: {{
@@ -238,11 +246,7 @@ class Reeve(Subject):
 
     def wait_answer(self, seconds=10):
         def answer():
-            pid, status = os.waitpid(self.pid, os.WNOHANG)
-            if pid:
-                self.pid = 0
-                raise RuntimeError(f"reeved has ended with {os.waitstatus_to_exitcode(status)}: "
-                                   + self.place.said() + self.place.said("daemon.log"))
+            self.check()
             try:
                 return self.call("Version")
             except (FileNotFoundError, ConnectionError):
