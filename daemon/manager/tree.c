@@ -173,31 +173,56 @@ static int members(struct trees *t, uint32_t row, const char *leaf, struct pids 
 	return leaf ? cgroup_pids(t->base, leaf, ret) : evidence_members(t->evidence, row, ret);
 }
 
-/* One pass over all members; number signalled. */
-static int signal_pass(struct trees *t, uint32_t row, const char *leaf, int signal)
+static bool has_pid(const struct pids *p, pid_t pid)
+{
+	for (size_t i = 0; i < p->n; i++)
+		if (p->at[i] == pid)
+			return true;
+	return false;
+}
+
+/* One pass over all members, but for those in `done`, who are added to it; number signalled. */
+static int signal_pass(struct trees *t, uint32_t row, const char *leaf, int signal,
+		       struct pids *done)
 {
 	struct pids pids = { 0 };
 	int n = 0;
 
 	members(t, row, leaf, &pids);
-	for (size_t i = 0; i < pids.n; i++)
-		n += signal_member(t, leaf, pids.at[i], signal);
+	for (size_t i = 0; i < pids.n; i++) {
+		if (has_pid(done, pids.at[i]) || !signal_member(t, leaf, pids.at[i], signal))
+			continue;
+		pids_add(done, pids.at[i]);
+		n++;
+	}
 	pids_fini(&pids);
 	return n;
 }
 
-/* A storm forks between a pass and the next: go on while passes find somebody new, up to a cap. */
+static int signal_once(struct trees *t, uint32_t row, const char *leaf, int signal)
+{
+	struct pids done = { 0 };
+	int n = signal_pass(t, row, leaf, signal, &done);
+
+	pids_fini(&done);
+	return n;
+}
+
+/* A storm forks between a pass and the next: go on while passes find somebody new, up to a cap. A
+ * pid that died and came back within one call is met by the watch's next look. */
 static int kill_passes(struct trees *t, uint32_t row, const char *leaf)
 {
+	struct pids done = { 0 };
 	int sum = 0;
 
 	for (int i = 0; i < KILL_PASSES; i++) {
-		int n = signal_pass(t, row, leaf, SIGKILL);
+		int n = signal_pass(t, row, leaf, SIGKILL, &done);
 
 		sum += n;
 		if (n == 0)
 			break;
 	}
+	pids_fini(&done);
 	return sum;
 }
 
@@ -210,7 +235,7 @@ static int kill_leaf(struct trees *t, uint32_t row, const char *leaf)
 		return cgroup_populated(t->base, leaf) == 1;
 	/* nothing forks while it is frozen; what was signalled dies at the thaw */
 	frozen = cgroup_freeze(t->base, leaf, true) == 0;
-	n = frozen ? signal_pass(t, row, leaf, SIGKILL) : kill_passes(t, row, leaf);
+	n = frozen ? signal_once(t, row, leaf, SIGKILL) : kill_passes(t, row, leaf);
 	cgroup_freeze(t->base, leaf, false);
 	return n;
 }
@@ -237,7 +262,7 @@ int tree_kill(struct manager *m, uint32_t row, int signal)
 	/* a handler does not run in a frozen cgroup (SH11) */
 	if (in_cgroup && signal != SIGSTOP && cgroup_frozen(t->base, leaf))
 		cgroup_freeze(t->base, leaf, false);
-	return signal_pass(t, row, in_cgroup ? leaf : NULL, signal);
+	return signal_once(t, row, in_cgroup ? leaf : NULL, signal);
 }
 
 void tree_thaw(struct manager *m, uint32_t row)
