@@ -398,7 +398,8 @@ static ssize_t copy_once(const struct logbook *lb, uint32_t stream, uint64_t fro
 		int half = i == 0 ? !(v.lap & 1) : (int)(v.lap & 1);
 		size_t n;
 
-		if (from >= v.end[half] || from < v.start[half])
+		if (from >= v.end[half] || from < v.start[half] ||
+		    (i == 0 && from >= v.start[v.lap & 1])) /* trimmed: given up since */
 			continue;
 		n = MIN_OF(size - len, v.end[half] - from);
 		memcpy(buf + len, at(lb, v.base[half] + (from - v.start[half])), n);
