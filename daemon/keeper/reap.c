@@ -63,6 +63,7 @@ static void take(struct keeper *k, const siginfo_t *si, const struct rusage *ru)
 	if (row == LEDGER_NONE) {
 		reap(si->si_pid);
 		atomic_fetch_add_explicit(&k->ledger.h->strangers_reaped, 1, memory_order_relaxed);
+		bell_ring(k->bells[1]); /* perhaps the last one of a tree that it waits for */
 		return;
 	}
 	write_exit(ledger_life(&k->ledger, row), si, ru);
