@@ -14,7 +14,7 @@ SYSTEMD = "/lib/systemd/systemd"
 INIT = """#!/bin/sh
 set -e
 mount -t tmpfs -o mode=755 tmpfs /run
-mount -t tmpfs -o mode=755 tmpfs /sys/fs/cgroup
+umount -R -l /sys/fs/cgroup
 mount -t cgroup2 cgroup2 /sys/fs/cgroup
 mount --bind {dir}/console /dev/console
 exec env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin container=lxc SYSTEMD_UNIT_PATH={dir}/units \\

@@ -81,7 +81,7 @@ class Systemd(harness.Case):
         self.assertEqual(self.system.show(SERVICE, "ActiveState"), "activating")
         gate.open()
         self.system.until_shows(SERVICE, ActiveState="active", SubState="running",
-                                StatusText=lambda text: "1" in text)
+                                StatusText=lambda text: "4 workers" in text)
         self.system.systemctl("stop", SERVICE)
         self.assertEqual(self.system.show(SERVICE, "Result"), "success")
         self.assert_nothing_left()
@@ -91,7 +91,7 @@ class Systemd(harness.Case):
         self.start({"web": {"command": self.words("on=TERM:go", "wait"), "workers": 2}})
         paths = {self.system.run("cat", f"/proc/{self.worker(name)['pid']}/cgroup").stdout
                  for name in ("web:0", "web:1")}
-        self.assertEqual(len(paths), 2)
+        self.assertEqual(len(paths), 2, self.system.console() + self.ctl("doctor", code=None))
         for path in paths:
             self.assertRegex(path, rf"0::/system\.slice/{SERVICE}/w/web/")
         self.system.systemctl("stop", SERVICE)
