@@ -10,8 +10,9 @@
 #include <string.h>
 
 #define RUNTIME_DIR_MAX 71 /* the names of notify sockets below it need the rest of sun_path */
-#define EXEC_BYTES_MAX	(2000 * 1024) /* execve(2): a quarter of the default stack limit of 8 MiB  \
-				       */
+#define EXEC_BYTES_MAX                                                                             \
+	(2000 * 1024) /* execve(2): a quarter of the default stack limit of 8 MiB                  \
+		       */
 
 /* The delay before the n-th automatic start in a row (from 1), without jitter. */
 static double delay_before(const struct conf_restart *r, int n)

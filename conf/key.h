@@ -34,12 +34,14 @@ struct reading {
 	const char *subject; /* "web", "defaults", "" for the daemon */
 	const struct conf_key *key;
 	const struct expansion *names;
-	bool canonical; /* values are finished: no expansion, no look-ups */
-	bool no_host;	/* offline, or a disabled group: look nothing up */
-	bool early;	/* only KEY_EARLY rows (or only the others) are read now */
-	bool preset;	/* values come from the table */
-	bool defaults;	/* a layer that other groups share: its lines are kept negative */
-	int *lines;	/* by row: line of the last value read; NULL = not wanted */
+	bool canonical;	    /* values are finished: no expansion, no look-ups */
+	bool no_host;	    /* offline, or a disabled group: look nothing up */
+	bool early;	    /* only KEY_EARLY rows (or only the others) are read now */
+	const char *member; /* of a block that is one value: the name within env or limits */
+	bool in_list;	    /* the value is an element of the key's list */
+	bool preset;	    /* values come from the table */
+	bool defaults;	    /* a layer that other groups share: its lines are kept negative */
+	int *lines;	    /* by row: line of the last value read; NULL = not wanted */
 	const char **files;
 	void *base; /* the struct that the rows' offsets count from */
 };
@@ -92,6 +94,8 @@ json_t *block_write(const char *prefix, const void *base, enum write_form form);
 int say_bad(struct reading *r, struct value v, const char *mended, const char *format, ...)
 	__attribute__((format(printf, 4, 5)));
 int say_wrong_kind(struct reading *r, struct value v);
+/* An element of this key's list lacks a member. */
+int say_missing(struct reading *r, struct value v);
 int say_unknown_key(struct reading *r, struct value v, const char *prefix, const char *name);
 void say_warning(struct reading *r, int line, const char *format, ...)
 	__attribute__((format(printf, 3, 4)));

@@ -167,6 +167,7 @@ static void enter_layer(struct making *m, const struct layer *layer)
 {
 	m->r.file = layer->source->path;
 	m->r.defaults = layer->defaults;
+	m->r.subject = layer->defaults ? "defaults" : m->name;
 	m->names.dir = layer->source->dir;
 }
 

@@ -27,7 +27,9 @@ static void put(struct reading *r, bool warning, int line, struct str *text)
 static void add_allowed(struct str *out, const struct conf_key *k)
 {
 	str_addf(out, "; allowed: %s", k->type);
-	if (k->max != 0 && k->how == &type_duration) {
+	if (k->how == &type_mode) {
+		str_addf(out, ", up to \"%04llo\"", (unsigned long long)k->max);
+	} else if (k->max != 0 && k->how == &type_duration) {
 		char low[48], high[48];
 
 		str_addf(out, ", %s to %s", duration_format(k->min, low),
@@ -41,9 +43,22 @@ static void add_allowed(struct str *out, const struct conf_key *k)
 	}
 }
 
+/* NULL = the key's example, "" = nothing can be proposed. */
+static void add_mended(struct str *out, const struct reading *r, const char *mended)
+{
+	bool wrap = r->in_list && mended && mended[0] && mended[0] != '[';
+
+	if (!mended)
+		mended = r->key->example;
+	if (!mended[0])
+		return;
+	str_addf(out, "; write: %s = %s%s%s;", r->member ? r->member : key_last(r->key),
+		 wrap ? "[ " : "", mended, wrap ? " ]" : "");
+}
+
 int say_bad(struct reading *r, struct value v, const char *mended, const char *format, ...)
 {
-	struct str out = { 0 }, why = { 0 };
+	struct str out = { 0 };
 	char shown[160], line[256];
 	va_list ap;
 
@@ -53,14 +68,24 @@ int say_bad(struct reading *r, struct value v, const char *mended, const char *f
 	vsnprintf(line, sizeof(line), format, ap);
 	va_end(ap);
 	add_subject(&out, r);
-	str_addf(&out, "%s = %s: %s", key_short(r->key), value_show(v, shown, sizeof(shown)), line);
+	str_addf(&out, "%s%s%s = %s: %s", key_short(r->key), r->member ? "." : "",
+		 r->member ? r->member : "", value_show(v, shown, sizeof(shown)), line);
 	add_allowed(&out, r->key);
-	if (!mended)
-		mended = r->key->example;
-	if (mended && mended[0])
-		str_addf(&out, "; write: %s = %s;", key_last(r->key), mended);
+	add_mended(&out, r, mended);
 	put(r, false, value_line(v), &out);
-	str_fini(&why);
+	return -EINVAL;
+}
+
+int say_missing(struct reading *r, struct value v)
+{
+	struct str out = { 0 };
+
+	if (!r->report)
+		return -EINVAL;
+	add_subject(&out, r);
+	str_addf(&out, "%s is missing", key_short(r->key));
+	add_mended(&out, r, NULL);
+	put(r, false, value_line(v), &out);
 	return -EINVAL;
 }
 
@@ -82,6 +107,10 @@ static const char *guess(const struct conf_key *k, struct value v, char *buf, si
 	if (k->how == &type_int && kind == VALUE_STRING &&
 	    str_to_int(value_text(v), k->min, k->max, &n) == 0) {
 		snprintf(buf, size, "%lld", n);
+		return buf;
+	}
+	if ((k->how == &type_user || k->how == &type_owner) && kind == VALUE_INT) {
+		snprintf(buf, size, "\"%s\"", shown);
 		return buf;
 	}
 	if ((k->how == &type_strings || k->how == &type_env_files || k->how == &type_inherit ||

@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <strings.h>
 
 struct block {
 	unsigned id;
@@ -51,6 +52,12 @@ static int indent_of(const struct scan *s, const char *at, bool first)
 	return first && p != at ? -1 : n;
 }
 
+static bool is_boolean(const struct token *t)
+{
+	return (t->len == 4 && strncasecmp(t->start, "true", 4) == 0) ||
+	       (t->len == 5 && strncasecmp(t->start, "false", 5) == 0);
+}
+
 static bool good_name(const struct token *t)
 {
 	if (t->kind != TOKEN_RUN || (!isalpha((unsigned char)t->start[0]) && t->start[0] != '*'))
@@ -58,7 +65,7 @@ static bool good_name(const struct token *t)
 	for (size_t i = 0; i < t->len; i++)
 		if (strchr(".+", t->start[i]))
 			return false;
-	return true;
+	return !is_boolean(t);
 }
 
 static void bad_name(struct scan *s, const struct token *t)
@@ -69,12 +76,14 @@ static void bad_name(struct scan *s, const struct token *t)
 	if (t->kind == TOKEN_STRING && t->len > 2 && t->len < sizeof(mended)) {
 		snprintf(mended, sizeof(mended), "%.*s", (int)t->len - 2, t->start + 1);
 		scan_mended(s, t->line, t->start, t->len, mended, "names stand without quotes");
-	} else if (s->depth > 0 && t->start[0] == '_') {
-		scan_error(
-			s, t->line,
-			"\"%.64s\": a name begins with a letter; in env such names are written as "
-			"a list; write: env = [ \"%.64s=value\" ];",
-			mended, mended);
+	} else if (is_boolean(t)) {
+		scan_error(s, t->line, "\"%s\" is no name but a boolean; write: %s-1", mended,
+			   mended);
+	} else if (s->outer_len == 3 && strncmp(s->outer, "env", 3) == 0) {
+		scan_error(s, t->line,
+			   "\"%.64s\" cannot stand in a block: a letter, then letters, digits, _ "
+			   "and -; write: env = [ \"%.64s=value\" ];",
+			   mended, mended);
 	} else {
 		scan_error(s, t->line,
 			   "\"%.64s\" is no name: a letter, then letters, digits, _ and -", mended);
@@ -120,9 +129,15 @@ static bool scan_mark(struct scan *s, const struct token *name)
 	}
 	value = t.line == name->line && t.kind != TOKEN_END &&
 		(t.kind != TOKEN_MARK || strchr("{[(", *t.start));
-	scan_mended(s, name->line, name->start + name->len, 0,
-		    value && token_is(s, '{') ? ":" : " =", "after %.*s a = or : is missing",
-		    (int)MIN_OF(name->len, (size_t)64), name->start);
+	if (!value) {
+		scan_error(s, name->line, "%.*s has no value; write: %.*s = ...;",
+			   (int)MIN_OF(name->len, (size_t)64), name->start,
+			   (int)MIN_OF(name->len, (size_t)64), name->start);
+		return false;
+	}
+	scan_mended(s, name->line, name->start + name->len, 0, token_is(s, '{') ? ":" : " =",
+		    "after %.*s a = or : is missing", (int)MIN_OF(name->len, (size_t)64),
+		    name->start);
 	return value;
 }
 
@@ -157,6 +172,7 @@ static void scan_setting(struct scan *s, struct block *b, struct counts *c)
 	scan_emit(s, s->token.line, token_is(s, '{') ? ":" : "=", 1);
 	s->name = name.start;
 	s->name_len = name.len;
+	s->in_list = false;
 	scan_value(s);
 	scan_emit(s, s->out_line, ";", 1);
 	if (!keep)
@@ -183,6 +199,7 @@ static void scan_at(struct scan *s)
 static void stray(struct scan *s, bool after_separator)
 {
 	struct token t = s->token;
+	bool discard = false;
 
 	if (token_is(s, ';') || token_is(s, ','))
 		scan_mended(s, t.line, t.start, 1, "",
@@ -190,10 +207,19 @@ static void stray(struct scan *s, bool after_separator)
 			    t.start);
 	else if (token_is(s, '=') || token_is(s, ':'))
 		scan_error(s, t.line, "%.1s without a name before it", t.start);
+	else if (t.kind == TOKEN_MARK && strchr("}])", *t.start))
+		scan_error(s, t.line, "%.1s closes nothing", t.start);
 	else
 		scan_error(s, t.line, "%.*s means nothing here", (int)MIN_OF(t.len, (size_t)40),
 			   t.start);
-	if (token_is(s, '{') || token_is(s, '[') || token_is(s, '(')) {
+	if (token_is(s, '=') || token_is(s, ':')) { /* its value goes with it */
+		token_next(s);
+		if (s->token.kind == TOKEN_END ||
+		    (s->token.kind == TOKEN_MARK && !strchr("{[(", *s->token.start)))
+			return;
+		discard = true;
+	}
+	if (discard || token_is(s, '{') || token_is(s, '[') || token_is(s, '(')) {
 		size_t len = s->out->len;
 		int line = s->out_line;
 
@@ -215,6 +241,20 @@ static void look_at_indent(struct scan *s, const struct block *b)
 		s->suspect_line = b->line;
 }
 
+/* `a/b: …` is lexed as a text that holds the mark: where a name is meant it ends there. */
+static void cut_name(struct scan *s)
+{
+	struct token *t = &s->token;
+	size_t n = 0;
+
+	while (n < t->len && !strchr("=:", t->start[n]))
+		n++;
+	if (t->kind != TOKEN_TEXT || n == 0 || n == t->len)
+		return;
+	s->p = t->start + n;
+	t->len = n;
+}
+
 static void settings(struct scan *s, bool inner, struct counts *c)
 {
 	struct block b = { .id = c->blocks++, .line = s->token.line };
@@ -230,7 +270,9 @@ static void settings(struct scan *s, bool inner, struct counts *c)
 		}
 		if (is_separator && !separator) {
 			token_next(s);
-		} else if (s->token.kind == TOKEN_RUN || s->token.kind == TOKEN_STRING) {
+		} else if (s->token.kind == TOKEN_RUN || s->token.kind == TOKEN_STRING ||
+			   s->token.kind == TOKEN_TEXT) {
+			cut_name(s);
 			scan_setting(s, &b, c);
 		} else if (s->token.kind == TOKEN_AT) {
 			scan_at(s);

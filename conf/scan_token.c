@@ -62,9 +62,11 @@ void scan_mended(struct scan *s, int line, const char *at, size_t len, const cha
 	vsnprintf(buf, sizeof(buf), format, ap);
 	va_end(ap);
 	add_mended(s, at, len, by, &mended);
-	if (mended.data)
+	str_add(&text, buf);
+	if (mended.len > 0) {
 		str_escape(mended.data, mended.len, shown, sizeof(shown));
-	str_addf(&text, "%s; write: %s", buf, mended.data ? shown : "");
+		str_addf(&text, "; write: %s", shown);
+	}
 	say(s, line, &text);
 }
 

@@ -85,6 +85,13 @@ static bool integer_value(const char *digits, bool hex, bool negative, long long
 	return true;
 }
 
+static const char *mended_digits(const char *digits)
+{
+	size_t zeros = strspn(digits, "0");
+
+	return digits[zeros] ? digits + zeros : "0";
+}
+
 static bool leading_zero(struct scan *s, const struct token *t, const char *digits)
 {
 	char mended[48];
@@ -94,13 +101,11 @@ static bool leading_zero(struct scan *s, const struct token *t, const char *digi
 		snprintf(mended, sizeof(mended), "\"%s%.30s\"", strlen(digits) < 4 ? "0" : "",
 			 digits);
 	else
-		snprintf(mended, sizeof(mended), "%.30s",
-			 strspn(digits, "0") == strlen(digits) ? "0"
-							       : digits + strspn(digits, "0"));
+		snprintf(mended, sizeof(mended), "%s%.30s", *t->start == '-' ? "-" : "",
+			 mended_digits(digits));
 	scan_mended(s, t->line, t->start, t->len, mended,
-		    "%.*s: a leading zero does not make it octal, it would be read as %s%s",
-		    (int)MIN_OF(t->len, (size_t)40), t->start,
-		    strspn(digits, "0") == strlen(digits) ? "0" : digits + strspn(digits, "0"),
+		    "%.*s: a leading zero does not make it octal, it would be read as %s%s%s",
+		    (int)MIN_OF(t->len, (size_t)40), t->start, mended_digits(digits),
 		    mode ? "; modes are strings" : "");
 	return emit_bad(s, t->line);
 }
@@ -256,8 +261,14 @@ static bool scan_string(struct scan *s)
 
 	emit_string(s, &t);
 	for (token_next(s); s->token.kind == TOKEN_STRING; token_next(s)) {
+		/* In a list a comma is missing, elsewhere one string was meant. */
+		const char *gap = t.start + t.len - !s->in_list;
+		size_t len = s->in_list || s->token.line != t.line
+				     ? 0
+				     : (size_t)(s->token.start + 1 - gap);
+
 		if (good && !s->token.bad)
-			scan_mended(s, t.line, t.start + t.len, 0, ",",
+			scan_mended(s, t.line, gap, len, s->in_list ? "," : "",
 				    "two strings without a comma between them, which would be "
 				    "joined to one");
 		good = false;
@@ -304,6 +315,7 @@ static bool scan_element(struct scan *s, struct elements *e)
 	char kind = element_kind(s);
 	struct token t = s->token;
 
+	s->in_list = true;
 	if (e->open == '[' && t.kind == TOKEN_MARK) {
 		scan_error(s, t.line,
 			   "[ ] holds plain values only; a list of blocks or lists is written ( )");
@@ -395,6 +407,8 @@ static void scan_elements(struct scan *s, struct elements *e)
 			return;
 		}
 		e->comma = s->token;
+		if (s->stop)
+			return;
 		if (token_is(s, ','))
 			token_next(s);
 		else if (!no_comma(s, e))
@@ -428,10 +442,16 @@ static bool scan_list(struct scan *s, char open, char close)
 static bool scan_block(struct scan *s)
 {
 	struct token open = s->token;
+	const char *outer = s->outer;
+	size_t outer_len = s->outer_len;
 
 	emit_text(s, open.line, "{");
 	token_next(s);
+	s->outer = s->name;
+	s->outer_len = s->name_len;
 	scan_settings(s, true);
+	s->outer = outer;
+	s->outer_len = outer_len;
 	if (!token_is(s, '}')) {
 		if (!s->stop) {
 			if (s->suspect_line)

@@ -143,7 +143,12 @@ static int read_command(struct reading *r, struct value v, void *field)
 	} else if (words[0][0] != '/' && strchr(words[0], '/')) {
 		const char *w = strncmp(words[0], "./", 2) == 0 ? words[0] + 2 : words[0];
 
-		snprintf(mended, sizeof(mended), "\"%%d/%.200s%s\"", w, words[1] ? " ..." : "");
+		if (value_kind(v) == VALUE_LIST)
+			snprintf(mended, sizeof(mended), "[ \"%%d/%.200s\"%s ]", w,
+				 words[1] ? ", ..." : "");
+		else
+			snprintf(mended, sizeof(mended), "\"%%d/%.200s%s\"", w,
+				 words[1] ? " ..." : "");
 		err = say_bad(r, v, mended, "the program's path is relative");
 	}
 	if (err < 0) {
@@ -221,11 +226,13 @@ static int read_env_block(struct reading *r, struct value v, char ***env)
 		bool known;
 		int e;
 
+		r->member = w.name;
 		if (value_kind(w.value) != VALUE_STRING) {
 			value_show(w.value, shown, sizeof(shown));
-			snprintf(mended, sizeof(mended), "{ %.63s = \"%s\"; }", w.name, shown);
-			e = say_bad(r, w.value, mended, "%s is %s; an environment holds strings",
-				    w.name, value_kind_name(value_kind(w.value)));
+			snprintf(mended, sizeof(mended), "\"%s\"", shown);
+			e = say_bad(r, w.value, value_kind(w.value) < VALUE_STRING ? mended : "",
+				    "%s; an environment holds strings",
+				    value_kind_name(value_kind(w.value)));
 		} else {
 			e = make_entry(r, w.value, w.name, strlen(w.name), value_text(w.value),
 				       &entry);
@@ -237,6 +244,7 @@ static int read_env_block(struct reading *r, struct value v, char ***env)
 		if (e == -ENOMEM)
 			break;
 	}
+	r->member = NULL;
 	return err;
 }
 

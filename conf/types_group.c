@@ -140,7 +140,7 @@ static int read_limit(struct reading *r, struct value v, int row, struct conf_li
 		return 0;
 	}
 	if (value_kind(v) != VALUE_STRING)
-		return say_wrong_kind(r, v);
+		return say_bad(r, v, "1024", "neither a number nor a string");
 	text = value_text(v);
 	colon = strchr(text, ':');
 	err = parse_limit(text, colon ? (size_t)(colon - text) : strlen(text), bytes, &l->soft);
@@ -148,12 +148,11 @@ static int read_limit(struct reading *r, struct value v, int row, struct conf_li
 	if (err == 0 && colon)
 		err = parse_limit(colon + 1, strlen(colon + 1), bytes, &l->hard);
 	if (err < 0)
-		return say_bad(r, v, NULL,
-			       "%s is neither a number%s, \"unlimited\" nor \"soft:hard\"",
-			       resources[row].name, bytes ? ", a size" : "");
+		return say_bad(r, v, bytes ? "\"64M\"" : "\"1024:4096\"",
+			       "neither a number%s, \"unlimited\" nor \"soft:hard\"",
+			       bytes ? ", a size" : "");
 	if (l->soft > l->hard)
-		return say_bad(r, v, NULL, "%s: the soft limit is above the hard one",
-			       resources[row].name);
+		return say_bad(r, v, "", "the soft limit is above the hard one");
 	return 0;
 }
 
@@ -192,6 +191,7 @@ static int unknown_limit(struct reading *r, struct value v, const char *name)
 		names[i] = resources[i].name;
 	near = str_nearest(strncmp(name, "RLIMIT_", 7) == 0 ? name + 7 : name, names,
 			   ARRAY_LEN(names));
+	r->member = NULL;
 	if (near)
 		snprintf(mended, sizeof(mended), "{ %s = %s; }", near,
 			 value_show(v, shown, sizeof(shown)));
@@ -215,14 +215,17 @@ static int read_limits(struct reading *r, struct value v, void *field)
 	while (value_next(&w)) {
 		int row = find_resource(w.name);
 		struct conf_limit l;
-		int e = row < 0 ? unknown_limit(r, w.value, w.name)
-				: read_limit(r, w.value, row, &l);
+		int e;
+
+		r->member = w.name;
+		e = row < 0 ? unknown_limit(r, w.value, w.name) : read_limit(r, w.value, row, &l);
 
 		if (e == 0)
 			put_limit(&set, &l);
 		else
 			err = e;
 	}
+	r->member = NULL;
 	if (err < 0) {
 		free(set.items);
 		return err;
@@ -300,7 +303,7 @@ static int read_element(struct reading *r, struct value v, const char *prefix, v
 		    value_kind(value_member(v, key_last(&keys[i]))))
 			continue;
 		inner.key = &keys[i];
-		err = say_bad(&inner, v, NULL, "%s is missing", key_last(&keys[i]));
+		err = say_missing(&inner, v);
 	}
 	return err;
 }

@@ -3,6 +3,7 @@
 
 #include "base/mem.h"
 
+#include <ctype.h>
 #include <errno.h>
 #include <math.h>
 #include <sched.h>
@@ -217,6 +218,22 @@ static json_t *write_word(const struct conf_key *k, const void *field, enum writ
 _Static_assert(sizeof(enum conf_when) == sizeof(int), "enums have the size of int");
 const struct conf_type type_word = { sizeof(int), read_word, write_word, NULL, NULL };
 
+/* What was meant by "term", "TERM " or "15". */
+static int guess_signal(const char *text)
+{
+	char name[16];
+	long long n;
+	size_t len = 0;
+
+	if (str_to_int(text, 1, 64, &n) == 0)
+		return n == 32 || n == 33 ? -1 : (int)n;
+	for (; *text && len + 1 < sizeof(name); text++)
+		if (!strchr(" \t\n", *text))
+			name[len++] = (char)toupper((unsigned char)*text);
+	name[len] = '\0';
+	return signal_from_name(name);
+}
+
 static int read_signal(struct reading *r, struct value v, void *field)
 {
 	char name[12], mended[24];
@@ -230,8 +247,11 @@ static int read_signal(struct reading *r, struct value v, void *field)
 	if (value_kind(v) != VALUE_STRING)
 		return say_wrong_kind(r, v);
 	n = signal_from_name(value_text(v));
-	if (n < 0)
-		return say_bad(r, v, NULL, "no such signal");
+	if (n < 0) {
+		n = guess_signal(value_text(v));
+		snprintf(mended, sizeof(mended), "\"%s\"", signal_to_name(n > 0 ? n : 2, name));
+		return say_bad(r, v, mended, "no such signal");
+	}
 	*(int *)field = n;
 	return 0;
 }

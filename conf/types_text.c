@@ -53,7 +53,7 @@ static void tidy_path(char *path)
 int path_read(struct reading *r, struct value v, const char *text, char **ret)
 {
 	auto_free char *path = NULL;
-	char mended[300];
+	char mended[300], relative[220];
 	int err;
 
 	if (r->canonical)
@@ -64,8 +64,9 @@ int path_read(struct reading *r, struct value v, const char *text, char **ret)
 	if (err < 0)
 		return err;
 	if (path[0] != '/') {
-		snprintf(mended, sizeof(mended), "\"%%d/%.*s\"", 200,
+		snprintf(relative, sizeof(relative), "%%d/%.200s",
 			 strncmp(text, "./", 2) == 0 ? text + 2 : text);
+		value_quote(relative, mended, sizeof(mended));
 		return say_bad(r, v, text[0] == '~' ? "\"%h/...\"" : mended,
 			       "a relative path (%%d is the directory of this file)");
 	}
@@ -203,6 +204,7 @@ int list_read(struct reading *r, struct value v, list_item_fn *item, char ***ret
 
 	if (value_kind(v) != VALUE_LIST)
 		return say_wrong_kind(r, v);
+	r->in_list = true;
 	for (size_t i = 0; i < value_count(v); i++) {
 		struct value e = value_at(v, i);
 		char *text = NULL;
@@ -220,6 +222,7 @@ int list_read(struct reading *r, struct value v, list_item_fn *item, char ***ret
 		if (x == -ENOMEM)
 			break;
 	}
+	r->in_list = false;
 	if (err == 0 && !list) {
 		list = calloc(1, sizeof(*list));
 		err = list ? 0 : -ENOMEM;

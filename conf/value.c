@@ -145,7 +145,7 @@ bool value_next(struct value_walk *w)
 }
 
 /* A string between quotes, control characters escaped, cut with dots when it is long. */
-static void show_text(const char *text, char *buf, size_t size)
+const char *value_quote(const char *text, char *buf, size_t size)
 {
 	size_t n = 0;
 
@@ -165,6 +165,26 @@ static void show_text(const char *text, char *buf, size_t size)
 			buf[n++] = (char)c;
 	}
 	snprintf(buf + n, size - n, "\"");
+	return buf;
+}
+
+/* Short lists of plain values in full, others as "[ ... ]". */
+static void show_list(struct value v, char *buf, size_t size)
+{
+	char shown[64];
+	size_t n = (size_t)snprintf(buf, size, "[");
+
+	for (size_t i = 0; i < value_count(v); i++) {
+		struct value e = value_at(v, i);
+
+		value_show(e, shown, sizeof(shown));
+		if (value_kind(e) >= VALUE_LIST || n + strlen(shown) + 16 > size) {
+			n += (size_t)snprintf(buf + n, size - n, "%s ...", i ? "," : "");
+			break;
+		}
+		n += (size_t)snprintf(buf + n, size - n, "%s %s", i ? "," : "", shown);
+	}
+	snprintf(buf + n, size - n, " ]");
 }
 
 const char *value_show(struct value v, char *buf, size_t size)
@@ -180,10 +200,10 @@ const char *value_show(struct value v, char *buf, size_t size)
 		snprintf(buf, size, "%g", value_float(v));
 		break;
 	case VALUE_STRING:
-		show_text(value_text(v), buf, size);
+		value_quote(value_text(v), buf, size);
 		break;
 	case VALUE_LIST:
-		snprintf(buf, size, "%s", value_count(v) ? "( ... )" : "( )");
+		show_list(v, buf, size);
 		break;
 	case VALUE_BLOCK:
 		snprintf(buf, size, "{ ... }");

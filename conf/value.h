@@ -58,4 +58,7 @@ bool value_next(struct value_walk *w);
 /* As it would be written, cut to size. Returns buf. */
 const char *value_show(struct value v, char *buf, size_t size);
 
+/* A string as it would be written, between quotes; cut to size. Returns buf. */
+const char *value_quote(const char *text, char *buf, size_t size);
+
 #endif
