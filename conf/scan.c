@@ -257,10 +257,10 @@ static void cut_name(struct scan *s)
 
 static void settings(struct scan *s, bool inner, struct counts *c)
 {
-	struct block b = { .id = c->blocks++, .line = s->token.line };
+	struct block b = { .id = c->blocks++, .line = s->brace.line };
 	bool separator = true; /* at the beginning none may stand either */
 
-	b.indent = inner ? indent_of(s, s->token.start - 1, false) : 0;
+	b.indent = inner ? indent_of(s, s->brace.start, false) : 0;
 	while (!s->stop && s->token.kind != TOKEN_END) {
 		bool is_separator = token_is(s, ';') || token_is(s, ',');
 

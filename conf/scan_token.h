@@ -47,8 +47,9 @@ struct scan {
 	int depth;
 	struct seen *seen;
 	struct counts *counts;
-	bool in_list;	   /* the value is an element */
-	const char *outer; /* name of the block we are in, for hints */
+	struct token brace; /* of the block that begins */
+	bool in_list;	    /* the value is an element */
+	const char *outer;  /* name of the block we are in, for hints */
 	size_t outer_len;
 	const char *name; /* of the setting whose value is read, for hints */
 	size_t name_len;

@@ -105,8 +105,8 @@ static bool leading_zero(struct scan *s, const struct token *t, const char *digi
 			 mended_digits(digits));
 	scan_mended(s, t->line, t->start, t->len, mended,
 		    "%.*s: a leading zero does not make it octal, it would be read as %s%s%s",
-		    (int)MIN_OF(t->len, (size_t)40), t->start, mended_digits(digits),
-		    mode ? "; modes are strings" : "");
+		    (int)MIN_OF(t->len, (size_t)40), t->start, *t->start == '-' ? "-" : "",
+		    mended_digits(digits), mode ? "; modes are strings" : "");
 	return emit_bad(s, t->line);
 }
 
@@ -447,6 +447,7 @@ static bool scan_block(struct scan *s)
 
 	emit_text(s, open.line, "{");
 	token_next(s);
+	s->brace = open;
 	s->outer = s->name;
 	s->outer_len = s->name_len;
 	scan_settings(s, true);
