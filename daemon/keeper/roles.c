@@ -57,7 +57,7 @@ static char **role_environ(void)
 }
 
 /* Runs in the child. */
-static void role_exec(struct keeper *k, pid_t parent, char **argv, char **env, int table)
+static void role_exec(struct keeper *k, enum role_kind kind, char **argv, char **env, int table)
 {
 	struct sigaction ign = { .sa_handler = SIG_IGN };
 	struct role_fd row;
@@ -65,8 +65,11 @@ static void role_exec(struct keeper *k, pid_t parent, char **argv, char **env, i
 	setsid();
 	for (size_t i = 0; i < ARRAY_LEN(ignored); i++)
 		sigaction(ignored[i], &ign, NULL);
-	prctl(PR_SET_PDEATHSIG, SIGKILL);
-	if (getppid() != parent)
+	/* The manager has a last duty when we are killed (leftovers_mourn); it sees the end of its
+	 * store socket. */
+	if (kind != ROLE_IS_MANAGER)
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+	if (getppid() != k->ledger.h->keeper_pid)
 		_exit(127);
 	fd_cloexec_from(3);
 	fd_set_cloexec(table, false);
@@ -89,7 +92,7 @@ static pid_t launch(struct keeper *k, enum role_kind kind)
 			 NULL };
 	auto_fd table = store_table(k, kind);
 	auto_free char **env = role_environ();
-	pid_t parent = getpid(), pid;
+	pid_t pid;
 
 	if (table < 0)
 		return table;
@@ -98,7 +101,7 @@ static pid_t launch(struct keeper *k, enum role_kind kind)
 	snprintf(number, sizeof(number), "%d", table);
 	pid = fork();
 	if (pid == 0)
-		role_exec(k, parent, argv, env, table);
+		role_exec(k, kind, argv, env, table);
 	return pid < 0 ? -errno : pid;
 }
 

@@ -25,6 +25,8 @@
 #define STATE_FILE    "keeper"
 #define LOCK_WAIT_MS  10000
 #define LOCK_RETRY_MS 50
+/* A manager has that long for its last duty, see leftovers_mourn(). */
+#define ORPHAN_MS 2000
 /* "/n/ROW.INCARNATION.TOKEN" below the directory has to fit a socket's name (CT13). */
 #define LONGEST_SOCKET ((int)sizeof("/n/65535.4294967295.0123456789abcdef") - 1)
 #define DIR_MAX	       ((int)sizeof(((struct sockaddr_un *)0)->sun_path) - 1 - LONGEST_SOCKET)
@@ -76,53 +78,96 @@ static int open_dir(const char *path)
 	return give_fd(&fd);
 }
 
-/* What the holder of the lock says: *ret_pid and whether it is about to go. */
-static bool holder_is_going(int dir, long *ret_pid)
-{
-	char text[512];
-	const char *at;
+struct holder {
+	long pid, manager_pid;
+	bool going; /* ending its workers, or gone itself */
+	bool dead;
+};
 
-	*ret_pid = 0;
-	if (fd_read_at(dir, STATE_FILE, text, sizeof(text)) <= 0)
-		return false;
-	at = strstr(text, "pid=");
-	if (at)
-		*ret_pid = atol(at + 4);
-	if (strstr(text, "state=ending"))
-		return true;
-	/* The keeper is gone, its roles are about to follow. */
-	return *ret_pid > 1 && kill((pid_t)*ret_pid, 0) < 0 && errno == ESRCH;
+static long number_after(const char *text, const char *key)
+{
+	const char *at = strstr(text, key);
+
+	return at ? atol(at + strlen(key)) : 0;
+}
+
+/* What the holder of the lock says of itself. */
+static struct holder read_holder(int dir)
+{
+	struct holder h = { 0 };
+	char text[512] = "\n";
+
+	if (fd_read_at(dir, STATE_FILE, text + 1, sizeof(text) - 1) <= 0)
+		return h;
+	h.pid = number_after(text, "\npid=");
+	h.manager_pid = number_after(text, "\nmanager_pid=");
+	h.dead = h.pid > 1 && kill((pid_t)h.pid, 0) < 0 && errno == ESRCH;
+	h.going = h.dead || strstr(text, "\nstate=ending");
+	return h;
+}
+
+/* Does the process hold our lock file open? Only a role of this runtime directory does. */
+static bool holds_lock(pid_t pid, int lock)
+{
+	char path[64];
+	struct stat ours, st;
+	bool found = false;
+	struct dirent *e;
+	DIR *d;
+
+	snprintf(path, sizeof(path), "/proc/%d/fd", (int)pid);
+	d = opendir(path);
+	while (d && !found && fstat(lock, &ours) == 0 && (e = readdir(d)))
+		found = fstatat(dirfd(d), e->d_name, &st, 0) == 0 && st.st_ino == ours.st_ino &&
+			st.st_dev == ours.st_dev;
+	if (d)
+		closedir(d);
+	return found;
+}
+
+/* A manager that hung when its keeper was killed would hold the lock for ever. */
+static void end_orphaned_manager(int lock, const struct holder *h)
+{
+	if (!h->dead || h->manager_pid <= 1 || !holds_lock((pid_t)h->manager_pid, lock))
+		return;
+	log_warn("killing the manager (pid %ld) that outlived its keeper", h->manager_pid);
+	kill((pid_t)h->manager_pid, SIGKILL);
+}
+
+static int wait_for_lock(struct keeper *k, const char *path)
+{
+	int64_t start = clock_mono_ms(), waited;
+	struct holder h;
+
+	while (flock(k->lock, LOCK_EX | LOCK_NB) < 0) {
+		if (errno != EWOULDBLOCK && errno != EINTR) {
+			log_error("%s/lock: %s", path, strerror(errno));
+			return EXIT_FAILURE;
+		}
+		h = read_holder(k->dir);
+		waited = clock_mono_ms() - start;
+		if (!h.going || waited >= LOCK_WAIT_MS) {
+			log_error("%s: another daemon owns this runtime directory (pid %ld)", path,
+				  h.pid);
+			return EXIT_BUSY;
+		}
+		if (waited == 0)
+			log_info("%s: waiting for pid %ld to end its workers", path, h.pid);
+		if (waited >= ORPHAN_MS)
+			end_orphaned_manager(k->lock, &h);
+		poll(NULL, 0, LOCK_RETRY_MS);
+	}
+	return 0;
 }
 
 static int take_lock(struct keeper *k, const char *path)
 {
-	int64_t end = clock_mono_ms() + LOCK_WAIT_MS;
-	bool said = false;
-	long pid;
-
 	k->lock = openat(k->dir, "lock", O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
 	if (k->lock < 0) {
 		log_error("%s/lock: %s", path, strerror(errno));
 		return EXIT_FAILURE;
 	}
-	while (flock(k->lock, LOCK_EX | LOCK_NB) < 0) {
-		bool going = holder_is_going(k->dir, &pid);
-
-		if (errno != EWOULDBLOCK && errno != ESRCH && errno != EPERM && errno != ENOENT) {
-			log_error("%s/lock: %s", path, strerror(errno));
-			return EXIT_FAILURE;
-		}
-		if (!going || clock_mono_ms() >= end) {
-			log_error("%s: another daemon owns this runtime directory (pid %ld)", path,
-				  pid);
-			return EXIT_BUSY;
-		}
-		if (!said)
-			log_info("%s: waiting for pid %ld, which is ending its workers", path, pid);
-		said = true;
-		poll(NULL, 0, LOCK_RETRY_MS);
-	}
-	return 0;
+	return wait_for_lock(k, path);
 }
 
 int runtime_dir_take(struct keeper *k, const struct conf *conf)

@@ -110,9 +110,14 @@ int signals_init(struct keeper *k)
 
 static void act(struct keeper *k, const struct signalfd_siginfo *s)
 {
+	bool ends = s->ssi_signo == SIGTERM || s->ssi_signo == SIGINT || s->ssi_signo == SIGQUIT;
+	char name[12];
+
 	if (s->ssi_signo != SIGCHLD)
-		log_debug("signal %u from pid %u uid %u (code %d)", s->ssi_signo, s->ssi_pid,
-			  s->ssi_uid, s->ssi_code);
+		log_write(ends ? LOG_LEVEL_INFO : LOG_LEVEL_DEBUG,
+			  "signal %s from pid %u uid %u (code %d)",
+			  signal_to_name((int)s->ssi_signo, name), s->ssi_pid, s->ssi_uid,
+			  s->ssi_code);
 	for (size_t i = 0; i < N_REACTIONS; i++) {
 		if (reactions[i].signal == (int)s->ssi_signo)
 			reactions[i].act(k, s);

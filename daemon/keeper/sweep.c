@@ -9,83 +9,19 @@
 #include "base/clock.h"
 #include "base/fd.h"
 #include "base/mem.h"
+#include "ledger/leftovers.h"
 
-#include <ctype.h>
-#include <dirent.h>
-#include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 /* No exit for so long, or not empty after so long: report what is there. */
 #define QUIET_MS 5000
 #define CAP_MS	 30000
-#define MARKER	 "REEVE_ID="
-
-/* Calls fn for each process number below /proc. */
-static void each_process(void (*fn)(void *arg, pid_t pid), void *arg)
-{
-	DIR *d = opendir("/proc");
-	struct dirent *e;
-
-	while (d && (e = readdir(d))) {
-		if (isdigit((unsigned char)e->d_name[0]))
-			fn(arg, (pid_t)atol(e->d_name));
-	}
-	if (d)
-		closedir(d);
-}
-
-/* Value of REEVE_ID in a process's environment, into ret; false if none or unreadable. */
-static bool read_marker(pid_t pid, char *ret, size_t size)
-{
-	char path[48];
-	auto_free char *text = NULL;
-	auto_fd fd = -1;
-	size_t len = 0;
-
-	snprintf(path, sizeof(path), "/proc/%d/environ", (int)pid);
-	fd = open(path, O_RDONLY | O_CLOEXEC);
-	if (fd < 0 || fd_read_all(fd, 8u << 20, &text, &len) < 0)
-		return false;
-	for (size_t at = 0; at < len; at += strlen(text + at) + 1) {
-		if (strncmp(text + at, MARKER, sizeof(MARKER) - 1) != 0)
-			continue;
-		snprintf(ret, size, "%s", text + at + sizeof(MARKER) - 1);
-		return true;
-	}
-	return false;
-}
-
-/* "IDENTITY/GROUP:INDEX/INCARNATION" of this identity: the group's name into ret. */
-static bool marked_group(const struct keeper *k, const char *marker, char *ret, size_t size)
-{
-	size_t n = strlen(k->ledger.h->identity_text), len;
-
-	if (strncmp(marker, k->ledger.h->identity_text, n) != 0 || marker[n] != '/')
-		return false;
-	len = strcspn(marker + n + 1, ":/");
-	snprintf(ret, size, "%.*s", (int)MIN_OF(len, size - 1), marker + n + 1);
-	return true;
-}
-
-static bool orphans_are_left(struct keeper *k, const char *group)
-{
-	uint32_t n = atomic_load(&k->ledger.h->groups_high);
-
-	for (uint32_t row = 0; row < n && row < LEDGER_GROUPS; row++) {
-		const struct ledger_group *g = ledger_group(&k->ledger, row);
-
-		if (strncmp(g->name, group, sizeof(g->name)) == 0)
-			return g->orphans == CONF_ORPHANS_LEAVE;
-	}
-	return false;
-}
 
 struct pass {
 	struct keeper *k;
@@ -97,14 +33,13 @@ struct pass {
 /* Left on purpose: the orphan of a group that leaves them, or a stray where these are left. */
 static bool is_left(struct pass *p, pid_t pid)
 {
-	char marker[256], group[CONF_GROUP_NAME_MAX + 1];
-	bool any = atomic_load(&p->k->ledger.h->groups_high) > 0;
+	const struct ledger *l = &p->k->ledger;
+	char group[CONF_GROUP_NAME_MAX + 1];
 
-	if (ledger_find_pid(&p->k->ledger, pid) != LEDGER_NONE)
+	if (ledger_find_pid(l, pid) != LEDGER_NONE)
 		return false;
-	if (any && read_marker(pid, marker, sizeof(marker)) &&
-	    marked_group(p->k, marker, group, sizeof(group)))
-		return orphans_are_left(p->k, group);
+	if (leftovers_group_of(l->h->identity_text, pid, group, sizeof(group)))
+		return leftovers_are_left(l, group);
 	return !p->strays_too;
 }
 
@@ -161,7 +96,7 @@ static void each_child(struct pass *p)
 
 	/* The file needs CONFIG_PROC_CHILDREN. */
 	if (fd < 0 || fd_read_all(fd, 16u << 20, &text, NULL) < 0) {
-		each_process(end_if_child, p);
+		leftovers_each_process(end_if_child, p);
 		return;
 	}
 	for (at = text; *at; at = end) {
@@ -224,55 +159,27 @@ int sweep_children(struct keeper *k, bool strays_too)
 	return p.alive;
 }
 
-struct hunt {
-	struct keeper *k;
-	const struct conf *conf;
-	int killed;
-};
-
-static bool group_leaves(const struct conf *conf, const char *name)
+static bool spare(void *arg, const char *group)
 {
-	const struct conf_group *g = conf_find_group(conf, name);
+	const struct conf_group *g = conf_find_group(arg, group);
 
 	return g && g->orphans == CONF_ORPHANS_LEAVE;
-}
-
-static void end_marked(void *arg, pid_t pid)
-{
-	struct hunt *h = arg;
-	char marker[256], group[CONF_GROUP_NAME_MAX + 1];
-	auto_fd pidfd = -1;
-
-	if (pid <= 1 || pid == getpid())
-		return;
-	/* Opened before the look, so that what is looked at is what is killed. */
-	pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
-	if (!read_marker(pid, marker, sizeof(marker)) ||
-	    !marked_group(h->k, marker, group, sizeof(group)) || group_leaves(h->conf, group))
-		return;
-	if (pidfd < 0 || syscall(SYS_pidfd_send_signal, pidfd, SIGKILL, NULL, 0) < 0) {
-		if (errno == ESRCH || kill(pid, SIGKILL) < 0)
-			return;
-	}
-	h->killed++;
 }
 
 int sweep_marked(struct keeper *k, const struct conf *conf)
 {
 	int64_t end = clock_mono_ms() + QUIET_MS;
-	struct hunt h = { .k = k, .conf = conf };
-	int total = 0;
+	int killed, total = 0;
 
 	do {
-		h.killed = 0;
-		each_process(end_marked, &h);
-		total = MAX_OF(total, h.killed);
+		killed = leftovers_kill(k->ledger.h->identity_text, spare, (void *)conf);
+		total = MAX_OF(total, killed);
 		reap_all(k);
-		if (h.killed)
+		if (killed)
 			poll(NULL, 0, 2);
-	} while (h.killed && clock_mono_ms() < end);
-	if (h.killed)
+	} while (killed && clock_mono_ms() < end);
+	if (killed)
 		log_error("%d processes of an earlier life of this daemon survived SIGKILL",
-			  h.killed);
+			  killed);
 	return total;
 }

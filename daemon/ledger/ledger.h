@@ -125,9 +125,9 @@ struct ledger_slot {
 	char status[160]; /* STATUS= text of this incarnation, bytes, no NUL inside */
 	uint64_t progress_done, progress_total;
 	uint64_t cpu_us_before; /* of former lives */
-	uint32_t error_stage;	/* last failed start: enum spawn_stage */
-	int32_t error_number;	/* errno of it */
-	uint32_t op_restart; /* incarnation when a restart was last asked for: it is done beyond that */
+	char error[192];	/* why the last start failed, for users; "" = it did not */
+	uint32_t op_restart;	/* incarnation when a restart was last asked for: it is done beyond
+				   that */
 	uint32_t log_out_at;	/* reserved for later */
 };
 
@@ -180,8 +180,9 @@ struct exit_record { /* M */
 	int32_t stage_errno;
 	int64_t lived_ms, user_us, system_us, maxrss_kb;
 	uint32_t drain; /* last words are complete once the stream was drained up to this request */
-	uint32_t drain_err;  /* the same of a separate stderr; 0 = there is none */
-	uint64_t from[2];    /* totals of its streams when it was born */
+	uint32_t drain_err; /* the same of a separate stderr; 0 = there is none */
+	uint64_t from[2];   /* totals of its streams when it was born */
+	char error[192];    /* what failed before exec, for users */
 	uint32_t lines_len;
 	char lines[EXIT_LINES];
 };

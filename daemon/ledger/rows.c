@@ -27,9 +27,12 @@ uint32_t ledger_take_slot(struct ledger *l, uint32_t group, uint32_t index)
 
 		if (atomic_load_explicit(&s->used, ACQUIRE))
 			continue;
+		/* The memory of a row that was never used is zero, and is not there yet. */
+		if (row < atomic_load_explicit(&l->h->slots_high, ACQUIRE)) {
+			memset(s, 0, sizeof(*s));
+			memset(ledger_exits(l, row), 0, sizeof(struct ledger_exits));
+		}
 		raise_high(&l->h->slots_high, row);
-		memset(s, 0, sizeof(*s));
-		memset(ledger_exits(l, row), 0, sizeof(struct ledger_exits));
 		s->group = group;
 		s->index = index;
 		s->life[0] = s->life[1] = LEDGER_NONE;

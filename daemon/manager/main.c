@@ -7,6 +7,7 @@
 #include "base/clock.h"
 #include "base/fd.h"
 #include "base/mem.h"
+#include "ledger/leftovers.h"
 #include "manager/control.h"
 #include "manager/notify.h"
 #include "manager/sockets.h"
@@ -37,10 +38,9 @@ static void take_news(struct manager *m)
 		life_look(m, i);
 	trees_news(m);
 	exits_drained(m);
-	if (h->reopens_asked != h->reopens_done) {
-		h->reopens_done = h->reopens_asked;
+	if (h->reopens_asked != h->reopens_done || h->reloads_asked != h->reloads_done)
 		control_check(m);
-	}
+	h->reopens_done = h->reopens_asked;
 	if (h->reloads_asked != h->reloads_done || h->phase != h->phase_ack)
 		m->changed = true;
 }
@@ -60,6 +60,17 @@ static bool needs_tick(const struct manager *m)
 	return m->drains > 0 || m->renewing;
 }
 
+/* A start that takes long must not keep other groups waiting. */
+static void free_budget(struct manager *m)
+{
+	int64_t now = clock_mono_ms();
+
+	for (uint32_t i = 0; m->starts_in_flight && i < m->ledger.h->slots_high; i++)
+		if (m->by_slot[i] && m->by_slot[i]->in_flight &&
+		    now - m->by_slot[i]->slot->w.started_ms >= FLIGHT_MAX_MS)
+			worker_landed(m->by_slot[i]);
+}
+
 /* Level-triggered: what an event should have told is found here, a second later (RS08). */
 static void ticked(struct ev_loop *loop, ev_timer *t, int events)
 {
@@ -71,6 +82,7 @@ static void ticked(struct ev_loop *loop, ev_timer *t, int events)
 		if (m->by_slot[i])
 			worker_reconcile(m->by_slot[i]);
 	exits_drained(m);
+	free_budget(m);
 	m->changed = true;
 }
 
@@ -198,8 +210,22 @@ static void adopt_lives(struct manager *m)
 	bell_ring(m->bell_keeper);
 }
 
+/* The keeper never writes to its end of the store socket: it is readable when the keeper is gone,
+ * killed without a word. What it would have ended is ended here. */
+static void keeper_gone(struct ev_loop *loop, ev_io *io, int events)
+{
+	struct manager *m = io->data;
+
+	log_error("the keeper is gone: ending every worker");
+	leftovers_mourn(&m->ledger);
+	_exit(EXIT_FAILURE);
+}
+
 static void init_loop(struct manager *m)
 {
+	ev_io_init(&m->keeper_io, keeper_gone, m->store, EV_READ);
+	m->keeper_io.data = m;
+	ev_io_start(m->loop, &m->keeper_io);
 	ev_io_init(&m->bell_io, bell_rang, m->bell, EV_READ);
 	m->bell_io.data = m;
 	ev_io_start(m->loop, &m->bell_io);

@@ -44,6 +44,7 @@ struct worker {
 	struct worker *next_input, *next_start; /* queues */
 	uint16_t inputs; /* bit per enum worker_input that waits to be stepped */
 	bool queued_start;
+	bool in_flight; /* counts in starts_in_flight */
 	bool draining; /* its last exit record waits for the last words */
 	bool surplus;  /* not configured any more: freed once it is stopped */
 	bool discard;  /* being freed by the queue */
@@ -83,7 +84,7 @@ struct manager {
 	struct worker **by_slot; /* LEDGER_ROWS pointers */
 	int store;		 /* RF_STORE */
 	int bell, bell_keeper, bell_logger, logs_out;
-	ev_io bell_io;
+	ev_io bell_io, keeper_io;
 	ev_prepare turn;
 	ev_timer tick; /* runs only while something is due that no event announces */
 	struct worker *inputs_head, **inputs_tail; /* worker.c */
@@ -149,7 +150,7 @@ void exits_drained(struct manager *m);
 /* admit.c */
 void admit_enqueue(struct worker *w);
 void admit_run(struct manager *m);
-/* What a waiting worker waits for, e.g. "after db", "start budget". Up to n strings into ret. */
+/* What a waiting worker waits for: names of groups, or "start budget". Up to n strings into ret. */
 size_t admit_waiting_for(const struct worker *w, char ret[][80], size_t n);
 
 /* event.c */
