@@ -56,160 +56,6 @@ json_t *with_waiting(const struct ctl *c, json_t *parameters)
 	return parameters;
 }
 
-/* --- errors --- */
-
-static int say_no_target(const json_t *p)
-{
-	const char *near = get_text(p, "nearest", NULL);
-	char target[256];
-
-	str_escape(get_text(p, "target", "?"), strlen(get_text(p, "target", "?")), target,
-		   sizeof(target));
-	fail("no such group or worker: %s%s%s%s", target, near ? " (did you mean " : "",
-	     near ? near : "", near ? "?)" : "");
-	return CODE_NO_TARGET;
-}
-
-static int say_not_permitted(const json_t *p)
-{
-	fail("not permitted: %s needs the right `%s`", get_text(p, "method", "this"),
-	     get_text(p, "needs", "?"));
-	return CODE_NOT_PERMITTED;
-}
-
-static int say_invalid_config(const json_t *p)
-{
-	auto_str text = { 0 };
-
-	print_problems(json_object_get(p, "errors"), &text);
-	fputs(text.data ? text.data : "", stderr);
-	fail("the configuration has errors, nothing was changed");
-	return CODE_CONFIG;
-}
-
-static int say_shutting_down(const json_t *p)
-{
-	fail("the daemon is shutting down (%s)", get_text(p, "phase", "?"));
-	return CODE_FAILED;
-}
-
-static int say_failed(const json_t *p)
-{
-	char text[1024];
-	const char *why = get_text(p, "text", "failed");
-
-	str_escape(why, strlen(why), text, sizeof(text));
-	fail("%s", text);
-	return CODE_FAILED;
-}
-
-static int say_unknown_method(const json_t *p)
-{
-	fail("the daemon does not know %s; it may be older than this reevectl (%s); see `reevectl "
-	     "version`",
-	     get_text(p, "method", "this"), REEVE_VERSION);
-	return CODE_FAILED;
-}
-
-static int say_bad_parameter(const json_t *p)
-{
-	fail("the daemon does not take this %s", get_text(p, "parameter", "call"));
-	return CODE_USAGE;
-}
-
-static const struct {
-	const char *error;
-	int (*say)(const json_t *parameters);
-} sayings[] = {
-	{INTERFACE "NoSuchTarget",	    say_no_target	  },
-	{ INTERFACE "NotPermitted",	    say_not_permitted },
-	{ INTERFACE "InvalidConfig",	     say_invalid_config},
-	{ INTERFACE "ShuttingDown",	    say_shutting_down },
-	{ INTERFACE "Failed",	      say_failed	 },
-	{ VL_ERROR_METHOD_NOT_FOUND,	     say_unknown_method},
-	{ VL_ERROR_METHOD_NOT_IMPLEMENTED, say_unknown_method},
-	{ VL_ERROR_INTERFACE_NOT_FOUND,	say_unknown_method},
-	{ VL_ERROR_INVALID_PARAMETER,      say_bad_parameter },
-};
-
-int say_error(struct ctl *c, const char *method, const struct vl_reply *reply)
-{
-	progress_line(c, NULL);
-	if (strcmp(reply->error, INTERFACE "Timeout") == 0) {
-		say_results(c, json_object_get(reply->parameters, "results"));
-		fail("not done within the time; it goes on in the daemon");
-		return CODE_TIMEOUT;
-	}
-	for (size_t i = 0; i < ARRAY_LEN(sayings); i++)
-		if (strcmp(reply->error, sayings[i].error) == 0)
-			return sayings[i].say(reply->parameters);
-	fail("%s: %s", method, reply->error);
-	return CODE_FAILED;
-}
-
-/* --- results --- */
-
-/* A failure of any target counts more than a target that is not there. */
-static int code_of(const char *code)
-{
-	if (strcmp(code, "Timeout") == 0)
-		return CODE_TIMEOUT;
-	if (strcmp(code, "NoSuchTarget") == 0)
-		return CODE_NO_TARGET;
-	if (strcmp(code, "NotPermitted") == 0)
-		return CODE_NOT_PERMITTED;
-	return CODE_FAILED;
-}
-
-static int worse(int a, int b)
-{
-	static const int order[] = { CODE_OK, CODE_NO_TARGET, CODE_NOT_PERMITTED, CODE_TIMEOUT,
-				     CODE_FAILED };
-	size_t ia = 0, ib = 0;
-
-	for (size_t i = 0; i < ARRAY_LEN(order); i++) {
-		ia = order[i] == a ? i : ia;
-		ib = order[i] == b ? i : ib;
-	}
-	return ia > ib ? a : b;
-}
-
-int code_of_results(const json_t *results)
-{
-	int code = CODE_OK;
-
-	for (size_t i = 0; i < json_array_size(results); i++) {
-		const json_t *r = json_array_get(results, i);
-
-		if (!get_bool(r, "ok"))
-			code = worse(code, code_of(get_text(r, "code", "Failed")));
-	}
-	return code;
-}
-
-static void say_result(struct ctl *c, const json_t *r)
-{
-	bool ok = get_bool(r, "ok");
-
-	out_safe(c, get_text(r, "target", "?"));
-	str_add(&c->out, ": ");
-	out_color(c, ok ? GOOD : BAD, ok ? "ok" : "failed");
-	if (!ok) {
-		str_add(&c->out, ": ");
-		out_safe(c, get_text(r, "error", "unknown"));
-	}
-	str_add(&c->out, "\n");
-}
-
-int say_results(struct ctl *c, const json_t *results)
-{
-	for (size_t i = 0; i < json_array_size(results) && !c->set.json; i++)
-		say_result(c, json_array_get(results, i));
-	if (c->set.json)
-		out_json(c, results);
-	return code_of_results(results);
-}
-
 /* --- calling --- */
 
 static bool broken(int err)
@@ -285,56 +131,92 @@ static int64_t answer_deadline(const struct ctl *c)
 	return waits ? VL_NO_DEADLINE : clock_mono_ms() + ANSWER_MS;
 }
 
+/* Who gets the replies: a tree of objects, or the text of the parameters. */
+struct sink {
+	const char *method;
+	reply_fn *on_reply;
+	text_fn *on_text;
+	void *data;
+};
+
+/* One reply as text; *last is set with the final one. */
+static int deliver(struct ctl *c, const struct sink *to, const char *text, size_t len, bool *last)
+{
+	static const char *const keys[] = { "parameters", "continues", "error", NULL };
+	struct vl_slice f[3];
+	struct vl_reply reply;
+	int code;
+
+	if (to->on_text && vl_scan_fields((struct vl_slice){ text, len }, keys, f) && !f[2].text) {
+		*last = !vl_slice_is(f[1], "true");
+		return to->on_text(c, f[0], *last, to->data);
+	}
+	*last = true;
+	if (vl_reply_parse(text, len, &reply) < 0)
+		return say_receive(c, -EBADMSG);
+	*last = !reply.continues || reply.error;
+	if (reply.error)
+		code = say_error(c, to->method, &reply);
+	else
+		code = to->on_reply ? to->on_reply(c, reply.parameters, *last, to->data)
+				    : say_receive(c, -EBADMSG);
+	vl_reply_fini(&reply);
+	return code;
+}
+
 /* All replies of one connection. -ECONNRESET: to be sent again; else *ret_code is final. */
-static int receive_all(struct ctl *c, const char *method, reply_fn *on_reply, void *data,
-		       int64_t *give_up, int *ret_code)
+static int receive_all(struct ctl *c, const struct sink *to, int64_t *give_up, int *ret_code)
 {
 	int64_t deadline = answer_deadline(c);
-	struct vl_reply reply;
-	int err, code = CODE_OK;
+	const char *text;
 	bool last = false;
+	size_t len;
+	int err;
 
-	while (!last && code == CODE_OK) {
-		err = vl_client_receive(&c->client, deadline, &reply);
+	*ret_code = CODE_OK;
+	while (!last && *ret_code == CODE_OK) {
+		err = vl_client_receive_text(&c->client, deadline, &text, &len);
 		if (broken(err))
 			return -ECONNRESET;
-		if (err < 0) {
-			*ret_code = say_receive(c, err);
-			return 0;
-		}
-		last = !reply.continues;
 		*give_up = 0; /* somebody answers */
-		if (reply.error)
-			code = say_error(c, method, &reply);
-		else
-			code = on_reply(c, reply.parameters, last, data);
-		last = last || reply.error;
-		vl_reply_fini(&reply);
+		*ret_code = err < 0 ? say_receive(c, err) : deliver(c, to, text, len, &last);
 	}
-	*ret_code = code;
 	return 0;
 }
 
-static int stream(struct ctl *c, const char *method, json_t *parameters, unsigned flags,
-		  reply_fn *on_reply, void *data)
+/* What came so far is void: it comes once more. */
+static int start_over(struct ctl *c, const struct sink *to)
 {
-	int code = ctl_connect(c), err;
-	int64_t give_up = 0; /* when nobody will have answered for long enough */
-	char full[64];
+	if (to->on_text)
+		return to->on_text(c, (struct vl_slice){ NULL, 0 }, false, to->data);
+	return to->on_reply(c, NULL, false, to->data);
+}
 
-	snprintf(full, sizeof(full), INTERFACE "%s", method);
+/* Once: send, receive. 0 = *ret_code is final. */
+static int exchange(struct ctl *c, const struct sink *to, unsigned flags, int64_t *give_up,
+		    int *ret_code)
+{
+	char full[64];
+	int err;
+
+	snprintf(full, sizeof(full), CONTROL "%s", to->method);
+	err = vl_client_send(&c->client, full, c->sent, flags, answer_deadline(c));
+	if (err == 0)
+		err = receive_all(c, to, give_up, ret_code);
+	if (err < 0 && !broken(err)) {
+		*ret_code = say_receive(c, err);
+		err = 0;
+	}
+	return err;
+}
+
+static int stream(struct ctl *c, json_t *parameters, unsigned flags, const struct sink *to)
+{
+	int code = ctl_connect(c);
+	int64_t give_up = 0; /* when nobody will have answered for long enough */
+
 	c->sent = parameters;
-	while (code == CODE_OK) {
-		err = vl_client_send(&c->client, full, parameters, flags, answer_deadline(c));
-		if (err == 0) {
-			err = receive_all(c, method, on_reply, data, &give_up, &code);
-			if (err == 0)
-				break;
-		}
-		if (!broken(err)) {
-			code = say_receive(c, err);
-			break;
-		}
+	while (code == CODE_OK && exchange(c, to, flags, &give_up, &code) < 0) {
 		if (give_up == 0)
 			give_up = clock_mono_ms() + RETRY_MS;
 		if (pause_interrupted(c, PAUSE_MS)) {
@@ -345,16 +227,23 @@ static int stream(struct ctl *c, const char *method, json_t *parameters, unsigne
 		if (gone(c))
 			break;
 		if (code == CODE_OK)
-			code = on_reply(c, NULL, false, data);
+			code = start_over(c, to);
 	}
 	json_decref(parameters);
+	c->sent = NULL;
 	return code;
 }
 
 int ctl_stream(struct ctl *c, const char *method, json_t *parameters, reply_fn *on_reply,
 	       void *data)
 {
-	return stream(c, method, parameters, VL_MORE, on_reply, data);
+	return stream(c, parameters, VL_MORE, &(struct sink){ method, on_reply, NULL, data });
+}
+
+int ctl_stream_text(struct ctl *c, const char *method, json_t *parameters, text_fn *on_text,
+		    void *data)
+{
+	return stream(c, parameters, VL_MORE, &(struct sink){ method, NULL, on_text, data });
 }
 
 static int keep_reply(struct ctl *c, json_t *parameters, bool last, void *data)
@@ -369,7 +258,7 @@ static int keep_reply(struct ctl *c, json_t *parameters, bool last, void *data)
 int ctl_call(struct ctl *c, const char *method, json_t *parameters, json_t **ret)
 {
 	json_t *reply = NULL;
-	int code = stream(c, method, parameters, 0, keep_reply, &reply);
+	int code = stream(c, parameters, 0, &(struct sink){ method, keep_reply, NULL, &reply });
 
 	if (code != CODE_OK) {
 		json_decref(reply);

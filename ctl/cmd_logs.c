@@ -43,11 +43,11 @@ static void base64_decode(const char *text, struct str *out)
 
 static void add_escaped(struct ctl *c, const char *text, size_t len)
 {
-	auto_free char *safe = malloc(4 * len + 1);
+	auto_free char *safe = malloc(4 * len + 8);
 
 	if (!safe)
 		return;
-	str_escape(text, len, safe, 4 * len + 1);
+	str_escape(text, len, safe, 4 * len + 8);
 	str_add(&c->out, safe);
 }
 

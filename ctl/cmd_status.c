@@ -16,215 +16,317 @@
 #define WATCH_PERIOD_MS 5000
 #define WATCH_PAUSE_MS	250
 
-struct listing {
-	json_t *workers, *groups;
+/* Columns of worker_keys[] that the tables need. */
+enum field {
+	W_WORKER,
+	W_GROUP,
+	W_INDEX,
+	W_PID,
+	W_INCARNATION,
+	W_GENERATION,
+	W_RESTARTS,
+	W_STATE,
+	W_WANTED,
+	W_READY,
+	W_FROZEN,
+	W_WAITING_FOR,
+	W_UPTIME,
+	W_CPU,
+	W_START_METHOD,
+	W_SOURCE,
+	W_STATUS,
+	W_MEMORY,
+	W_PSS,
+	W_PROGRESS,
+	W_LAST_EXIT,
+	W_COUNT
 };
 
-static int on_list(struct ctl *c, json_t *parameters, bool last, void *data)
-{
-	struct listing *l = data;
+/* What has come of a List so far. Workers are read in place, thousands of them; groups are few. */
+struct listing {
+	bool ready_verb;
+	struct table workers, groups;
+	size_t n_workers, n_groups, n_unwell;
+	bool groups_unwell;
+	struct str json;
+};
 
-	if (!parameters) {
-		json_array_clear(l->workers);
-		json_array_clear(l->groups);
-		return CODE_OK;
-	}
-	json_array_extend(l->workers, json_object_get(parameters, "workers"));
-	json_array_extend(l->groups, json_object_get(parameters, "groups"));
-	return CODE_OK;
+static void listing_begin(struct listing *l)
+{
+	static const char *const of_workers[] = { "WORKER",   "STATE", "PID",	 "UPTIME",
+						  "RESTARTS", "CPU",   "MEMORY", "NOTE" };
+	static const char *const of_groups[] = { "GROUP",    "READY", "WORST",
+						 "RESTARTS", "CPU",   "MEMORY" };
+
+	l->n_workers = l->n_groups = l->n_unwell = 0;
+	l->groups_unwell = false;
+	table_begin(&l->workers, ARRAY_LEN(of_workers));
+	for (size_t i = 0; i < ARRAY_LEN(of_workers); i++)
+		table_cell(&l->workers, BOLD, of_workers[i]);
+	table_begin(&l->groups, ARRAY_LEN(of_groups));
+	for (size_t i = 0; i < ARRAY_LEN(of_groups); i++)
+		table_cell(&l->groups, BOLD, of_groups[i]);
+	l->json = (struct str){ 0 };
 }
 
-static bool lists_all(const struct ctl *c)
+static void listing_fini(struct listing *l)
 {
-	return c->n_args > 0 || c->set.all || c->set.json;
+	table_fini(&l->workers);
+	table_fini(&l->groups);
+	str_fini(&l->json);
+}
+
+/* --- one worker --- */
+
+/* Ready, or done with success (we know exit code 0 only; the group's own count knows better). */
+static bool is_well(const struct vl_slice *w)
+{
+	static const char *const keys[] = { "code", NULL };
+	struct vl_slice code;
+
+	if (vl_slice_is(w[W_STATE], "\"ready\""))
+		return true;
+	return vl_slice_is(w[W_STATE], "\"done\"") && vl_scan_fields(w[W_LAST_EXIT], keys, &code) &&
+	       vl_slice_int(code, -1) == 0;
+}
+
+static bool has_failed(const struct vl_slice *w)
+{
+	static const char *const bad[] = { "\"backoff\"", "\"quarantined\"", "\"stuck\"" };
+
+	for (size_t i = 0; i < ARRAY_LEN(bad); i++)
+		if (vl_slice_is(w[W_STATE], bad[i]))
+			return true;
+	return vl_slice_is(w[W_STATE], "\"done\"") && !is_well(w);
+}
+
+static void cell_span(struct table *t, double seconds)
+{
+	char text[32] = "-";
+
+	if (seconds >= 0)
+		format_span(seconds, text);
+	table_number(t, seconds < 0 ? DIM : PLAIN, text);
+}
+
+static void cell_bytes(struct table *t, int64_t bytes)
+{
+	char text[32] = "-";
+
+	if (bytes >= 0)
+		format_bytes(bytes, text);
+	table_number(t, bytes < 0 ? DIM : PLAIN, text);
+}
+
+static void cell_int(struct table *t, struct vl_slice v)
+{
+	char text[32] = "-";
+
+	if (!vl_slice_null(v) && v.len < sizeof(text)) {
+		memcpy(text, v.text, v.len);
+		text[v.len] = '\0';
+	}
+	table_number(t, text[0] == '-' ? DIM : PLAIN, text);
+}
+
+static void cell_memory(struct table *t, struct vl_slice memory, struct vl_slice pss)
+{
+	cell_bytes(t, vl_slice_int(pss, vl_slice_int(memory, -1)));
+}
+
+/* Most workers have nothing to note; for the others the row becomes objects. */
+static void cell_note(struct table *t, struct vl_slice row, const struct vl_slice *w)
+{
+	auto_str note = { 0 };
+	json_t *o;
+
+	if (!vl_slice_null(w[W_WAITING_FOR]) || !vl_slice_null(w[W_STATUS]) ||
+	    !vl_slice_null(w[W_PROGRESS]) || !vl_slice_null(w[W_LAST_EXIT])) {
+		o = json_loadb(row.text, row.len, 0, NULL);
+		describe_worker(o, &note);
+		json_decref(o);
+	}
+	table_cell(t, PLAIN, note.data ? note.data : "");
+}
+
+static void worker_row(struct table *t, struct vl_slice row, const struct vl_slice *w)
+{
+	auto_str name = { 0 }, state = { 0 };
+	enum color color;
+
+	vl_slice_text(w[W_WORKER], &name);
+	vl_slice_text(w[W_STATE], &state);
+	color = state_color(state.data ? state.data : "");
+	if (!vl_slice_is(w[W_WANTED], "\"up\"") && !vl_slice_is(w[W_STATE], "\"stopped\""))
+		str_add(&state, " (down)");
+	table_cell(t, PLAIN, name.data ? name.data : "?");
+	table_cell(t, color, state.data ? state.data : "?");
+	cell_int(t, w[W_PID]);
+	cell_span(t, vl_slice_real(w[W_UPTIME], -1));
+	cell_int(t, w[W_RESTARTS]);
+	cell_span(t, vl_slice_real(w[W_CPU], -1));
+	cell_memory(t, w[W_MEMORY], w[W_PSS]);
+	cell_note(t, row, w);
+}
+
+static void add_member(struct str *out, const char *key, struct vl_slice value)
+{
+	str_add(out, out->data[out->len - 1] == '{' ? "\"" : ",\"");
+	str_add(out, key);
+	str_add(out, "\":");
+	if (value.text)
+		str_add_bytes(out, value.text, value.len);
+	else
+		str_add(out, "null");
+}
+
+/* The contract of `status --json`: every key is there, the values as the daemon wrote them. */
+static void worker_json(struct str *out, const struct vl_slice *w)
+{
+	static const char *const exit_keys[] = { "incarnation", "code", "signal",
+						 "cause",	"at",	NULL };
+	struct vl_slice e[5];
+
+	str_add(out, out->len > 0 ? ",\n{" : "[{");
+	for (int i = 0; i < W_LAST_EXIT; i++)
+		add_member(out, worker_keys[i], w[i]);
+	if (vl_slice_null(w[W_LAST_EXIT]) || !vl_scan_fields(w[W_LAST_EXIT], exit_keys, e)) {
+		str_add(out, ",\"last_exit\":null}");
+		return;
+	}
+	str_add(out, ",\"last_exit\":{");
+	for (size_t i = 0; exit_keys[i]; i++)
+		add_member(out, exit_keys[i], e[i]);
+	str_add(out, "}}");
+}
+
+static void ready_row(struct ctl *c, const struct listing *l, const struct vl_slice *w)
+{
+	auto_str text = { 0 };
+
+	if (c->set.json || l->n_unwell > 20)
+		return;
+	vl_slice_text(w[W_WORKER], &text);
+	str_add(&text, ": ");
+	vl_slice_text(w[W_STATE], &text);
+	out_safe(c, text.data);
+	str_add(&c->out, "\n");
+}
+
+static void take_worker(struct ctl *c, struct listing *l, struct vl_slice row)
+{
+	struct vl_slice w[W_COUNT];
+	bool up;
+
+	if (!vl_scan_fields(row, worker_keys, w))
+		return;
+	up = vl_slice_is(w[W_WANTED], "\"up\"");
+	l->n_workers++;
+	/* `ready TARGET`: they must be ready whatever is wanted of them. */
+	if (!is_well(w) && (up || (l->ready_verb && c->n_args > 0))) {
+		l->n_unwell++;
+		if (l->ready_verb)
+			ready_row(c, l, w);
+	}
+	if (l->ready_verb || (c->set.failed && !has_failed(w)))
+		return;
+	if (c->set.json)
+		worker_json(&l->json, w);
+	else
+		worker_row(&l->workers, row, w);
+}
+
+/* --- groups --- */
+
+static void take_group(struct listing *l, struct vl_slice row)
+{
+	json_t *g = json_loadb(row.text, row.len, 0, NULL);
+	int64_t wanted = get_int(g, "wanted", 0), well = get_int(g, "well", 0);
+	const char *worst = get_text(g, "worst", "-");
+	struct table *t = &l->groups;
+
+	l->n_groups++;
+	l->groups_unwell = l->groups_unwell || well < wanted;
+	table_cell(t, PLAIN, get_text(g, "group", "?"));
+	table_numberf(t,
+		      well < wanted ? BAD
+		      : wanted	    ? GOOD
+				    : DIM,
+		      "%lld/%lld", (long long)well, (long long)wanted);
+	table_cellf(t, state_color(worst), "%s%s", worst,
+		    get_bool(g, "renewing") ? " (renewing)" : "");
+	table_numberf(t, PLAIN, "%lld", (long long)get_int(g, "restarts", 0));
+	cell_span(t, get_real(g, "cpu_s", -1));
+	cell_bytes(t, get_int(g, "pss_bytes", get_int(g, "memory_bytes", -1)));
+	json_decref(g);
+}
+
+/* --- the call --- */
+
+static int on_list(struct ctl *c, struct vl_slice parameters, bool last, void *data)
+{
+	static const char *const keys[] = { "workers", "groups", NULL };
+	struct listing *l = data;
+	struct vl_slice lists[2], row;
+	struct vl_scan s;
+
+	if (!parameters.text) {
+		listing_fini(l);
+		listing_begin(l);
+		c->out.len = 0;
+		return CODE_OK;
+	}
+	if (!vl_scan_fields(parameters, keys, lists))
+		return CODE_FAILED;
+	if (vl_scan_open(&s, lists[0], '['))
+		while (vl_scan_element(&s, &row))
+			take_worker(c, l, row);
+	if (vl_scan_open(&s, lists[1], '['))
+		while (vl_scan_element(&s, &row))
+			take_group(l, row);
+	return CODE_OK;
 }
 
 static int list(struct ctl *c, struct listing *l)
 {
 	json_t *p = json_object();
 
-	*l = (struct listing){ json_array(), json_array() };
+	listing_begin(l);
 	if (c->n_args > 0)
 		with_targets(c, p);
 	if (c->set.memory)
 		json_object_set_new(p, "memory", json_true());
-	if (!lists_all(c))
+	if (c->n_args == 0 && !c->set.all && !c->set.json)
 		json_object_set_new(p, "unwell", json_true());
-	return ctl_stream(c, "List", p, on_list, l);
+	return ctl_stream_text(c, "List", p, on_list, l);
 }
 
-static void listing_fini(struct listing *l)
-{
-	json_decref(l->workers);
-	json_decref(l->groups);
-}
-
-/* Ready, or done with success (we know exit code 0 only; the group's own count knows better). */
-static bool is_well(const json_t *w)
-{
-	const char *state = get_text(w, "state", "");
-
-	return strcmp(state, "ready") == 0 ||
-	       (strcmp(state, "done") == 0 &&
-		get_int(json_object_get(w, "last_exit"), "code", -1) == 0);
-}
-
-static bool has_failed(const json_t *w)
-{
-	static const char *const bad[] = { "backoff", "quarantined", "stuck" };
-	const char *state = get_text(w, "state", "");
-
-	for (size_t i = 0; i < ARRAY_LEN(bad); i++)
-		if (strcmp(state, bad[i]) == 0)
-			return true;
-	return strcmp(state, "done") == 0 && !is_well(w);
-}
-
-/* With worker targets the workers count, else the groups. */
+/* With targets their workers count, else the groups. */
 static int verdict(const struct ctl *c, const struct listing *l)
 {
-	const json_t *o;
-	size_t i;
-
-	if (c->n_args > 0) {
-		json_array_foreach(l->workers, i,
-				   o) if (strcmp(get_text(o, "wanted", ""), "up") == 0 &&
-					  !is_well(o)) return CODE_FALSE;
-		return CODE_OK;
-	}
-	json_array_foreach(l->groups, i, o) if (get_int(o, "well", 0) <
-						get_int(o, "wanted", 0)) return CODE_FALSE;
-	return CODE_OK;
+	return (c->n_args > 0 ? l->n_unwell > 0 : l->groups_unwell) ? CODE_FALSE : CODE_OK;
 }
 
-/* --- tables --- */
-
-static void cell_span(struct table *t, double seconds)
+static void print_listing(struct ctl *c, struct listing *l)
 {
-	char text[32];
-
-	if (seconds < 0) {
-		table_number(t, DIM, "-");
-		return;
-	}
-	format_span(seconds, text);
-	table_number(t, PLAIN, "%s", text);
-}
-
-static void cell_bytes(struct table *t, int64_t bytes)
-{
-	char text[32];
-
-	if (bytes < 0) {
-		table_number(t, DIM, "-");
-		return;
-	}
-	format_bytes(bytes, text);
-	table_number(t, PLAIN, "%s", text);
-}
-
-static void header(struct table *t, const char *const *names)
-{
-	for (; *names; names++)
-		table_cell(t, BOLD, *names);
-}
-
-static void group_row(struct table *t, const json_t *g)
-{
-	int64_t wanted = get_int(g, "wanted", 0), well = get_int(g, "well", 0);
-	const char *worst = get_text(g, "worst", "-");
-
-	table_cell(t, PLAIN, get_text(g, "group", "?"));
-	table_number(t,
-		     well < wanted ? BAD
-		     : wanted	   ? GOOD
-				   : DIM,
-		     "%lld/%lld", (long long)well, (long long)wanted);
-	table_cellf(t, state_color(worst), "%s%s", worst,
-		    get_bool(g, "renewing") ? " (renewing)" : "");
-	table_number(t, PLAIN, "%lld", (long long)get_int(g, "restarts", 0));
-	cell_span(t, get_real(g, "cpu_s", -1));
-	cell_bytes(t, get_int(g, "pss_bytes", get_int(g, "memory_bytes", -1)));
-}
-
-static void print_groups(struct ctl *c, const json_t *groups)
-{
-	static const char *const names[] = { "GROUP", "READY",	"WORST", "RESTARTS",
-					     "CPU",   "MEMORY", NULL };
-	struct table t;
-	const json_t *g;
-	size_t i;
-
-	table_begin(&t, 6);
-	header(&t, names);
-	json_array_foreach((json_t *)groups, i, g) group_row(&t, g);
-	table_print(&t, c);
-	table_fini(&t);
-}
-
-static void worker_row(struct table *t, const json_t *w)
-{
-	const char *state = get_text(w, "state", "?");
-	auto_str why = { 0 };
-
-	describe_worker(w, &why);
-	table_cell(t, PLAIN, get_text(w, "worker", "?"));
-	table_cellf(t, state_color(state), "%s%s", state,
-		    strcmp(get_text(w, "wanted", ""), "up") == 0 || strcmp(state, "stopped") == 0
-			    ? ""
-			    : " (down)");
-	if (get_int(w, "pid", 0) > 0)
-		table_number(t, PLAIN, "%lld", (long long)get_int(w, "pid", 0));
-	else
-		table_number(t, DIM, "-");
-	cell_span(t, get_real(w, "uptime_s", -1));
-	table_number(t, PLAIN, "%lld", (long long)get_int(w, "restarts", 0));
-	cell_span(t, get_real(w, "cpu_s", -1));
-	cell_bytes(t, get_int(w, "pss_bytes", get_int(w, "memory_bytes", -1)));
-	table_cell(t, PLAIN, why.data ? why.data : "");
-}
-
-/* Prints nothing if no worker is to be shown. */
-static void print_workers(struct ctl *c, const json_t *workers, bool gap)
-{
-	static const char *const names[] = { "WORKER", "STATE",	 "PID",	 "UPTIME", "RESTARTS",
-					     "CPU",    "MEMORY", "NOTE", NULL };
-	struct table t;
-	const json_t *w;
-	size_t i;
-
-	table_begin(&t, 8);
-	header(&t, names);
-	json_array_foreach((json_t *)workers, i, w) if (!c->set.failed || has_failed(w))
-		worker_row(&t, w);
-	if (t.n_cells > t.n_columns) {
-		if (gap)
-			str_add(&c->out, "\n");
-		table_print(&t, c);
-	}
-	table_fini(&t);
-}
-
-static void print_listing(struct ctl *c, const struct listing *l)
-{
-	const json_t *w;
-	size_t i;
-
 	if (c->set.json) {
-		json_array_foreach(l->workers, i, w) fill_absent((json_t *)w, worker_keys);
-		out_json(c, l->workers);
+		str_add_bytes(&c->out, l->json.data, l->json.len);
+		str_add(&c->out, l->json.len > 0 ? "]\n" : "[]\n");
 		return;
 	}
-	if (json_array_size(l->groups) == 0)
+	if (l->n_groups == 0)
 		str_add(&c->out, "no groups are configured\n");
 	else if (!c->set.failed)
-		print_groups(c, l->groups);
-	print_workers(c, l->workers, !c->set.failed);
+		table_print(&l->groups, c);
+	if (l->workers.n_cells > l->workers.n_columns) {
+		str_add(&c->out, c->set.failed ? "" : "\n");
+		table_print(&l->workers, c);
+	}
 }
 
 static int status_once(struct ctl *c, bool clear)
 {
-	struct listing l;
+	struct listing l = { 0 };
 	int code = list(c, &l);
 
 	if (code == CODE_OK) {
@@ -297,28 +399,11 @@ int cmd_status(struct ctl *c)
 
 int cmd_ready(struct ctl *c)
 {
-	struct listing l;
-	const json_t *w;
-	size_t i, n = 0;
-	int code;
+	struct listing l = { .ready_verb = true };
+	int code = list(c, &l);
 
-	/* Named workers must be ready whatever is wanted of them; else all that are wanted. */
-	code = list(c, &l);
-	json_array_foreach(l.workers, i, w)
-	{
-		if (code != CODE_OK || is_well(w) ||
-		    (c->n_args == 0 && strcmp(get_text(w, "wanted", ""), "up") != 0))
-			continue;
-		if (!c->set.json && n < 20) {
-			out_safe(c, get_text(w, "worker", "?"));
-			str_addf(&c->out, ": %s\n", get_text(w, "state", "?"));
-		}
-		n++;
-	}
-	if (code == CODE_OK && c->n_args == 0)
+	if (code == CODE_OK)
 		code = verdict(c, &l);
-	else if (code == CODE_OK && n > 0)
-		code = CODE_FALSE;
 	if (c->set.json && (code == CODE_OK || code == CODE_FALSE))
 		str_add(&c->out, code == CODE_OK ? "true\n" : "false\n");
 	listing_fini(&l);

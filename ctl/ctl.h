@@ -8,10 +8,13 @@
 
 #include "base/str.h"
 #include "lib/varlink_client.h"
+#include "lib/varlink_scan.h"
 
 #include <jansson.h>
 #include <stdbool.h>
 #include <stdint.h>
+
+#define CONTROL "org.reeve.Control."
 
 /* A contract: reevectl(1). */
 enum exit_code {
@@ -119,7 +122,11 @@ int ctl_call(struct ctl *c, const char *method, json_t *parameters, json_t **ret
 typedef int reply_fn(struct ctl *c, json_t *parameters, bool last, void *data);
 int ctl_stream(struct ctl *c, const char *method, json_t *parameters, reply_fn *on_reply,
 	       void *data);
-/* The exit code that an error of the daemon means, after a message about it. */
+/* The same with the text of the parameters; text.text NULL: it starts over. */
+typedef int text_fn(struct ctl *c, struct vl_slice parameters, bool last, void *data);
+int ctl_stream_text(struct ctl *c, const char *method, json_t *parameters, text_fn *on_text,
+		    void *data);
+/* say.c. The exit code that an error of the daemon means, after a message about it. */
 int say_error(struct ctl *c, const char *method, const struct vl_reply *reply);
 /* Add the targets given on the command line ("targets", or key). */
 json_t *with_targets(const struct ctl *c, json_t *parameters);
@@ -151,18 +158,20 @@ void format_bytes(int64_t bytes, char ret[static 32]);
 struct table {
 	size_t n_columns, n_cells, room;
 	struct cell {
-		char *text;
-		int width;
-		enum color color;
+		uint32_t at; /* in text */
+		uint16_t width;
+		uint8_t color; /* enum color */
 		bool right;
 	} * cells;
+	struct str text;
 };
 void table_begin(struct table *t, size_t n_columns);
 void table_cell(struct table *t, enum color color, const char *text);
 void table_cellf(struct table *t, enum color color, const char *format, ...)
 	__attribute__((format(printf, 3, 4)));
 /* Numbers: aligned to the right. */
-void table_number(struct table *t, enum color color, const char *format, ...)
+void table_number(struct table *t, enum color color, const char *text);
+void table_numberf(struct table *t, enum color color, const char *format, ...)
 	__attribute__((format(printf, 3, 4)));
 void table_print(struct table *t, struct ctl *c);
 void table_fini(struct table *t);
@@ -175,7 +184,8 @@ int64_t get_int(const json_t *o, const char *key, int64_t absent);
 double get_real(const json_t *o, const char *key, double absent);
 bool get_bool(const json_t *o, const char *key);
 
-/* render.c: what more than one verb shows. */
+/* render.c: what more than one verb shows. worker_keys: as `status --json` shows them, in this
+ * order. */
 extern const char *const worker_keys[];
 void fill_absent(json_t *o, const char *const *keys);
 /* Why a worker is as it is, in a few words. */
@@ -187,8 +197,10 @@ void print_changes(struct ctl *c, const json_t *changes);
 #define VERBS(X)                                                                                   \
 	X(check)                                                                                   \
 	X(doctor)                                                                                  \
-	X(dump) X(events) X(help) X(kill) X(logs) X(plan) X(ready) X(reload) X(reset) X(restart)   \
-		X(scale) X(show) X(shutdown) X(start) X(status) X(stop) X(tree) X(version) X(wait)
+	X(dump)                                                                                    \
+	X(events)                                                                                  \
+	X(help) X(kill) X(logs) X(plan) X(ready) X(reload) X(reset) X(restart) X(scale) X(show)    \
+		X(shutdown) X(start) X(status) X(stop) X(tree) X(version) X(wait)
 #define DECLARE_VERB(name) int cmd_##name(struct ctl *c);
 VERBS(DECLARE_VERB)
 

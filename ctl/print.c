@@ -46,13 +46,13 @@ void out_color(struct ctl *c, enum color color, const char *text)
 void out_safe(struct ctl *c, const char *text)
 {
 	size_t len = strlen(text);
-	auto_free char *safe = malloc(4 * len + 1);
+	auto_free char *safe = malloc(4 * len + 8);
 
 	if (!safe) {
 		c->out.failed = true;
 		return;
 	}
-	str_escape(text, len, safe, 4 * len + 1);
+	str_escape(text, len, safe, 4 * len + 8);
 	str_add(&c->out, safe);
 }
 

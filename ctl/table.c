@@ -14,8 +14,7 @@ void table_begin(struct table *t, size_t n_columns)
 
 void table_fini(struct table *t)
 {
-	for (size_t i = 0; i < t->n_cells; i++)
-		free(t->cells[i].text);
+	str_fini(&t->text);
 	free(t->cells);
 	*t = (struct table){ 0 };
 }
@@ -92,27 +91,50 @@ int text_width(const char *text)
 	return width;
 }
 
+static bool plain(const char *text)
+{
+	while (*text >= 0x20 && *text < 0x7f)
+		text++;
+	return *text == '\0';
+}
+
+static bool make_room(struct table *t)
+{
+	size_t room = t->room ? t->room * 2 : 64;
+	struct cell *cells;
+
+	if (t->n_cells < t->room)
+		return true;
+	cells = realloc(t->cells, room * sizeof(*cells));
+	if (!cells)
+		return false;
+	t->cells = cells;
+	t->room = room;
+	return true;
+}
+
 static struct cell *add_cell(struct table *t, enum color color, const char *text)
 {
-	size_t len = strlen(text);
+	size_t len = strlen(text), at = t->text.len;
+	auto_free char *safe = NULL;
 	struct cell *cell;
+	int width = (int)len;
 
-	if (t->n_cells == t->room) {
-		size_t room = t->room ? t->room * 2 : 64;
-		struct cell *cells = realloc(t->cells, room * sizeof(*cells));
-
-		if (!cells)
+	if (!plain(text)) {
+		safe = malloc(4 * len + 8);
+		if (!safe)
 			return NULL;
-		t->cells = cells;
-		t->room = room;
+		len = str_escape(text, len, safe, 4 * len + 8);
+		text = safe;
+		width = text_width(safe);
 	}
-	cell = &t->cells[t->n_cells];
-	*cell = (struct cell){ .text = malloc(4 * len + 1), .color = color };
-	if (!cell->text)
+	str_add_bytes(&t->text, text, len + 1);
+	if (t->text.failed || !make_room(t))
 		return NULL;
-	str_escape(text, len, cell->text, 4 * len + 1);
-	cell->width = text_width(cell->text);
-	t->n_cells++;
+	cell = &t->cells[t->n_cells++];
+	*cell = (struct cell){ .at = (uint32_t)at,
+			       .width = (uint16_t)MIN_OF(width, UINT16_MAX),
+			       .color = (uint8_t)color };
 	return cell;
 }
 
@@ -132,18 +154,23 @@ void table_cellf(struct table *t, enum color color, const char *format, ...)
 	add_cell(t, color, text);
 }
 
-void table_number(struct table *t, enum color color, const char *format, ...)
+void table_number(struct table *t, enum color color, const char *text)
 {
-	struct cell *cell;
+	struct cell *cell = add_cell(t, color, text);
+
+	if (cell)
+		cell->right = true;
+}
+
+void table_numberf(struct table *t, enum color color, const char *format, ...)
+{
 	char text[64];
 	va_list ap;
 
 	va_start(ap, format);
 	vsnprintf(text, sizeof(text), format, ap);
 	va_end(ap);
-	cell = add_cell(t, color, text);
-	if (cell)
-		cell->right = true;
+	table_number(t, color, text);
 }
 
 static void pad(struct str *out, int n)
@@ -158,19 +185,17 @@ static void print_row(const struct table *t, size_t row, const int *widths, stru
 {
 	for (size_t i = 0; i < t->n_columns; i++) {
 		const struct cell *cell = &t->cells[row * t->n_columns + i];
+		/* a header stands as its column does */
+		const struct cell *model =
+			row == 0 && t->n_cells > t->n_columns ? &t->cells[t->n_columns + i] : cell;
 		int gap = widths[i] - cell->width;
 
-		/* a header stands as its column does */
-		if (cell->right ||
-		    (row == 0 && t->n_cells > t->n_columns && t->cells[t->n_columns + i].right))
+		if (model->right)
 			pad(&c->out, gap);
-		out_color(c, cell->color, cell->text);
+		out_color(c, cell->color, t->text.data + cell->at);
 		if (i + 1 == t->n_columns)
 			break;
-		if (!cell->right &&
-		    !(row == 0 && t->n_cells > t->n_columns && t->cells[t->n_columns + i].right))
-			pad(&c->out, gap);
-		pad(&c->out, 2);
+		pad(&c->out, model->right ? 2 : gap + 2);
 	}
 	str_add(&c->out, "\n");
 }

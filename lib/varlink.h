@@ -123,5 +123,6 @@ void vl_write_bytes(struct str *out, const char *key, const char *text, size_t l
 void vl_write_int(struct str *out, const char *key, int64_t value);
 void vl_write_real(struct str *out, const char *key, double value); /* 3 decimals */
 void vl_write_bool(struct str *out, const char *key, bool value);
+void vl_write_null(struct str *out, const char *key);
 
 #endif

@@ -201,29 +201,52 @@ void vl_write_bytes(struct str *out, const char *key, const char *text, size_t l
 	str_add_bytes(out, "\"", 1);
 }
 
+/* Decimal digits of value, at the end of buf; printf is the dearest part of a large reply. */
+static char *digits_of(uint64_t value, char *end)
+{
+	do {
+		*--end = (char)('0' + value % 10);
+		value /= 10;
+	} while (value > 0);
+	return end;
+}
+
 void vl_write_int(struct str *out, const char *key, int64_t value)
 {
-	char digits[24];
-	int n = snprintf(digits, sizeof(digits), "%lld", (long long)value);
+	char buf[24], *end = buf + sizeof(buf);
+	char *p = digits_of(value < 0 ? -(uint64_t)value : (uint64_t)value, end);
 
+	if (value < 0)
+		*--p = '-';
 	put_key(out, key);
-	str_add_bytes(out, digits, (size_t)n);
+	str_add_bytes(out, p, (size_t)(end - p));
 }
 
 void vl_write_real(struct str *out, const char *key, double value)
 {
-	char digits[64];
-	int n;
+	char buf[40], *end = buf + sizeof(buf), *p;
+	uint64_t thousandths;
 
 	if (!(value > -1e15 && value < 1e15)) /* NaN and infinities are no JSON */
 		value = 0;
-	n = snprintf(digits, sizeof(digits), "%.3f", value);
+	thousandths = (uint64_t)((value < 0 ? -value : value) * 1000.0 + 0.5);
+	p = digits_of(thousandths % 1000 + 1000, end); /* 1ddd: the 1 gives way to the point */
+	*p = '.';
+	p = digits_of(thousandths / 1000, p);
+	if (value < 0 && thousandths > 0)
+		*--p = '-';
 	put_key(out, key);
-	str_add_bytes(out, digits, (size_t)n);
+	str_add_bytes(out, p, (size_t)(end - p));
 }
 
 void vl_write_bool(struct str *out, const char *key, bool value)
 {
 	put_key(out, key);
 	str_add(out, value ? "true" : "false");
+}
+
+void vl_write_null(struct str *out, const char *key)
+{
+	put_key(out, key);
+	str_add(out, "null");
 }

@@ -219,6 +219,33 @@ Test(varlink_codec, writer_makes_json_of_any_bytes)
 	json_decref(root);
 }
 
+static void expect_number(const char *text, bool real, int64_t i, double d)
+{
+	auto_str out = { 0 };
+
+	if (real)
+		vl_write_real(&out, NULL, d);
+	else
+		vl_write_int(&out, NULL, i);
+	cr_expect_str_eq(out.data, text);
+}
+
+Test(varlink_codec, numbers_as_text)
+{
+	expect_number("0", false, 0, 0);
+	expect_number("-1", false, -1, 0);
+	expect_number("-9223372036854775808", false, INT64_MIN, 0);
+	expect_number("9223372036854775807", false, INT64_MAX, 0);
+	expect_number("0.000", true, 0, 0);
+	expect_number("0.000", true, 0, -0.0001);
+	expect_number("-0.001", true, 0, -0.0006);
+	expect_number("1.000", true, 0, 0.9996);
+	expect_number("12.345", true, 0, 12.345);
+	expect_number("-7.050", true, 0, -7.05);
+	expect_number("999999999999.999", true, 0, 999999999999.999);
+	expect_number("0.000", true, 0, 0.0 / 0.0);
+}
+
 Test(varlink_codec, text_of_any_bytes)
 {
 	json_t *t = vl_text("a\xff\0b\xed\xa0\x80", 7);
