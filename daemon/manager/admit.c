@@ -105,7 +105,7 @@ size_t admit_waiting_for(const struct worker *w, char ret[][80], size_t n)
 		return 0;
 	for (char **a = c->after; a && *a && found < n && w->slot->w.incarnation == 0; a++)
 		if (!group_up(manager_find_group(w->m, *a)))
-			snprintf(ret[found++], 80, "after %s", *a);
+			snprintf(ret[found++], 80, "%s", *a);
 	if (found == 0 && n > 0)
 		snprintf(ret[found++], 80, "start budget");
 	return found;

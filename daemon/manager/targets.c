@@ -51,13 +51,15 @@ static struct worker *by_name(const struct manager *m, const char *text)
 {
 	const char *colon = strrchr(text, ':');
 	char group[CONF_GROUP_NAME_MAX + 1];
+	struct worker *w;
 	long long index;
 
 	if (!colon || colon == text || (size_t)(colon - text) >= sizeof(group) ||
 	    str_to_int(colon + 1, 0, LEDGER_ROWS, &index) < 0)
 		return NULL;
 	snprintf(group, sizeof(group), "%.*s", (int)(colon - text), text);
-	return manager_find_worker(m, group, (uint32_t)index);
+	w = manager_find_worker(m, group, (uint32_t)index);
+	return w && strcmp(w->name, text) == 0 ? w : NULL; /* "web:00" is no name (SE06) */
 }
 
 static int resolve_one(struct manager *m, struct targets *t, size_t *room, struct target *target)
