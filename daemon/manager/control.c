@@ -287,12 +287,8 @@ void control_check(struct manager *m)
 
 	if (!c || (lstat(m->conf->daemon.control.socket, &st) == 0 && st.st_ino == c->inode))
 		return;
-	if (lstat(m->conf->daemon.control.socket, &st) == 0 && !S_ISSOCK(st.st_mode)) {
-		log_warn("control socket %s was replaced by a file, leaving it",
-			 m->conf->daemon.control.socket);
-		return;
-	}
-	log_warn("control socket %s is gone, making it anew", m->conf->daemon.control.socket);
+	log_warn("control socket %s was removed or replaced, making it anew",
+		 m->conf->daemon.control.socket);
 	vl_server_listen(c->server, -1);
 	close_fd(&c->listen_fd);
 	if (open_socket(c) == 0)

@@ -13,7 +13,7 @@ void control_fini(struct manager *m);
 /* Something changed: look at the conditions that replies wait for, send events to subscribers.
  * Called once per loop turn in which a state changed, an event was written or a reload moved on. */
 void control_wake(struct manager *m);
-/* The socket file was removed or replaced: make it anew (SIGUSR1). */
+/* If the socket file was removed or replaced: make it anew (SIGHUP, SIGUSR1). */
 void control_check(struct manager *m);
 /* Configuration in force changed: rights, socket mode. */
 void control_configured(struct manager *m);

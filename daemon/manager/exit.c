@@ -102,31 +102,50 @@ static void write_record(struct worker *w, uint32_t row, const struct worker_end
 	rec->stage = (uint8_t)life->stage;
 	rec->stage_errno = life->stage_errno;
 	record_times(rec, life);
+	snprintf(rec->error, sizeof(rec->error), "%s", e->spawn_failed ? w->slot->error : "");
 	w->slot->cpu_us_before += (uint64_t)(life->user_us + life->system_us);
 	w->slot->w.cause = (uint8_t)cause;
 	ask_last_words(w, life, rec);
 }
 
+/* What could not be done before exec: "changing directory to /srv: Permission denied". */
+static void name_failure(struct worker *w, const struct ledger_life *life)
+{
+	const struct conf_group *c = w->group->conf;
+	struct conf_worker who = { w->group->row->name, (int)w->slot->index };
+	const char *object = !c				 ? NULL
+			     : life->stage == STAGE_CWD	 ? c->cwd
+			     : life->stage == STAGE_EXEC ? c->command[0]
+							 : NULL;
+	auto_str text = { 0 };
+
+	if (w->slot->error[0])
+		return; /* named by whoever prepared the start */
+	str_add(&text, spawn_stage_text(life->stage));
+	if (object) {
+		str_add(&text, " ");
+		conf_expand(object, &who, &text);
+	}
+	str_addf(&text, ": %s", strerror(life->stage_errno));
+	snprintf(w->slot->error, sizeof(w->slot->error), "%s", text.data ? text.data : "");
+}
+
 static void say_end(const struct worker *w, const struct ledger_life *life,
 		    const struct worker_end *e)
 {
+	int pid = (int)w->m->ledger.pids[w->slot->life[0]];
 	char name[12];
 
-	if (e->spawn_failed) {
-		char text[512];
-
-		spawn_failure_text(w, life->stage, life->stage_errno, text, sizeof(text));
-		log_error("%s: %s", w->name, text);
-	} else if (e->signal) {
+	if (e->spawn_failed)
+		log_error("%s: %s", w->name, w->slot->error);
+	else if (e->signal)
 		log_write(e->asked ? LOG_LEVEL_DEBUG : LOG_LEVEL_WARN, "%s: pid %d killed by %s%s",
-			  w->name, (int)w->m->ledger.pids[w->slot->life[0]],
-			  signal_to_name(e->signal, name), e->core ? " (core dumped)" : "");
-	} else {
+			  w->name, pid, signal_to_name(e->signal, name),
+			  e->core ? " (core dumped)" : "");
+	else
 		log_write(e->asked || e->code == 0 ? LOG_LEVEL_DEBUG : LOG_LEVEL_WARN,
-			  "%s: pid %d ended with code %d%s", w->name,
-			  (int)w->m->ledger.pids[w->slot->life[0]], e->code,
+			  "%s: pid %d ended with code %d%s", w->name, pid, e->code,
 			  e->not_ready ? " before it was ready" : "");
-	}
 }
 
 static const struct conf_restart never_again = { .when = CONF_WHEN_NEVER };
@@ -160,10 +179,8 @@ static void life_over(struct worker *w, uint32_t row)
 	life->tree_done = 1;
 	if (!life->verdict) {
 		describe_end(w, life, &e);
-		if (life->stage_errno) {
-			w->slot->error_stage = life->stage;
-			w->slot->error_number = life->stage_errno;
-		}
+		if (life->stage_errno)
+			name_failure(w, life);
 		write_record(w, row, &e, cause_of(w, row, &e));
 		say_end(w, life, &e);
 		decide(w, row, &e);
@@ -177,6 +194,12 @@ bool exit_take_over(struct worker *w)
 
 	if (!life || !life->verdict)
 		return false;
+	/* what may have changed since: READY said before the end, requests of operators */
+	w->slot->w_next.state = w->slot->w.state;
+	w->slot->w_next.since_ms = w->slot->w.since_ms;
+	w->slot->w_next.ready_ms = w->slot->w.ready_ms;
+	w->slot->w_next.wanted_up = w->slot->w.wanted_up;
+	w->slot->w_next.by_hand = w->slot->w.by_hand;
 	w->slot->w = w->slot->w_next;
 	return true;
 }
@@ -185,10 +208,8 @@ void exit_release(struct worker *w)
 {
 	struct manager *m = w->m;
 	uint32_t row = w->slot->life[0];
-	struct ledger_life *life = ledger_life(&m->ledger, row);
 
-	if (!life->execed && m->starts_in_flight > 0)
-		m->starts_in_flight--;
+	worker_landed(w);
 	notify_close(w, row);
 	tree_remove(m, row);
 	w->slot->life[0] = LEDGER_NONE;
@@ -196,7 +217,7 @@ void exit_release(struct worker *w)
 	ledger_free_life(&m->ledger, row);
 }
 
-void exit_unborn(struct worker *w, int err)
+void exit_unborn(struct worker *w, int err, const char *text)
 {
 	struct ledger_life *life = worker_life(w);
 
@@ -206,7 +227,7 @@ void exit_unborn(struct worker *w, int err)
 	life->exit_real_us = clock_real_us();
 	life->stage = STAGE_PREPARE;
 	life->stage_errno = err;
-	life->execed = 1; /* it was not counted as in flight */
+	snprintf(w->slot->error, sizeof(w->slot->error), "%s", text);
 	life_over(w, w->slot->life[0]);
 }
 

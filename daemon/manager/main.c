@@ -21,8 +21,9 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#define TICK_S	 1.0
-#define CONF_MAX (64u << 20)
+#define TICK_S	      1.0
+#define FLIGHT_MAX_MS 5000 /* a start counts against the start budget no longer */
+#define CONF_MAX      (64u << 20)
 
 /* Lives with news from the keeper. */
 static void take_news(struct manager *m)

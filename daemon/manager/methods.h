@@ -65,6 +65,7 @@ bool targets_refuse_unknown(struct vl_call *c, const struct manager *m, const st
 void write_worker(struct str *out, const char *key, struct worker *w);
 void sample_fired(struct ev_loop *loop, ev_timer *t, int events);
 void write_time(struct str *out, const char *key, int64_t real_us);
+void write_how(struct str *out, const struct exit_record *rec);
 void write_signal(struct str *out, const char *key, int number);
 
 /* ---- waiters (methods_change.c) and followers (methods_watch.c) ---- */

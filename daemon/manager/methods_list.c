@@ -7,7 +7,6 @@
 
 #include "base/clock.h"
 #include "base/mem.h"
-#include "manager/spawn.h"
 #include "manager/tree.h"
 #include "manager/worker.h"
 
@@ -79,19 +78,30 @@ static void refresh(struct control *c)
 	ev_timer_start(c->m->loop, &c->sampler);
 }
 
+/* Either code or signal; the other is null. */
+void write_how(struct str *out, const struct exit_record *rec)
+{
+	if (rec->signal) {
+		vl_write_null(out, "code");
+		write_signal(out, "signal", rec->signal);
+	} else {
+		vl_write_int(out, "code", rec->code);
+		vl_write_null(out, "signal");
+	}
+}
+
 static void write_last_exit(struct str *out, const struct worker *w)
 {
 	const struct exit_record *rec;
 
-	if (w->slot->exits == 0)
+	if (w->slot->exits == 0) {
+		vl_write_null(out, "last_exit");
 		return;
+	}
 	rec = &ledger_exits(&w->m->ledger, w->row)->records[(w->slot->exits - 1) % EXITS_KEPT];
 	vl_write_open(out, "last_exit", '{');
 	vl_write_int(out, "incarnation", rec->incarnation);
-	if (rec->signal)
-		write_signal(out, "signal", rec->signal);
-	else
-		vl_write_int(out, "code", rec->code);
+	write_how(out, rec);
 	vl_write_text(out, "cause", exit_cause_name(rec->cause));
 	write_time(out, "at", rec->at_real_us);
 	vl_write_close(out, '}');
@@ -102,14 +112,13 @@ static void write_status(struct str *out, const struct worker *w)
 {
 	const struct ledger_slot *s = w->slot;
 	size_t len = strnlen(s->status, sizeof(s->status));
-	char text[512];
 
-	if (s->error_number && s->w.state != WS_READY && s->w.state != WS_STARTING) {
-		spawn_failure_text(w, s->error_stage, s->error_number, text, sizeof(text));
-		vl_write_text(out, "status", text);
-	} else if (len > 0) {
+	if (s->error[0] && s->w.state != WS_READY && s->w.state != WS_STARTING)
+		vl_write_bytes(out, "status", s->error, strnlen(s->error, sizeof(s->error)));
+	else if (len > 0)
 		vl_write_bytes(out, "status", s->status, len);
-	}
+	else
+		vl_write_null(out, "status");
 }
 
 static void write_waiting(struct str *out, const struct worker *w)
@@ -117,31 +126,44 @@ static void write_waiting(struct str *out, const struct worker *w)
 	char reasons[8][80];
 	size_t n = admit_waiting_for(w, reasons, ARRAY_LEN(reasons));
 
-	if (n == 0)
+	if (n == 0) {
+		vl_write_null(out, "waiting_for");
 		return;
+	}
 	vl_write_open(out, "waiting_for", '[');
 	for (size_t i = 0; i < n; i++)
 		vl_write_text(out, NULL, reasons[i]);
 	vl_write_close(out, ']');
 }
 
+static void write_progress(struct str *out, const struct worker *w)
+{
+	if (!w->slot->progress_total) {
+		vl_write_null(out, "progress");
+		return;
+	}
+	vl_write_open(out, "progress", '{');
+	vl_write_int(out, "done", (int64_t)w->slot->progress_done);
+	vl_write_int(out, "total", (int64_t)w->slot->progress_total);
+	vl_write_close(out, '}');
+}
+
 static void write_numbers(struct str *out, const struct worker *w)
 {
-	uint64_t cpu = w->slot->cpu_us_before + w->cpu_us;
-
 	if (w->slot->life[0] != LEDGER_NONE && w->slot->w.started_ms)
 		vl_write_real(out, "uptime_s",
 			      (double)(clock_mono_ms() - w->slot->w.started_ms) / 1000.0);
+	else
+		vl_write_null(out, "uptime_s");
 	if (w->slot->w.incarnation)
-		vl_write_real(out, "cpu_s", (double)cpu / 1e6);
+		vl_write_real(out, "cpu_s", (double)(w->slot->cpu_us_before + w->cpu_us) / 1e6);
+	else
+		vl_write_null(out, "cpu_s");
 	if (w->memory_bytes && worker_pid(w))
 		vl_write_int(out, "memory_bytes", (int64_t)w->memory_bytes);
-	if (w->slot->progress_total) {
-		vl_write_open(out, "progress", '{');
-		vl_write_int(out, "done", (int64_t)w->slot->progress_done);
-		vl_write_int(out, "total", (int64_t)w->slot->progress_total);
-		vl_write_close(out, '}');
-	}
+	else
+		vl_write_null(out, "memory_bytes");
+	write_progress(out, w);
 }
 
 void write_worker(struct str *out, const char *key, struct worker *w)
@@ -155,6 +177,8 @@ void write_worker(struct str *out, const char *key, struct worker *w)
 	vl_write_int(out, "index", w->slot->index);
 	if (pid)
 		vl_write_int(out, "pid", pid);
+	else
+		vl_write_null(out, "pid");
 	vl_write_int(out, "incarnation", s->incarnation);
 	vl_write_int(out, "generation", s->generation);
 	vl_write_int(out, "restarts", s->restarts);

@@ -7,7 +7,6 @@
 #include "base/clock.h"
 #include "base/fd.h"
 #include "base/mem.h"
-#include "manager/spawn.h"
 #include "manager/tree.h"
 
 #include <dirent.h>
@@ -165,10 +164,7 @@ static void write_exit(struct str *out, const struct worker *w, const struct exi
 	if (!rec->stage_errno)
 		write_time(out, "started_at", rec->started_real_us);
 	write_time(out, "at", rec->at_real_us);
-	if (rec->signal)
-		write_signal(out, "signal", rec->signal);
-	else
-		vl_write_int(out, "code", rec->code);
+	write_how(out, rec);
 	vl_write_bool(out, "core", rec->core);
 	vl_write_text(out, "cause", exit_cause_name(rec->cause));
 	vl_write_real(out, "user_s", (double)rec->user_us / 1e6);

@@ -206,7 +206,8 @@ static void kill_tree(struct worker *w)
 
 	if (!s->stop_ms)
 		s->stop_ms = now;
-	if (s->cause == CAUSE_NONE)
+	/* leftovers of an end that nobody asked for do not make it one that was (RS01) */
+	if (s->cause == CAUSE_NONE && !s->main_gone)
 		s->cause = CAUSE_STOP;
 	s->deadline_ms = now + (s->state == WS_STUCK ? STUCK_RETRY_MS : KILL_PATIENCE_MS);
 	worker_arm(w);
@@ -254,9 +255,39 @@ void worker_start_failed(struct worker *w, int err, const struct diag *d)
 		return;
 	}
 	log_warn("%s: %s", w->name, d->text);
-	w->slot->error_stage = STAGE_PREPARE;
-	w->slot->error_number = -err;
-	exit_unborn(w, -err);
+	exit_unborn(w, -err, d->text);
+}
+
+static int64_t later(int64_t at, int64_t ms)
+{
+	return at == DURATION_NEVER || ms == DURATION_NEVER ? DURATION_NEVER : at + ms;
+}
+
+/* The clock of a start that has to say READY; what was extended already stays. */
+static void arm_start(struct worker *w, int64_t now)
+{
+	const struct conf_group *c = w->group->conf;
+	struct worker_state *s = &w->slot->w;
+	int64_t until = later(now, c->start_timeout_ms);
+
+	if (s->deadline_ms == DURATION_NEVER || until > s->deadline_ms)
+		s->deadline_ms = until;
+	s->stop_cap_ms = later(until, c->extend_max_ms);
+}
+
+/* A start is over for the start budget. */
+void worker_landed(struct worker *w)
+{
+	if (!w->in_flight)
+		return;
+	w->in_flight = false;
+	w->m->starts_in_flight--;
+}
+
+static void took_off(struct worker *w)
+{
+	w->in_flight = true;
+	w->m->starts_in_flight++;
 }
 
 static void start_life(struct worker *w)
@@ -286,10 +317,9 @@ static void start_life(struct worker *w)
 	s->renew = s->main_gone = s->ready_seen = s->step = s->step_intent = 0;
 	s->ready_ms = s->stop_ms = 0;
 	s->started_ms = clock_mono_ms();
-	s->stop_cap_ms = s->started_ms + w->group->conf->extend_max_ms;
 	w->slot->status[0] = '\0';
 	w->slot->progress_done = w->slot->progress_total = 0;
-	w->slot->error_number = 0;
+	w->slot->error[0] = '\0';
 	life->incarnation = s->incarnation;
 	life->generation = s->generation;
 	life->born_ms = s->started_ms;
@@ -300,10 +330,15 @@ static void start_life(struct worker *w)
 	life->log_mark[1] = logbook_total(&m->book, w->row + LOGBOOK_ERR);
 	w->slot->life[0] = row;
 	r = spawn_worker(w, row, &d);
-	if (r < 0)
+	if (r < 0) {
 		worker_start_failed(w, r, &d);
-	else
-		m->starts_in_flight++;
+		return;
+	}
+	took_off(w);
+	if (w->group->conf->ready != CONF_READY_EXEC) {
+		arm_start(w, s->started_ms);
+		worker_arm(w);
+	}
 }
 
 void worker_execed(struct worker *w)
@@ -313,8 +348,8 @@ void worker_execed(struct worker *w)
 	int64_t now = clock_mono_ms();
 
 	s->no_means = 0;
-	if (w->m->starts_in_flight > 0)
-		w->m->starts_in_flight--;
+	if (c && c->ready == CONF_READY_EXEC)
+		worker_landed(w);
 	if (s->state != WS_STARTING || !c)
 		return;
 	s->started_ms = now;
@@ -324,11 +359,8 @@ void worker_execed(struct worker *w)
 	}
 	if (c->ready == CONF_READY_EXEC)
 		s->deadline_ms = now + c->settle_ms;
-	else if (c->start_timeout_ms != DURATION_NEVER)
-		s->deadline_ms = now + c->start_timeout_ms;
-	s->stop_cap_ms = c->extend_max_ms == DURATION_NEVER || s->deadline_ms == DURATION_NEVER
-				 ? DURATION_NEVER
-				 : s->deadline_ms + c->extend_max_ms;
+	else
+		arm_start(w, now);
 	worker_arm(w);
 }
 
@@ -367,6 +399,7 @@ static void run_effect(struct worker *w, enum worker_effect effect, enum worker_
 		start_life(w);
 		break;
 	case DO_RUN:
+		worker_landed(w);
 		s->ready_ms = clock_mono_ms();
 		break;
 	case DO_STOP_BEGIN:
@@ -418,6 +451,29 @@ static void step(struct worker *w, enum worker_input input)
 	worker_reconcile(w);
 }
 
+#define BIT(input) (1u << (input))
+#define ENDS                                                                                       \
+	(BIT(WI_END_AGAIN) | BIT(WI_END_BACKOFF) | BIT(WI_END_QUARANTINE) | BIT(WI_END_DONE) |     \
+	 BIT(WI_END_STOPPED))
+
+/* What waits for one worker is stepped in this order: READY was said before the end, requests are
+ * about what comes after it. */
+static const uint8_t input_order[] = {
+	WI_READY,	WI_END_AGAIN, WI_END_BACKOFF, WI_END_QUARANTINE, WI_END_DONE,
+	WI_END_STOPPED, WI_KILL,      WI_STOP,	      WI_RENEW,		 WI_START,
+	WI_NO_MEANS,	WI_LEFTOVERS, WI_GO,	      WI_TIMEOUT,
+};
+
+static void step_all(struct worker *w, uint16_t inputs)
+{
+	/* these were about the life that has ended */
+	if (inputs & ENDS)
+		inputs &= (uint16_t) ~(BIT(WI_TIMEOUT) | BIT(WI_LEFTOVERS) | BIT(WI_GO));
+	for (size_t i = 0; i < ARRAY_LEN(input_order); i++)
+		if (inputs & BIT(input_order[i]))
+			step(w, (enum worker_input)input_order[i]);
+}
+
 void workers_drain(struct manager *m)
 {
 	while (m->inputs_head) {
@@ -428,10 +484,7 @@ void workers_drain(struct manager *m)
 		if (!m->inputs_head)
 			m->inputs_tail = &m->inputs_head;
 		w->inputs = 0;
-		/* the end of a life first: what else waits was said of that life */
-		for (int i = WI_COUNT - 1; i >= 0; i--)
-			if (inputs & (1u << i))
-				step(w, (enum worker_input)i);
+		step_all(w, inputs);
 		if (w->discard && w->inputs == 0)
 			group_forget_worker(w);
 	}
@@ -499,12 +552,13 @@ void worker_resume(struct worker *w)
 		admit_enqueue(w);
 		break;
 	case WS_STARTING:
-		if (w->slot->life[0] == LEDGER_NONE)
+		if (w->slot->life[0] == LEDGER_NONE) {
 			start_life(w);
-		else if (!worker_life(w)->execed)
-			w->m->starts_in_flight++;
-		else if (s->ready_seen && w->group->conf &&
-			 w->group->conf->ready == CONF_READY_NOTIFY)
+			break;
+		}
+		if (!worker_life(w)->execed || w->group->row->configured)
+			took_off(w);
+		if (s->ready_seen && w->group->conf && w->group->conf->ready == CONF_READY_NOTIFY)
 			worker_post(w, WI_READY);
 		break;
 	case WS_STOPPING:

@@ -9,8 +9,11 @@ bool worker_wanted(const struct worker *w);
 /* A successor goes on with a worker where its predecessor stopped. */
 void worker_resume(struct worker *w);
 
-/* exit.c. The life ended before a process was made; err: errno of the failure. */
-void exit_unborn(struct worker *w, int err);
+/* The start no longer counts against daemon.start_concurrency. Idempotent. */
+void worker_landed(struct worker *w);
+
+/* exit.c. The life ended before a process was made; err: errno of the failure, text: for users. */
+void exit_unborn(struct worker *w, int err, const char *text);
 /* Take over what was decided at the end of the life (slot.w_next); false if there is no such end.
  */
 bool exit_take_over(struct worker *w);
