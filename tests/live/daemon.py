@@ -193,6 +193,8 @@ class Daemon:
     def end(self):
         """For the clean-up of a test: whatever its state, it is over afterwards. Complaints."""
         complaints = []
+        if self.pid is None:
+            return complaints
         if self.poll() is None:
             self.send(signal.SIGCONT)
             self.send(signal.SIGQUIT)

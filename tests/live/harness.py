@@ -168,7 +168,7 @@ class Case(unittest.TestCase):
             until(lambda: not left(), 5)
         except procs.Late:
             complaints += [f"left behind: {procs.describe(p)}" for p in left()]
-        for pid in {*left(), *self.allowed}:
+        for pid in {*left(), *self.allowed} - {None}:
             procs.kill(pid)
         while True:
             try:

@@ -90,7 +90,7 @@ class Config(Case):
         before, dump = d.until_all(state="ready"), d.call("Dump")["text"]
         whole = d.file.read_text()
         for broken in (whole.replace("workers = 2", "workers = -2"), whole[:len(whole) // 2],
-                       whole + "unknown = 1;\n", whole.replace("groups", "gruops"), "",
+                       whole + "unknown = 1;\n", whole.replace("groups", "gruops"), "a = ",
                        whole.replace("wait", "wait\" \"more")):
             d.write(broken)
             result = d.ctl("reload", code=78)
@@ -178,7 +178,7 @@ class Config(Case):
                            ("oom_score_adj", "1001"), ("settle", '"-0s"')):
             self.refuse(self.one("wait", **{key: Raw(value)}), key if value != "1e999" else value)
         self.refuse(self.one("wait", restart={"limit": Raw("4294967297")}), "limit")
-        self.refuse(self.one("wait", log={"max_size": Raw("99999999999999999999")}), "max_size")
+        self.refuse(self.one("wait", log={"max_size": Raw("99999999999999999999")}), "9999999")
         self.refuse(self.one("wait", limits={"nofile": "20:10"}), "nofile")
 
     def test_CF08_huge_files(self):

@@ -157,7 +157,7 @@ class Spawn(Case):
         self.assert_alive(left, "it was to be left")
         again = self.daemon(groups, name="d1")
         again.until_worker("web:0", state="ready")
-        self.allowed.update(d.host(e.pid) for e in self.journal("j").entries("note", "left"))
+        self.allowed.update(again.host(e.pid) for e in self.journal("j").entries("note", "left"))
         again.send(signal.SIGTERM)
         self.assertEqual(again.wait_exit(), 0, again.text())
 
@@ -185,6 +185,7 @@ class Spawn(Case):
         if child == 0:
             code = 1
             try:
+                os.setresgid(uid, uid, uid)
                 os.setresuid(uid, uid, uid)
                 hard = resource.prlimit(pid, which)[1]
                 resource.prlimit(pid, which, (hard if soft is None else soft, hard))
