@@ -79,7 +79,6 @@ def measure_rest(subject):
     """What it costs while nothing happens: memory, fds, wake-ups."""
     n = subject.job.n
     bring_up(subject)
-    gauge.quiet_cpu_ns(subject.roles.values())
     time.sleep(subject.job.settle_s)
     before = {role: gauge.switches(pid) for role, pid in subject.roles.items()}
     begin = time.monotonic()
@@ -256,7 +255,7 @@ def other_cases(quick):
                mode="deaf10", stop_ms=1000)
     for n in (1, many):
         yield Case("rest", measure_rest, ("floor", "reeve"), 1 if quick else 3, "nolibc", n,
-                   settle_s=1.5, idle_s=2 if quick else 5)
+                   settle_s=4 if quick else 8, idle_s=2 if quick else 5)
     for n in (many,) if quick else (1000, 5000):
         yield Case("list", measure_list, ("limit", "reeve"), 3, "nolibc", n, times=20)
 
