@@ -108,26 +108,12 @@ static void write_record(struct worker *w, uint32_t row, const struct worker_end
 	ask_last_words(w, life, rec);
 }
 
-/* What could not be done before exec: "changing directory to /srv: Permission denied". */
+/* What could not be done before exec, unless whoever prepared the start has named it. */
 static void name_failure(struct worker *w, const struct ledger_life *life)
 {
-	const struct conf_group *c = w->group->conf;
-	struct conf_worker who = { w->group->row->name, (int)w->slot->index };
-	const char *object = !c				 ? NULL
-			     : life->stage == STAGE_CWD	 ? c->cwd
-			     : life->stage == STAGE_EXEC ? c->command[0]
-							 : NULL;
-	auto_str text = { 0 };
-
-	if (w->slot->error[0])
-		return; /* named by whoever prepared the start */
-	str_add(&text, spawn_stage_text(life->stage));
-	if (object) {
-		str_add(&text, " ");
-		conf_expand(object, &who, &text);
-	}
-	str_addf(&text, ": %s", strerror(life->stage_errno));
-	snprintf(w->slot->error, sizeof(w->slot->error), "%s", text.data ? text.data : "");
+	if (!w->slot->error[0])
+		spawn_failure_text(w, (enum spawn_stage)life->stage, life->stage_errno,
+				   w->slot->error, sizeof(w->slot->error));
 }
 
 static void say_end(const struct worker *w, const struct ledger_life *life,

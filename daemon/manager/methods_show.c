@@ -152,10 +152,8 @@ static void write_lines(struct str *out, const struct exit_record *rec)
 	vl_write_close(out, ']');
 }
 
-static void write_exit(struct str *out, const struct worker *w, const struct exit_record *rec)
+static void write_exit(struct str *out, const struct exit_record *rec)
 {
-	char text[512];
-
 	vl_write_open(out, NULL, '{');
 	vl_write_int(out, "incarnation", rec->incarnation);
 	vl_write_int(out, "generation", rec->generation);
@@ -170,10 +168,8 @@ static void write_exit(struct str *out, const struct worker *w, const struct exi
 	vl_write_real(out, "user_s", (double)rec->user_us / 1e6);
 	vl_write_real(out, "system_s", (double)rec->system_us / 1e6);
 	vl_write_int(out, "max_rss_bytes", rec->maxrss_kb * 1024);
-	if (rec->stage_errno) {
-		spawn_failure_text(w, rec->stage, rec->stage_errno, text, sizeof(text));
-		vl_write_text(out, "error", text);
-	}
+	if (rec->error[0])
+		vl_write_bytes(out, "error", rec->error, strnlen(rec->error, sizeof(rec->error)));
 	write_lines(out, rec);
 	vl_write_close(out, '}');
 }
@@ -185,7 +181,7 @@ static void write_exits(struct str *out, const struct worker *w)
 
 	vl_write_open(out, "exits", '[');
 	for (uint32_t i = 1; i <= n; i++)
-		write_exit(out, w, &x->records[(w->slot->exits - i) % EXITS_KEPT]);
+		write_exit(out, &x->records[(w->slot->exits - i) % EXITS_KEPT]);
 	vl_write_close(out, ']');
 }
 
