@@ -5,6 +5,7 @@ A test runs in a process of its own (run.py), which is a subreaper and drops its
 "user". Its private directory holds a link to the puppet, so that whatever a puppet does to itself,
 its program still names the test it belongs to.
 """
+import encodings.idna  # noqa: F401  (later the interpreter may be out of reach of our user)
 import json
 import os
 import pathlib

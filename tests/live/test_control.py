@@ -44,6 +44,7 @@ class Control(Case):
         until(lambda: sum(r.poll() is not None for r in racers) == 11, 40, "the others give up")
         self.assertEqual(sorted(r.code for r in racers if r.code is not None), [69] * 11)
         winner = next(r for r in racers if r.code is None)
+        until(winner.socket.exists, 10)
         winner.until_all(state="ready")
         self.assertEqual(len(journal.entries("start")), 1)
         self.assertEqual(journal.entries("double"), [])

@@ -239,7 +239,7 @@ class Orphans(Case):
 class Ports(Case):
     def test_OR03_a_listening_socket_survives_restarts(self):
         path = self.dir / "web.sock"
-        d = self.daemon(self.one("serve=3", workers=2,
+        d = self.daemon(self.one("on=TERM:go", "serve=3", workers=2,
                                  sockets=[{"name": "http", "listen": f"unix://{path}"}]))
         d.until_all(state="ready")
 

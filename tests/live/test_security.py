@@ -2,6 +2,7 @@
 import json
 import os
 import pathlib
+import shutil
 import signal
 import subprocess
 
@@ -200,7 +201,7 @@ class Security(Case):
 
     def test_SE10_names_of_processes(self):
         copy = self.dir / "e\x1b[31mx"
-        os.link(self.puppet, copy)
+        shutil.copy(self.puppet, copy)
         d = self.daemon(self.one("fork=1", "[", "exec", str(copy), "wait", "]", "wait"))
         d.until_all(state="ready")
         until(lambda: len(d.call("Tree", targets=["web"])["processes"]) == 2, 10)

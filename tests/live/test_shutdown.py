@@ -250,7 +250,7 @@ class Shutdown(Case):
 
         def small():
             with open("/proc/sys/kernel/pid_max", "w", encoding="ascii") as file:
-                file.write("320")
+                file.write("700")
         d = self.daemon(self.one("daemon", "[", "sleep=2", "]", "exit=1", workers=4,
                                  restart={"delay": "1ms", "max_delay": "1ms", "limit": 0}),
                         before=small)

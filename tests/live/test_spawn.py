@@ -98,7 +98,7 @@ class Spawn(Case):
         self.need_root()
         name, entry = self.some_user()
         folder = self.open_folder()
-        d = self.daemon(self.one(f"dump={folder}/dump", "wait", user=name),
+        d = self.daemon(self.one(f"dump={folder}/dump", "wait", user=name, inherit_env=[]),
                         env={"HOME": "/root", "USER": "root", "LOGNAME": "root"})
         env = dict(e.split("=", 1) for e in self.dump(folder / "dump")["env"])
         self.assertEqual((env["USER"], env["LOGNAME"]), (name, name))
@@ -351,7 +351,7 @@ class Spawn(Case):
             resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
             if os.getuid() == 0:
                 os.nice(7)
-        groups = self.one(f"dump={self.dir}/dump", "wait")
+        groups = self.one(f"dump={self.dir}/dump", "wait", inherit_env=[])
         seen = []
         for how in ({}, {"before": odd, "env": {"LANG": "xx_YY", "LC_ALL": "C", "JUNK": "1",
                                                 "PATH": "/usr/bin:/bin", "HOME": "/tmp"}}):
