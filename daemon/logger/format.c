@@ -107,6 +107,15 @@ static char *put_head(const struct format *f, const struct prefix *p, char *out)
 	return out;
 }
 
+size_t format_head_len(const struct format *f)
+{
+	char head[sizeof(struct prefix) + 64];
+	struct prefix p;
+
+	make_prefix(f, &p);
+	return (size_t)(put_head(f, &p, head) - head);
+}
+
 static void text_batch(const struct format *f, size_t limit, bool force, char *scratch,
 		       struct batch *ret)
 {

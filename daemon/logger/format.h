@@ -59,4 +59,7 @@ struct batch {
 void format_batch(const struct format *f, size_t limit, bool force, char *scratch,
 		  struct batch *ret);
 
+/* Bytes of output before the first line: a newline, what was lost. */
+size_t format_head_len(const struct format *f);
+
 #endif

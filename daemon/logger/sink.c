@@ -100,7 +100,7 @@ static void complain(struct logger *lg, uint32_t sink)
 		log_warn("%s", text);
 }
 
-int sink_fail(struct logger *lg, uint32_t sink, int err)
+static int fail_as(struct logger *lg, uint32_t sink, enum logbook_sink_state state, int err)
 {
 	struct logbook_sink *row = logbook_sink(&lg->lb, sink);
 	struct sink *k = sink_get(lg, sink);
@@ -115,9 +115,14 @@ int sink_fail(struct logger *lg, uint32_t sink, int err)
 		atomic_fetch_add(&lg->lb.h->sinks_failing, 1);
 		lg->ring_manager = true;
 	}
-	atomic_store(&row->state, SINK_FAILING);
+	atomic_store(&row->state, state);
 	complain(lg, sink);
 	return err;
+}
+
+int sink_fail(struct logger *lg, uint32_t sink, int err)
+{
+	return fail_as(lg, sink, SINK_FAILING, err);
 }
 
 void sink_works(struct logger *lg, uint32_t sink)
@@ -296,6 +301,8 @@ static int trouble(struct logger *lg, uint32_t sink, int err)
 {
 	switch (err) {
 	case -EAGAIN:
+		if (sink_get(lg, sink)->stall_ms == 0)
+			sink_works(lg, sink); /* slowly: it took some */
 		watch_room(lg, sink);
 		if (!is_failing(logbook_sink(&lg->lb, sink)))
 			return err;
@@ -341,6 +348,7 @@ static int wait_in_queue(struct logger *lg, uint32_t sink, uint32_t stream)
 	struct sink *k = sink_get(lg, sink);
 	struct stream *st = stream_get(lg, stream);
 
+	list_sink(lg, sink); /* its next try is due sometime */
 	if (st->flags & ST_WAITING)
 		return -EAGAIN;
 	st->flags |= ST_WAITING;
@@ -486,8 +494,7 @@ void sink_quarantine(struct logger *lg, uint32_t sink)
 	if (!sink_get(lg, sink) || !sink_get(lg, sink)->taken)
 		return;
 	n = MIN_OF(atomic_load(&row->failures), 6u);
-	sink_fail(lg, sink, -ETIMEDOUT);
-	atomic_store(&row->state, SINK_QUARANTINED);
+	fail_as(lg, sink, SINK_QUARANTINED, -ETIMEDOUT);
 	atomic_store(&row->retry_ms, lg->now_ms + MIN_OF(QUARANTINE_MS << n, QUARANTINE_MAX));
 }
 

@@ -74,15 +74,56 @@ static void commit(struct logger *lg, uint32_t sink, const struct batch *b)
 	sink_works(lg, sink);
 }
 
+/* Bytes of the intent's batch that are in the file, as far as can be known. */
+static uint64_t bytes_out(struct logger *lg, uint32_t sink, uint64_t out_len)
+{
+	struct logbook_sink *row = logbook_sink(&lg->lb, sink);
+	const struct logbook_intent *in = &row->intent;
+	const struct sink *k = sink_get(lg, sink);
+	char old[LOGBOOK_PATH + 4];
+	struct stat st;
+
+	if (!k->regular || row->to != CONF_LOG_FILE)
+		return MIN_OF(atomic_load(&in->done), out_len);
+	if (fstat(k->fd, &st) < 0)
+		return 0;
+	if (st.st_dev != in->dev || st.st_ino != in->ino) {
+		/* Rotated by somebody else since. Whole there: done; else it is written here. */
+		snprintf(old, sizeof(old), "%s.1", row->path);
+		if (lstat(old, &st) < 0 || st.st_dev != in->dev || st.st_ino != in->ino ||
+		    (uint64_t)st.st_size < in->file_at + out_len)
+			return 0;
+		return out_len;
+	}
+	if ((uint64_t)st.st_size <= in->file_at)
+		return 0;
+	return MIN_OF((uint64_t)st.st_size - in->file_at, out_len);
+}
+
+static struct format format_of(const struct logbook_intent *in)
+{
+	return (struct format){
+		.flags = in->flags, .label = in->label, .lost = in->lost, .stamp_us = in->stamp_us
+	};
+}
+
 void write_abandon(struct logger *lg, uint32_t sink)
 {
 	struct logbook_sink *row = logbook_sink(&lg->lb, sink);
+	struct logbook_intent *in = &row->intent;
+	struct logbook_stream *s = logbook_stream(&lg->lb, in->stream);
+	struct format f = format_of(in);
+	uint64_t out;
 
-	if (!atomic_load(&row->intent.active))
+	if (!atomic_load(&in->active))
 		return;
-	if (atomic_load(&row->intent.done) > 0 || sink_get(lg, sink)->regular)
+	out = sink_get(lg, sink)->fd >= 0 ? bytes_out(lg, sink, UINT64_MAX) : 0;
+	/* What was lost may have been told already, by a line that is out. */
+	if (s && out >= format_head_len(&f) && atomic_load(&s->told) < in->told)
+		atomic_store(&s->told, in->told);
+	if (out > 0)
 		atomic_store(&row->torn, 1);
-	atomic_store(&row->intent.active, 0);
+	atomic_store(&in->active, 0);
 }
 
 /* A write came to an error. A half-written batch is taken back where that can be done, so that
@@ -234,32 +275,6 @@ ssize_t write_batch(struct logger *lg, uint32_t sink, uint32_t stream)
 		return put_failed(lg, sink, done, r);
 	commit(lg, sink, &b);
 	return (ssize_t)b.in_len;
-}
-
-/* Bytes of the intent's batch that are in the file, as far as can be known. */
-static uint64_t bytes_out(struct logger *lg, uint32_t sink, uint64_t out_len)
-{
-	struct logbook_sink *row = logbook_sink(&lg->lb, sink);
-	const struct logbook_intent *in = &row->intent;
-	const struct sink *k = sink_get(lg, sink);
-	char old[LOGBOOK_PATH + 4];
-	struct stat st;
-
-	if (!k->regular || row->to != CONF_LOG_FILE)
-		return MIN_OF(atomic_load(&in->done), out_len);
-	if (fstat(k->fd, &st) < 0)
-		return 0;
-	if (st.st_dev != in->dev || st.st_ino != in->ino) {
-		/* Rotated by somebody else since. Whole there: done; else it is written here. */
-		snprintf(old, sizeof(old), "%s.1", row->path);
-		if (lstat(old, &st) < 0 || st.st_dev != in->dev || st.st_ino != in->ino ||
-		    (uint64_t)st.st_size < in->file_at + out_len)
-			return 0;
-		return out_len;
-	}
-	if ((uint64_t)st.st_size <= in->file_at)
-		return 0;
-	return MIN_OF((uint64_t)st.st_size - in->file_at, out_len);
 }
 
 int write_resume(struct logger *lg, uint32_t sink)

@@ -5,6 +5,7 @@
 #include "base/fd.h"
 #include "base/mem.h"
 
+#include <criterion/criterion.h>
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -267,4 +268,69 @@ char *rig_file(struct rig *r, const char *name, size_t *ret_len)
 	if (fd < 0 || fd_read_all(fd, (size_t)4 << 30, &text, ret_len) < 0)
 		return NULL;
 	return text;
+}
+
+/* ---- what the tests share ---- */
+
+void rig_put(int fd, const char *text)
+{
+	cr_assert_eq(write(fd, text, strlen(text)), (ssize_t)strlen(text));
+}
+
+void rig_expect_file(struct rig *r, const char *name, const char *want)
+{
+	char *text = rig_file(r, name, NULL);
+
+	cr_assert_not_null(text, "%s does not exist", name);
+	cr_expect_str_eq(text, want);
+	free(text);
+}
+
+/* Text without the stamps. */
+void rig_expect_text(struct rig *r, const char *name, const char *want)
+{
+	char *text = rig_file(r, name, NULL), *to = text;
+
+	cr_assert_not_null(text, "%s does not exist", name);
+	for (char *p = text; *p;) {
+		char *nl = strchr(p, '\n');
+		size_t len = nl ? (size_t)(nl + 1 - p) : strlen(p);
+		size_t skip = len > 28 && p[26] == 'Z' ? 28 : 0;
+
+		memmove(to, p + skip, len - skip);
+		to += len - skip;
+		p += len;
+	}
+	*to = '\0';
+	cr_expect_str_eq(text, want);
+	free(text);
+}
+
+void rig_wait(struct rig *r, bool (*cond)(struct rig *r), const char *what)
+{
+	int64_t limit = clock_mono_ms() + RIG_LIMIT_MS;
+
+	while (!cond(r)) {
+		cr_assert_lt(clock_mono_ms(), limit, "never came: %s", what);
+		poll(NULL, 0, 2);
+	}
+}
+
+struct logbook_counters rig_counters(struct rig *r, uint32_t stream)
+{
+	struct logbook_counters c;
+
+	logbook_counters(&r->lb, stream, &c);
+	return c;
+}
+
+/* Write until the ring cannot hold it. */
+void rig_flood(int fd, size_t bytes)
+{
+	static char block[4096];
+
+	memset(block, 'f', sizeof(block));
+	block[99] = block[sizeof(block) - 1] = '\n';
+	for (size_t at = 0; at < bytes; at += sizeof(block))
+		cr_assert_eq(write(fd, block, sizeof(block)), (ssize_t)sizeof(block));
 }

@@ -50,6 +50,17 @@ char *rig_file(struct rig *r, const char *name, size_t *ret_len);
 /* dir/name */
 const char *rig_path(struct rig *r, const char *name, char buf[static 256]);
 
+/* Write all of text; 4 KiB blocks of 100-byte lines, `bytes` in all. */
+void rig_put(int fd, const char *text);
+void rig_flood(int fd, size_t bytes);
+/* Content of dir/name must be this; in the second form without the stamps. */
+void rig_expect_file(struct rig *r, const char *name, const char *want);
+void rig_expect_text(struct rig *r, const char *name, const char *want);
+/* Look every 2 ms until it is true; fails the test after RIG_LIMIT_MS. */
+#define RIG_LIMIT_MS 10000
+void rig_wait(struct rig *r, bool (*cond)(struct rig *r), const char *what);
+struct logbook_counters rig_counters(struct rig *r, uint32_t stream);
+
 void rig_die(const char *what, int err) __attribute__((noreturn));
 
 #endif
