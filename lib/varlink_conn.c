@@ -35,11 +35,11 @@ bool vl_conn_idle(const struct vl_conn *c)
 /* Length of the next whole message (its NUL excluded), or -1. */
 static ssize_t next_message(struct vl_conn *c)
 {
-	const char *from = c->in.data + c->in_scanned, *nul;
+	const char *nul;
 
 	if (c->in_scanned >= c->in.len)
 		return -1;
-	nul = memchr(from, '\0', c->in.len - c->in_scanned);
+	nul = memchr(c->in.data + c->in_scanned, '\0', c->in.len - c->in_scanned);
 	if (!nul) {
 		c->in_scanned = c->in.len;
 		return -1;
@@ -124,11 +124,10 @@ static bool may_serve(const struct vl_conn *c)
 static bool serve_one(struct vl_conn *c)
 {
 	ssize_t len = next_message(c);
-	const char *text = c->in.data + c->in_at;
 
 	if (len < 0)
 		return false;
-	c->drain = vl_call_message(c, text, (size_t)len) == -EAGAIN;
+	c->drain = vl_call_message(c, c->in.data + c->in_at, (size_t)len) == -EAGAIN;
 	if (c->drain)
 		return false;
 	c->in_at += (size_t)len + 1;
