@@ -346,7 +346,12 @@ static void wait_for(struct vl_call *c, const struct verb *verb, struct targets 
 		return;
 	}
 	*q = (struct waiter){
-		.control = control, .call = c, .verb = verb, .targets = *t, .state = state
+		.control = control,
+		.call = c,
+		.verb = verb,
+		.targets = *t,
+		.state = state,
+		.hint = UINT32_MAX,
 	};
 	ev_init(&q->timer, NULL);
 	ev_init(&q->step, NULL);

@@ -56,6 +56,21 @@ static struct reload *reload_of(struct manager *m)
 	return rl;
 }
 
+/* The service manager is told that a reload is under way (a plan is none): RELOADING=1, later
+ * READY=1. A predecessor may have died between the two. */
+static void say_reloading(struct manager *m)
+{
+	bool on = false;
+
+	for (struct reload_request *q = m->reload ? m->reload->head : NULL; q; q = q->next)
+		on |= q->apply;
+	if (on == (m->ledger.h->sd_reloading != 0))
+		return;
+	m->ledger.h->sd_reloading = on;
+	m->ledger.h->sd_seq++;
+	bell_ring(m->bell_keeper);
+}
+
 static void free_request(struct reload_request *q)
 {
 	free(q->path);
@@ -156,6 +171,7 @@ int reload_begin(struct manager *m, const char *path, bool apply, reload_done_fn
 	q->arg = arg;
 	*rl->tail = q;
 	rl->tail = &q->next;
+	say_reloading(m);
 	serve(m);
 	return 0;
 }
@@ -380,6 +396,7 @@ void reload_step(struct manager *m)
 {
 	uint32_t asked = m->ledger.h->reloads_asked;
 
+	say_reloading(m);
 	if (asked != m->ledger.h->reloads_done && m->ledger.h->phase == PHASE_RUN) {
 		log_info("SIGHUP: reading %s again", m->conf->path);
 		reload_begin(m, NULL, true, NULL, NULL);
