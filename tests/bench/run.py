@@ -31,7 +31,7 @@ def parse():
     parser.add_argument("--build", default=str(ROOT / "build"), help="meson's build directory")
     parser.add_argument("--quick", action="store_true", help="small N, a few seconds a scenario")
     parser.add_argument("--only", action="append", metavar="NAME", default=[],
-                        help="scenarios whose name begins so (start, restart, stop, rest, list, "
+                        help="scenarios whose name begins so (start, restart, stop, idle, list, "
                              "log…); may be given again")
     parser.add_argument("--n", type=int, help="only this number of workers")
     parser.add_argument("--worker", choices=["glibc", "nolibc"], help="only this worker")

@@ -254,7 +254,7 @@ def other_cases(quick):
     yield Case("stop deaf", measure_deaf, ("floor", "reeve", "reeve-cgroup"), 3, "nolibc", many,
                mode="deaf10", stop_ms=1000)
     for n in (1, many):
-        yield Case("rest", measure_rest, ("floor", "reeve"), 1 if quick else 3, "nolibc", n,
+        yield Case("idle", measure_rest, ("floor", "reeve"), 1 if quick else 3, "nolibc", n,
                    settle_s=4 if quick else 8, idle_s=2 if quick else 5)
     for n in (many,) if quick else (1000, 5000):
         yield Case("list", measure_list, ("limit", "reeve"), 3, "nolibc", n, times=20)

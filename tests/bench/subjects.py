@@ -206,7 +206,7 @@ groups: {{
 		command = [ {command} ];
 		workers = {n};
 		settle = 0;{nice}
-		restart: {{ delay = 0; limit = 0; }};
+		restart: {{ delay = "1ms"; reset_after = "1ms"; limit = 0; }};
 		stop: {{ timeout = "{stop_ms}ms"; }};
 		log: {{ file = "{logs}/{file}.log"; format = "{format}"; max_size = {max_size};
 			keep = {keep}; }};
