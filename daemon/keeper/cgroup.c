@@ -114,18 +114,45 @@ static int make_dirs(struct keeper *k)
 }
 
 /* What a tree's end and memory are read from. Absent ones (cgroup v1 has them) are no loss. */
+static const char *const wanted[] = { "memory", "pids" };
+
+static bool switch_controller(int base, const char *dir, const char *name, bool on)
+{
+	char path[600], change[32];
+
+	snprintf(path, sizeof(path), "%s/cgroup.subtree_control", dir);
+	snprintf(change, sizeof(change), "%c%s", on ? '+' : '-', name);
+	return fd_write_at(base, path, change) == 0;
+}
+
+static bool has_controller(int base, const char *dir, const char *name)
+{
+	char path[600], text[256];
+
+	snprintf(path, sizeof(path), "%s/cgroup.subtree_control", dir);
+	return fd_read_at(base, path, text, sizeof(text)) > 0 && strstr(text, name);
+}
+
 static void enable_controllers(struct keeper *k)
 {
-	static const char *const wanted[] = { "+memory", "+pids" };
-	const char *const dirs[] = { k->cg.own, k->cg.base, "w" };
 	auto_fd base = open_base(k);
 
-	for (size_t i = 0; i < ARRAY_LEN(dirs) * ARRAY_LEN(wanted); i++) {
-		char path[600];
+	for (unsigned i = 0; i < ARRAY_LEN(wanted); i++) {
+		if (!has_controller(base, k->cg.own, wanted[i]) &&
+		    switch_controller(base, k->cg.own, wanted[i], true))
+			k->cg.own_enabled |= 1u << i;
+		switch_controller(base, ".", wanted[i], true);
+		switch_controller(base, "w", wanted[i], true);
+	}
+}
 
-		snprintf(path, sizeof(path), "%s/cgroup.subtree_control",
-			 dirs[i / ARRAY_LEN(wanted)]);
-		fd_write_at(base, path, wanted[i % ARRAY_LEN(wanted)]);
+/* A cgroup with controllers enabled for its children holds no processes: before we go back. */
+static void disable_controllers(struct keeper *k, int base)
+{
+	for (unsigned i = 0; i < ARRAY_LEN(wanted); i++) {
+		switch_controller(base, ".", wanted[i], false);
+		if (k->cg.own_enabled & 1u << i)
+			switch_controller(base, k->cg.own, wanted[i], false);
 	}
 }
 
@@ -286,7 +313,7 @@ void cgroup_end(struct keeper *k)
 		return;
 	cgroup_fs_remove(base, "w");
 	unlinkat(base, "left", AT_REMOVEDIR);
-	fd_write_at(base, "cgroup.subtree_control", "-memory -pids");
+	disable_controllers(k, base);
 	own = open(k->cg.own, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (own >= 0 && cgroup_fs_join(own, ".") < 0)
 		log_debug("%s cannot be entered again", k->cg.own);

@@ -72,6 +72,7 @@ struct store {
 	int n;
 	struct told *backlog;
 	size_t n_backlog, backlog_size;
+	int control; /* the control socket, -1 = none */
 	/* the control socket's path, to be removed at the end if it is still ours */
 	char control_path[108];
 	dev_t control_dev;
@@ -79,9 +80,10 @@ struct store {
 };
 
 struct cgroups {
-	char own[512];	/* absolute path of the cgroup we were started in; "" = unknown */
-	char base[256]; /* "" = none */
-	bool made;	/* base was made by us and goes away with us */
+	char own[512];	      /* absolute path of the cgroup we were started in; "" = unknown */
+	char base[256];	      /* "" = none */
+	unsigned own_enabled; /* controllers we enabled for the children of own, by bit */
+	bool made;	      /* base was made by us and goes away with us */
 };
 
 struct keeper {

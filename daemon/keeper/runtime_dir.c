@@ -97,8 +97,9 @@ static struct holder read_holder(int dir)
 	struct holder h = { 0 };
 	char text[512] = "\n";
 
+	/* None: it is about to write its first, or has removed its last. */
 	if (fd_read_at(dir, STATE_FILE, text + 1, sizeof(text) - 1) <= 0)
-		return h;
+		return (struct holder){ .going = true };
 	h.pid = number_after(text, "\npid=");
 	h.manager_pid = number_after(text, "\nmanager_pid=");
 	h.dead = h.pid > 1 && kill((pid_t)h.pid, 0) < 0 && errno == ESRCH;

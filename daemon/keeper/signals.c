@@ -46,6 +46,8 @@ static void on_usr1(struct keeper *k, const struct signalfd_siginfo *s)
 	atomic_fetch_add(&k->book.h->reopens, 1);
 	bell_ring(k->bells[1]);
 	bell_ring(k->bells[2]);
+	if (k->log_to[0] == '/' && log_open(k->log_to) < 0)
+		log_warn("%s cannot be opened again", k->log_to);
 }
 
 static void on_usr2(struct keeper *k, const struct signalfd_siginfo *s)

@@ -79,6 +79,12 @@ static void forget(struct keeper *k, int fd)
 
 	if (is_log(e->kind - 1))
 		atomic_store(noted(k, e->kind - 1, e->index), 0);
+	if (fd == k->store.control) {
+		/* The manager's copy would keep it in the set. */
+		epoll_ctl(k->epoll, EPOLL_CTL_DEL, fd, NULL);
+		k->store.control = -1;
+		k->control_armed = false;
+	}
 	free(e->name);
 	*e = (struct stored){ 0 };
 	close(fd);
@@ -190,7 +196,7 @@ static void put(struct keeper *k, const struct store_message *m, int *fd)
 		atomic_store(noted(k, m->kind, m->index), *fd + 1);
 	if (m->kind == RF_CONTROL) {
 		note_control(&k->store, *fd);
-		k->control_armed = false;
+		k->store.control = *fd;
 	}
 	*fd = -1; /* the table owns it */
 	if (is_log(m->kind))
@@ -252,6 +258,7 @@ int store_init(struct keeper *k)
 {
 	int err = pair(k->store_pair);
 
+	k->store.control = -1;
 	if (err == 0)
 		err = pair(k->logs_pair);
 	if (err == 0)

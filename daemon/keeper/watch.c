@@ -11,6 +11,7 @@
 
 #include <poll.h>
 #include <signal.h>
+#include <stdio.h>
 #include <sys/epoll.h>
 
 #define WATCHDOG_MS   30000
@@ -36,8 +37,8 @@ static bool manager_has_work(const struct keeper *k)
 {
 	struct ledger_header *h = k->ledger.h;
 	struct pollfd p[] = {
-		{.fd = k->bells[1], .events = POLLIN},
-		{ .fd = store_get(k,	     RF_CONTROL), .events = POLLIN }
+		{.fd = k->bells[1],	     .events = POLLIN},
+		{ .fd = k->store.control, .events = POLLIN}
 	};
 
 	if (atomic_load(&h->phase) != atomic_load(&h->phase_ack))
@@ -68,7 +69,7 @@ static uint64_t turns(const struct keeper *k, enum role_kind kind)
 /* The next connection to the control socket wakes us, once. */
 static void arm_control(struct keeper *k)
 {
-	int fd = k->control_armed ? -1 : store_get(k, RF_CONTROL);
+	int fd = k->control_armed ? -1 : k->store.control;
 	struct epoll_event e = { .events = EPOLLIN | EPOLLONESHOT, .data.fd = fd };
 
 	if (fd < 0)
@@ -172,6 +173,10 @@ static void run_role(struct keeper *k, enum role_kind kind, int64_t now)
 		  r->name, (int)r->pid);
 	kill(r->pid, SIGABRT);
 	r->abort_ms = now + ABORT_MS;
+	if (kind == ROLE_IS_MANAGER) {
+		snprintf(k->manager_word, sizeof(k->manager_word), "hanging");
+		runtime_dir_say(k, "running");
+	}
 }
 
 static void run_writes(struct keeper *k, int64_t now)
