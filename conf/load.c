@@ -107,7 +107,8 @@ static char *make_absolute(const char *path)
 	return give_ptr(&out.data);
 }
 
-static int read_main(struct loading *l, const char *path)
+/* Make room for the main file, which is read from the path or is `text`. */
+static int read_main(struct loading *l, const char *path, const char *text, size_t len)
 {
 	int err;
 
@@ -118,7 +119,10 @@ static int read_main(struct loading *l, const char *path)
 	l->conf->path = make_absolute(path);
 	if (!l->conf->path)
 		return -ENOMEM;
-	err = source_read(l->conf->path, "", 0, l->options, l->report, &l->sources[0]);
+	if (text)
+		err = source_parse(l->conf->path, text, len, l->report, &l->sources[0]);
+	else
+		err = source_read(l->conf->path, "", 0, l->options, l->report, &l->sources[0]);
 	if (err != -ENOMEM && l->sources[0].path)
 		l->n_sources = 1;
 	return err;
@@ -141,14 +145,15 @@ static int build(struct loading *l)
 	return 0;
 }
 
-int conf_load(const char *path, const struct conf_load_options *options, struct conf **ret,
-	      struct conf_report *report)
+static int load(const char *path, const char *text, size_t len,
+		const struct conf_load_options *options, struct conf **ret,
+		struct conf_report *report)
 {
 	struct loading l = { .options = options, .report = report };
 	int err;
 
 	conf_keys(&l.rows);
-	err = read_main(&l, path);
+	err = read_main(&l, path, text, len);
 	if (err != -ENOMEM && l.n_sources > 0 && l.sources[0].parsed)
 		err = build(&l);
 	report_sort(report);
@@ -158,4 +163,17 @@ int conf_load(const char *path, const struct conf_load_options *options, struct 
 		*ret = give_ptr(&l.conf);
 	fini(&l);
 	return err;
+}
+
+int conf_load(const char *path, const struct conf_load_options *options, struct conf **ret,
+	      struct conf_report *report)
+{
+	return load(path, NULL, 0, options, ret, report);
+}
+
+int load_text(const char *path, const char *text, size_t len,
+	      const struct conf_load_options *options, struct conf **ret,
+	      struct conf_report *report)
+{
+	return load(path, text, len, options, ret, report);
 }

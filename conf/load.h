@@ -32,6 +32,11 @@ struct loading {
 	char *log_dir; /* of the default of log.file */
 };
 
+/* conf_load() of text that is there already; `path` gives it a name and a directory. For tests. */
+int load_text(const char *path, const char *text, size_t len,
+	      const struct conf_load_options *options, struct conf **ret,
+	      struct conf_report *report);
+
 /* include.c: read the files that the main file's `include` names. */
 int include_read(struct loading *l);
 /* merge.c */

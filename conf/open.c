@@ -14,7 +14,9 @@
 #include <limits.h>
 #include <stdio.h>
 #include <string.h>
+#include <linux/magic.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 #include <sys/xattr.h>
 
 #define LINKS_MAX 40
@@ -83,8 +85,13 @@ static int check_dir(struct walk *w)
 
 static int check_file(struct walk *w, int fd, const struct stat *st, struct conf_report *report)
 {
+	struct statfs fs;
+
 	if (!S_ISREG(st->st_mode))
 		return diag_set(w->d, -EINVAL, "%s: not a regular file", w->path);
+	if (fstatfs(fd, &fs) == 0 && (fs.f_type == PROC_SUPER_MAGIC || fs.f_type == SYSFS_MAGIC))
+		return diag_set(w->d, -EINVAL, "%s: made by the kernel, not an ordinary file",
+				w->path);
 	if (w->options->offline)
 		return 0;
 	if ((st->st_mode & S_IWOTH) || group_may_write(fd, st))

@@ -41,34 +41,16 @@ static int split_path(struct source *s, const char *path)
 	return s->path && s->dir ? 0 : -ENOMEM;
 }
 
-int source_read(const char *path, const char *place_file, int place_line,
-		const struct conf_load_options *options, struct conf_report *report,
-		struct source *ret)
+int source_parse(const char *path, const char *text, size_t len, struct conf_report *report,
+		 struct source *ret)
 {
 	struct source s = { 0 };
-	auto_free char *text = NULL;
 	auto_str plain = { 0 };
-	struct diag d;
-	size_t len;
-	int err, found;
+	int err = split_path(&s, path), found = 0;
 
-	auto_fd fd = open_checked(path, options, report, &s.dev, &s.ino, &d);
-
-	if (fd < 0) {
-		report_add(report, false, place_line ? place_file : "", place_line, "%s", d.text);
-		return -EINVAL;
-	}
-	err = fd_read_all(fd, SOURCE_BYTES_MAX, &text, &len);
-	if (err == -ENOMEM)
-		return err;
-	if (err < 0) {
-		report_add(report, false, path, 0, "%s",
-			   err == -EFBIG ? "larger than 4 MiB" : strerror(-err));
-		return -EINVAL;
-	}
-	err = split_path(&s, path);
-	found = err < 0 ? err : scan_text(text, len, path, report, &plain);
-	if (found != -ENOMEM && plain.data)
+	if (err == 0)
+		found = scan_text(text, len, path, report, &plain);
+	if (err == 0 && found != -ENOMEM && plain.data)
 		err = parse(&s, plain.data, report);
 	if (found == -ENOMEM || err == -ENOMEM) {
 		source_fini(&s);
@@ -76,4 +58,38 @@ int source_read(const char *path, const char *place_file, int place_line,
 	}
 	*ret = s;
 	return found < 0 ? found : err;
+}
+
+int source_read(const char *path, const char *place_file, int place_line,
+		const struct conf_load_options *options, struct conf_report *report,
+		struct source *ret)
+{
+	auto_free char *text = NULL;
+	struct diag d;
+	size_t len;
+	dev_t dev;
+	ino_t ino;
+	int err;
+
+	auto_fd fd = open_checked(path, options, report, &dev, &ino, &d);
+
+	if (fd < 0) {
+		report_add(report, false, place_file, place_line, "%s", d.text);
+		return -EINVAL;
+	}
+	err = fd_read_all(fd, SOURCE_BYTES_MAX, &text, &len);
+	if (err == -ENOMEM)
+		return err;
+	if (err < 0) {
+		report_add(report, false, path, 0, "%s",
+			   err == -EFBIG ? "larger than 4 MiB; split it with include"
+					 : strerror(-err));
+		return -EINVAL;
+	}
+	err = source_parse(path, text, len, report, ret);
+	if (err != -ENOMEM) {
+		ret->dev = dev;
+		ret->ino = ino;
+	}
+	return err;
 }

@@ -26,6 +26,9 @@ struct source {
 int source_read(const char *path, const char *place_file, int place_line,
 		const struct conf_load_options *options, struct conf_report *report,
 		struct source *ret);
+/* The same for text that is there already. */
+int source_parse(const char *path, const char *text, size_t len, struct conf_report *report,
+		 struct source *ret);
 void source_fini(struct source *s);
 
 #endif
