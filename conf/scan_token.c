@@ -261,15 +261,11 @@ static void read_string(struct scan *s)
 /* '…', /path, $NAME: up to the closing quote, or to a blank or mark. */
 static size_t text_length(const struct scan *s)
 {
-	const char *close;
+	size_t line = *s->p == '\'' ? span(s, "\n", false) : 0;
+	const char *close = line > 1 ? memchr(s->p + 1, '\'', line - 1) : NULL;
 
-	if (*s->p == '\'') {
-		size_t line = span(s, "\n", false);
-
-		close = memchr(s->p + 1, '\'', line - 1);
-		if (close)
-			return (size_t)(close + 1 - s->p);
-	}
+	if (close)
+		return (size_t)(close + 1 - s->p);
 	return MAX_OF(span(s, " \t\r\n;,{}[]()\"", false), 1);
 }
 
