@@ -31,7 +31,8 @@ enum stream_bit {
 	ST_PIPE_MAX = 32u, /* the pipe is as large as it can be made */
 	ST_DRAINING = 64u, /* a drain request is open */
 	ST_LISTED = 128u,  /* in the list of those to be looked at when at rest */
-	ST_CUT = 256u,	   /* bytes were dropped: said once a minute */
+	ST_HOT = 256u,	   /* always has data: looked at after each nap, not watched by epoll */
+	ST_HOT_LISTED = 512u,
 };
 
 /* One per log pipe, by stream number. */
@@ -39,12 +40,13 @@ struct stream {
 	int fd;		/* the pipe; -1 = none */
 	uint32_t flags; /* enum stream_bit */
 	uint32_t sink;	/* where its bytes go now; LOGBOOK_NONE */
-	uint32_t run_next, wait_next, list_next;
+	uint32_t run_next, wait_next, list_next, hot_next;
 	uint32_t pipe_bytes; /* size of the pipe, as far as known */
 	uint32_t nap_us;     /* how long the pipe can be left alone */
 	uint64_t drain_to;   /* with ST_DRAINING: done when read so far */
 	int64_t drain_ms, used_ms;
 	uint32_t drain_request;
+	uint32_t heat; /* turns with much data in a row; with ST_HOT: turns without any */
 };
 
 /* One per sink row in use. */
@@ -75,6 +77,7 @@ struct logger {
 	uint32_t n_sinks, n_open;
 	uint32_t run_head, run_tail; /* streams with work */
 	uint32_t list_head;	     /* streams used lately */
+	uint32_t hot_head, n_hot;    /* streams with ST_HOT */
 	uint32_t sink_list;	     /* sinks that are open or failing */
 	uint32_t draining;	     /* number of streams with an open request */
 	int64_t now_ms;
@@ -99,6 +102,8 @@ void stream_drop_fd(struct logger *lg, uint32_t stream);
 /* Look at what the manager says of it. */
 void stream_news(struct logger *lg, uint32_t stream);
 void stream_push_run(struct logger *lg, uint32_t stream);
+/* Hot streams have work without being announced. */
+void stream_push_hot(struct logger *lg);
 /* Each stream of the run queue has one turn. */
 void stream_run_all(struct logger *lg);
 /* The daemon ends: drain all pipes, end unfinished lines. */

@@ -179,8 +179,9 @@ static int rest(struct logger *lg)
 
 static void turn(struct logger *lg)
 {
-	lg->nap_us = UINT32_MAX;
+	lg->nap_us = NAP_US;
 	lg->ring_manager = lg->worked = false;
+	stream_push_hot(lg);
 	stream_run_all(lg);
 	client_pump(lg);
 	if (lg->ring_manager)
@@ -205,7 +206,7 @@ static void loop(struct logger *lg)
 		turn(lg);
 		if (finished(lg)) /* the last drain may have ended in this turn */
 			break;
-		if (lg->run_head == LOGBOOK_NONE && lg->worked) {
+		if (lg->run_head == LOGBOOK_NONE && (lg->worked || lg->n_hot > 0)) {
 			nap(lg);
 		} else if (lg->run_head == LOGBOOK_NONE) {
 			timeout = rest(lg);
@@ -344,6 +345,7 @@ int logger_main(int argc, char **argv)
 			     .run_head = LOGBOOK_NONE,
 			     .run_tail = LOGBOOK_NONE,
 			     .list_head = LOGBOOK_NONE,
+			     .hot_head = LOGBOOK_NONE,
 			     .sink_list = LOGBOOK_NONE };
 
 	log_init(ROLE_LOGGER, LOG_LEVEL_INFO);

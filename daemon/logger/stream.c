@@ -18,6 +18,9 @@
 #define CHUNK_BYTES (128u * 1024u) /* read, then written, while it is in the cache */
 #define PIPE_REST   65536
 #define NAP_MIN_US  60
+#define HOT_BYTES   4096u /* much, for one turn */
+#define HOT_TURNS   4	  /* so often in a row: hot */
+#define COLD_TURNS  20	  /* without a byte: cold again */
 
 struct stream *stream_get(const struct logger *lg, uint32_t stream)
 {
@@ -65,22 +68,52 @@ static bool is_used(const struct logger *lg, uint32_t stream)
 	return atomic_load(&logbook_stream(&lg->lb, stream)->used);
 }
 
+/* Each write to a pipe that epoll watches costs its writer a wake-up of us, asleep or not. */
+static int watch_pipe(struct logger *lg, uint32_t stream, bool on)
+{
+	struct epoll_event e = { EPOLLIN | EPOLLET, { .u64 = watch_data(WATCH_STREAM, stream) } };
+
+	return epoll_ctl(lg->epoll, on ? EPOLL_CTL_ADD : EPOLL_CTL_DEL, stream_get(lg, stream)->fd,
+			 &e) < 0
+		       ? -errno
+		       : 0;
+}
+
+/* The keeper holds the same description: closing ours would leave it in the epoll set. */
+static void unwatch_and_close(struct logger *lg, uint32_t stream)
+{
+	struct stream *st = stream_get(lg, stream);
+
+	if (st->fd < 0)
+		return;
+	if (st->flags & ST_HOT)
+		lg->n_hot--;
+	else
+		watch_pipe(lg, stream, false);
+	st->flags &= ~(uint32_t)(ST_HOT | ST_READABLE);
+	close_fd(&st->fd);
+}
+
 void stream_put_fd(struct logger *lg, uint32_t stream, int fd)
 {
 	struct stream *st = stream_make(lg, stream);
-	struct epoll_event e = { EPOLLIN | EPOLLET, { .u64 = watch_data(WATCH_STREAM, stream) } };
-	int size = fcntl(fd, F_GETPIPE_SZ);
+	int size = fcntl(fd, F_GETPIPE_SZ), r = -ENOMEM;
 
-	if (!st || epoll_ctl(lg->epoll, EPOLL_CTL_ADD, fd, &e) < 0) {
-		log_error("log pipe of stream %u cannot be watched: %s", stream, strerror(errno));
+	if (st) {
+		unwatch_and_close(lg, stream);
+		st->fd = fd;
+		r = watch_pipe(lg, stream, true);
+	}
+	if (r < 0) {
+		log_error("log pipe of stream %u cannot be watched: %s", stream, strerror(-r));
 		close(fd);
+		if (st)
+			st->fd = -1;
 		return;
 	}
-	if (st->fd >= 0)
-		close(st->fd);
-	st->fd = fd;
 	st->pipe_bytes = size > 0 ? (uint32_t)size : PIPE_REST;
 	st->nap_us = NAP_US;
+	st->heat = 0;
 	st->flags = (st->flags & ~(uint32_t)ST_PIPE_MAX) | ST_READABLE;
 	if (is_used(lg, stream)) {
 		ring_attach(&lg->lb, stream);
@@ -90,10 +123,73 @@ void stream_put_fd(struct logger *lg, uint32_t stream, int fd)
 
 void stream_drop_fd(struct logger *lg, uint32_t stream)
 {
+	if (stream_get(lg, stream))
+		unwatch_and_close(lg, stream);
+}
+
+/* ---- hot and cold ---- */
+
+static void make_hot(struct logger *lg, uint32_t stream)
+{
 	struct stream *st = stream_get(lg, stream);
 
-	if (st && st->fd >= 0)
-		close_fd(&st->fd);
+	if (watch_pipe(lg, stream, false) < 0)
+		return;
+	st->heat = 0;
+	lg->n_hot++;
+	if (!(st->flags & ST_HOT_LISTED)) {
+		st->hot_next = lg->hot_head;
+		lg->hot_head = stream;
+	}
+	st->flags |= ST_HOT | ST_HOT_LISTED;
+}
+
+/* epoll reports at once what is in the pipe by now. */
+static void make_cold(struct logger *lg, uint32_t stream)
+{
+	struct stream *st = stream_get(lg, stream);
+
+	if (watch_pipe(lg, stream, true) < 0)
+		return; /* no memory for it now: it stays hot */
+	st->heat = 0;
+	st->flags &= ~(uint32_t)ST_HOT;
+	lg->n_hot--;
+}
+
+static void feel(struct logger *lg, uint32_t stream, size_t got)
+{
+	struct stream *st = stream_get(lg, stream);
+
+	if (st->flags & ST_HOT) {
+		st->heat = got > 0 ? 0 : st->heat + 1;
+		if (st->heat >= COLD_TURNS)
+			make_cold(lg, stream);
+	} else {
+		st->heat = got >= HOT_BYTES ? st->heat + 1 : 0;
+		if (st->heat >= HOT_TURNS)
+			make_hot(lg, stream);
+	}
+}
+
+void stream_push_hot(struct logger *lg)
+{
+	uint32_t stream = lg->hot_head, next;
+
+	lg->hot_head = LOGBOOK_NONE;
+	for (; stream != LOGBOOK_NONE; stream = next) {
+		struct stream *st = stream_get(lg, stream);
+
+		next = st->hot_next;
+		if (!(st->flags & ST_HOT)) {
+			st->flags &= ~(uint32_t)ST_HOT_LISTED;
+			continue;
+		}
+		st->hot_next = lg->hot_head;
+		lg->hot_head = stream;
+		st->flags |= ST_READABLE;
+		if (!(st->flags & ST_BLOCKED))
+			stream_push_run(lg, stream);
+	}
 }
 
 /* ---- drains ---- */
@@ -307,8 +403,11 @@ static void run_one(struct logger *lg, uint32_t stream)
 
 	if (!is_used(lg, stream))
 		return;
-	if (st->fd >= 0 && (st->flags & ST_READABLE))
+	if (st->fd >= 0 && (st->flags & ST_READABLE)) {
 		got = read_turn(lg, stream);
+		if (!(st->flags & ST_BLOCKED))
+			feel(lg, stream, got);
+	}
 	if (got == 0 && sink_serve(lg, stream) == 1)
 		stream_push_run(lg, stream);
 	if (got > 0) {
