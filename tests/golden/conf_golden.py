@@ -98,7 +98,7 @@ def shorten(text, plain):
 
 
 def main():
-    tool, folder = sys.argv[1], pathlib.Path(sys.argv[2])
+    tool, folder = os.path.abspath(sys.argv[1]), pathlib.Path(sys.argv[2])
     update = "--update" in sys.argv
     names = [word for word in sys.argv[3:] if not word.startswith("--")]
     cases = [Case(path) for path in sorted(folder.glob("*.conf"))]

@@ -4,6 +4,7 @@ the manual names no other key (TAP).
 
     conf_manual.py TOOL MANUAL
 """
+import os
 import re
 import subprocess
 import sys
@@ -32,7 +33,7 @@ def entries(text):
 
 
 def main():
-    tool, manual = sys.argv[1:3]
+    tool, manual = os.path.abspath(sys.argv[1]), sys.argv[2]
     rows = subprocess.run([tool, "keys"], stdout=subprocess.PIPE, check=True,
                           encoding="utf-8").stdout.splitlines()
     keys = [row.split("\t") for row in rows]
