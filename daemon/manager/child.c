@@ -217,16 +217,14 @@ static long step_nice(struct child_plan *p)
 
 static long step_oom(struct child_plan *p)
 {
-	long fd, r, n = 0;
+	long fd, r;
 
 	if (!p->set_oom)
 		return 0;
-	while (p->oom[n])
-		n++;
 	fd = RAW4(SYS_openat, AT_FDCWD, "/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC, 0);
 	if (fd < 0)
 		return p->may_fail_oom ? 0 : fd;
-	r = RAW3(SYS_write, fd, p->oom, n);
+	r = RAW3(SYS_write, fd, p->oom, p->oom_bytes);
 	RAW1(SYS_close, fd);
 	return forbidden(r) && p->may_fail_oom ? 0 : r;
 }

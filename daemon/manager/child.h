@@ -40,6 +40,7 @@ struct child_plan {
 	bool may_fail_nice, may_fail_oom; /* the default is wished for, not demanded */
 	int nice;
 	char oom[16];
+	int oom_bytes;
 
 	bool set_ids;
 	uid_t uid;

@@ -24,7 +24,7 @@ struct proc_stat {
 
 /* 0, -ESRCH if there is none, or -errno. */
 int proc_stat(pid_t pid, struct proc_stat *ret);
-/* Pure part of it. -EINVAL. */
+/* Pure part of it; text is NUL-terminated. -EINVAL. */
 int proc_stat_parse(const char *text, size_t len, struct proc_stat *ret);
 
 /* A growing list of pids. */

@@ -221,7 +221,7 @@ static int plan_settings(struct child_plan *p, const struct conf_group *g,
 	p->nice = g->nice;
 	p->set_oom = g->oom_score_adj != own->oom;
 	p->may_fail_oom = g->oom_score_adj == 0;
-	snprintf(p->oom, sizeof(p->oom), "%d", g->oom_score_adj);
+	p->oom_bytes = snprintf(p->oom, sizeof(p->oom), "%d", g->oom_score_adj);
 	p->umask = g->umask;
 	p->no_new_privs = g->no_new_privs;
 	return r;

@@ -116,11 +116,16 @@ void rig_init(struct rig *r, bool cgroups)
 		find_cgroup(r);
 }
 
-void rig_fini(struct rig *r)
+void rig_drop(struct rig *r)
 {
 	if (*r->cgroup)
 		remove_below(r->cgroup, true);
 	remove_below(r->dir, false);
+}
+
+void rig_fini(struct rig *r)
+{
+	rig_drop(r);
 	cr_assert(r->shared->complaint[0] == '\0', "%s", r->shared->complaint);
 	cr_assert(r->shared->finished, "the manager died");
 	munmap(r->shared, sizeof(*r->shared));

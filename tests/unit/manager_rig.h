@@ -19,6 +19,8 @@ struct rig {
 
 /* cgroups: make a base, if this host lets us. */
 void rig_init(struct rig *r, bool cgroups);
+/* Clean up only. */
+void rig_drop(struct rig *r);
 /* Clean up, then fail the test with what rig_check() complained of. */
 void rig_fini(struct rig *r);
 /* Runs body as the manager, with the groups of conf_text ("%s" in it is the directory) loaded, and
