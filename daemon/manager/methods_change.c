@@ -37,6 +37,7 @@ struct verb {
 	/* What is true of the worker; text: why it never will be. w NULL: the worker is gone. */
 	enum progress (*look)(const struct waiter *q, const struct worker *w, char *text,
 			      size_t size);
+	bool brings_up; /* refused once the shutdown has begun */
 };
 
 static enum progress never(char *text, size_t size, const struct worker *w, const char *why)
@@ -149,12 +150,12 @@ static int act_kill(struct worker *w, const struct args_change *a, struct diag *
 	return op_kill(w, signal, (enum conf_target)a->to, d);
 }
 
-static const struct verb verb_start = { "Start", act_start, look_up };
+static const struct verb verb_start = { "Start", act_start, look_up, true };
 static const struct verb verb_stop = { "Stop", act_stop, look_down };
-static const struct verb verb_restart = { "Restart", act_restart, look_restarted };
+static const struct verb verb_restart = { "Restart", act_restart, look_restarted, true };
 static const struct verb verb_kill = { "Kill", act_kill, look_nothing };
 static const struct verb verb_reset = { "Reset", act_reset, look_nothing };
-static const struct verb verb_scale = { "Scale", NULL, look_scaled };
+static const struct verb verb_scale = { "Scale", NULL, look_scaled, true };
 static const struct verb verb_wait = { "Wait", NULL, look_state };
 
 /* Where a target stands; text of the first worker that never gets there. */
@@ -450,12 +451,27 @@ static void act(struct manager *m, const struct verb *verb, struct targets *t,
 	}
 }
 
+/* True if the call was answered with ShuttingDown. */
+static bool refuse_shutdown(struct vl_call *c, const struct verb *verb)
+{
+	uint32_t phase = call_manager(c)->ledger.h->phase;
+
+	if (!verb->brings_up || phase == PHASE_RUN)
+		return false;
+	vl_error(c, CONTROL_ERROR("ShuttingDown"),
+		 json_pack("{s:s}", "phase", phase == PHASE_WARM ? "warm" : "cold"));
+	return true;
+}
+
 static void change(struct vl_call *c, const struct verb *verb, const struct args_change *a)
 {
 	struct manager *m = call_manager(c);
 	struct targets t;
-	int known = op_claim(m, vl_call_peer(c)->uid, verb->name, a->op);
+	int known;
 
+	if (refuse_shutdown(c, verb))
+		return;
+	known = op_claim(m, vl_call_peer(c)->uid, verb->name, a->op);
 	if (known < 0) {
 		vl_error_parameter(c, "op");
 		return;
@@ -508,8 +524,13 @@ void method_scale(struct vl_call *c, const void *args)
 	json_t *name = json_pack("[s]", a->group);
 	struct targets t = { 0 };
 	struct diag d = { 0 };
-	int known = op_claim(m, vl_call_peer(c)->uid, "Scale", a->op);
+	int known;
 
+	if (refuse_shutdown(c, &verb_scale)) {
+		json_decref(name);
+		return;
+	}
+	known = op_claim(m, vl_call_peer(c)->uid, "Scale", a->op);
 	if (known < 0) {
 		vl_error_parameter(c, "op");
 	} else if (!g && targets_resolve(m, name, &t) == 0) {

@@ -13,6 +13,7 @@
 
 #include <errno.h>
 #include <signal.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/random.h>
 
@@ -250,7 +251,9 @@ void worker_start_failed(struct worker *w, int err, const struct diag *d)
 		drop_unborn(w);
 		s->incarnation--;
 		s->deadline_ms = clock_mono_ms() + worker_no_means_delay(s);
+		snprintf(w->slot->error, sizeof(w->slot->error), "%.190s", d->text);
 		log_warn("%s: cannot be started now, not charged: %s", w->name, d->text);
+		snprintf(w->slot->error, sizeof(w->slot->error), "%.190s", d->text);
 		worker_post(w, WI_NO_MEANS);
 		return;
 	}
