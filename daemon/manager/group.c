@@ -244,6 +244,15 @@ static void take_policies(struct group *g)
 	row->extend_max_ms = c->extend_max_ms;
 }
 
+/* The row of a group that a predecessor knew, with its generation and scale; else a new one. */
+static uint32_t row_of(struct ledger *l, const char *name)
+{
+	for (uint32_t i = 0; i < l->h->groups_high; i++)
+		if (strcmp(ledger_group(l, i)->name, name) == 0)
+			return i;
+	return ledger_take_group(l, name);
+}
+
 static struct group *find_or_add(struct manager *m, const char *name)
 {
 	struct group *g = manager_find_group(m, name), **bigger;
@@ -252,7 +261,7 @@ static struct group *find_or_add(struct manager *m, const char *name)
 
 	if (g)
 		return g;
-	row = ledger_take_group(&m->ledger, name);
+	row = row_of(&m->ledger, name);
 	g = row == LEDGER_NONE ? NULL : calloc(1, sizeof(*g));
 	bigger = g ? realloc(m->groups, (m->n_groups + 1) * sizeof(*bigger)) : NULL;
 	if (!bigger) {
