@@ -17,6 +17,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 /* No exit for so long, or not empty after so long: report what is there. */
@@ -46,15 +47,16 @@ static bool is_left(struct pass *p, pid_t pid)
 static void say_survivor(pid_t pid)
 {
 	char path[48], stat[512];
+	struct stat owner;
 	const char *end;
 
 	snprintf(path, sizeof(path), "/proc/%d/stat", (int)pid);
 	if (fd_read_at(AT_FDCWD, path, stat, sizeof(stat)) < 0)
 		return;
 	end = strrchr(stat, ')');
-	log_error("pid %.*s, state %c, survived SIGKILL",
+	log_error("pid %.*s, uid %d, state %c, survived SIGKILL",
 		  (int)(end ? end - stat + 1 : (ptrdiff_t)strlen(stat)), stat,
-		  end && end[1] ? end[2] : '?');
+		  lstat(path, &owner) == 0 ? (int)owner.st_uid : -1, end && end[1] ? end[2] : '?');
 }
 
 static void end_child(void *arg, pid_t pid)
