@@ -191,7 +191,10 @@ void vl_write_bytes(struct str *out, const char *key, const char *text, size_t l
 			;
 		if (n == 0 && p[i] >= 0x80)
 			n = sequence(p + i, len - i);
-		if (n > 0) {
+		if (n == 2 && p[i] == 0xc2 && p[i + 1] < 0xa0) { /* C1: a terminal may obey them */
+			str_addf(out, "\\u%04x", p[i + 1]);
+			i += n;
+		} else if (n > 0) {
 			str_add_bytes(out, text + i, n);
 			i += n;
 		} else {
