@@ -33,12 +33,18 @@ static bool at_rest(enum worker_status state)
 	return state == WS_STOPPED || state == WS_DONE || state == WS_QUARANTINED;
 }
 
+/* What no SIGKILL ends holds up no shutdown: the keeper tries once more and names it (code 70). */
+static bool holds_up(enum worker_status state)
+{
+	return !at_rest(state) && state != WS_STUCK;
+}
+
 static uint32_t still_there(const struct manager *m)
 {
 	uint32_t n = 0;
 
 	for (int i = 0; i < WS_COUNT; i++)
-		if (!at_rest((enum worker_status)i))
+		if (holds_up((enum worker_status)i))
 			n += m->in_state[i];
 	return n;
 }
