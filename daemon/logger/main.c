@@ -168,8 +168,8 @@ static int rest(struct logger *lg)
 	int64_t when = stream_rest(lg), sinks = sink_rest(lg), clients = client_rest(lg);
 
 	when = MIN_OF(MIN_OF(when, sinks), clients);
-	if (lg->run_head != LOGBOOK_NONE)
-		return 0;
+	if (lg->run_head != LOGBOOK_NONE || lg->ring_manager)
+		return 0; /* the next turn rings */
 	if (lg->finishing)
 		when = MIN_OF(when, lg->finish_ms + FINISH_MAX_MS);
 	if (when == INT64_MAX)
@@ -180,12 +180,13 @@ static int rest(struct logger *lg)
 static void turn(struct logger *lg)
 {
 	lg->nap_us = NAP_US;
-	lg->ring_manager = lg->worked = false;
+	lg->worked = false;
 	stream_push_hot(lg);
 	stream_run_all(lg);
 	client_pump(lg);
 	if (lg->ring_manager)
 		bell_ring(lg->bell_manager);
+	lg->ring_manager = false;
 	atomic_fetch_add(&lg->lb.h->turns, 1); /* no turn without a reason: see rest() */
 }
 

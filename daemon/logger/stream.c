@@ -227,8 +227,9 @@ static void check_drain(struct logger *lg, uint32_t stream)
 		return;
 	if (total < st->drain_to && st->fd >= 0 && !late)
 		return;
+	/* What is left and waits for nothing is a line without its end. */
 	if (atomic_load(&s->consumed) < MIN_OF(st->drain_to, total) && !late &&
-	    !sink_gives_up(lg, st->sink) && st->sink != LOGBOOK_NONE)
+	    (st->flags & (ST_WAITING | ST_RUNNING)) && !sink_gives_up(lg, st->sink))
 		return;
 	st->flags &= ~(uint32_t)ST_DRAINING;
 	lg->draining--;

@@ -252,10 +252,10 @@ int rig_drain(struct rig *r, uint32_t stream, bool end_of_life, int ms)
 	while (!logbook_drained(&r->lb, stream, request)) {
 		int64_t left = limit - clock_mono_ms();
 
-		if (left <= 0)
+		/* A drain that is done without the bell is a failure too. */
+		if (left <= 0 || poll(&p, 1, (int)left) != 1)
 			return -ETIMEDOUT;
-		if (poll(&p, 1, (int)left) > 0)
-			bell_clear(r->bell_manager);
+		bell_clear(r->bell_manager);
 	}
 	return 0;
 }
