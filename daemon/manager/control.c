@@ -238,8 +238,6 @@ int control_init(struct manager *m)
 	c->listen_fd = role_fds_get(m->fds, RF_CONTROL);
 	if (c->listen_fd >= 0 && lstat(m->conf->daemon.control.socket, &st) == 0)
 		c->inode = st.st_ino;
-	ev_init(&c->sampler, sample_fired);
-	c->sampler.data = c;
 	r = open_socket(c);
 	if (r == 0)
 		r = vl_server_new(&options, &c->server);

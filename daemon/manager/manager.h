@@ -59,6 +59,7 @@ struct worker {
 	/* last sample of its tree (methods_list.c) */
 	uint64_t memory_bytes, cpu_us;
 	int64_t sampled_ms;
+	int64_t pss_bytes, pss_sampled_ms; /* only where somebody asked; -1 = unknown */
 	char name[CONF_GROUP_NAME_MAX + 8]; /* "web:3" */
 };
 

@@ -22,8 +22,6 @@ struct control {
 	ino_t inode; /* of our socket file: another's is never unlinked */
 	struct waiter *waiters;
 	struct follower *followers;
-	ev_timer sampler; /* runs until every worker's sample is fresh */
-	uint32_t sample_at;
 };
 
 static inline struct manager *call_manager(struct vl_call *c)
@@ -62,11 +60,54 @@ void targets_fini(struct targets *t);
 bool targets_refuse_unknown(struct vl_call *c, const struct manager *m, const struct targets *t);
 
 /* ---- methods_list.c ---- */
-void write_worker(struct str *out, const char *key, struct worker *w);
-void sample_fired(struct ev_loop *loop, ev_timer *t, int events);
+/* pss: with pss_bytes, which costs a look at every process of its tree. */
+void write_worker(struct str *out, const char *key, struct worker *w, bool pss);
 void write_time(struct str *out, const char *key, int64_t real_us);
 void write_how(struct str *out, const struct exit_record *rec);
 void write_signal(struct str *out, const char *key, int number);
+
+/* ---- methods_job.c ---- */
+
+struct args_list;
+
+struct job;
+struct job_kind {
+	const char *key;   /* of the list of rows in the reply */
+	unsigned rows;	   /* workers in one reply with `more`; 0 = all in one */
+	unsigned per_look; /* rows between two looks at the clock */
+	/* Something to be done before the rows, in small pieces; false when there is no more. */
+	bool (*prepare)(struct job *j);
+	/* Append the worker; true if it was. */
+	bool (*row)(struct job *j, struct worker *w);
+	/* Rows that belong to no worker, at the end of the last list. */
+	void (*more_rows)(struct job *j);
+	/* What stands behind the list, in the last reply and in the others. */
+	void (*rest)(struct job *j, bool last);
+};
+struct job {
+	struct control *control;
+	struct vl_call *call;
+	const struct job_kind *kind;
+	struct targets targets;
+	size_t at; /* next ref */
+	unsigned rows;
+	bool memory, unwell, all, admin, kept;
+	size_t group, worker;		     /* for prepare */
+	uint64_t groups[LEDGER_GROUPS / 64]; /* bit per row: it is named, or a worker of it is */
+	struct str out;
+	ev_timer again;
+};
+static inline bool job_names_group(const struct job *j, const struct group *g)
+{
+	return j->all || (j->groups[g->index / 64] >> g->index % 64 & 1);
+}
+/* Answers the call, now or later. */
+void job_start(struct vl_call *c, const struct job_kind *kind, const struct args_list *a);
+
+/* methods_show.c: proportional and private memory of a process; false if it may not be read. */
+bool process_memory(pid_t pid, int64_t *ret_pss, int64_t *ret_private);
+/* The sum of PSS over a worker's tree; -1 if none of it may be read. */
+int64_t worker_pss(struct worker *w);
 
 /* ---- waiters (methods_change.c) and followers (methods_watch.c) ---- */
 void waiters_wake(struct control *c);
@@ -82,8 +123,9 @@ int op_claim(struct manager *m, uid_t uid, const char *method, const char *text)
 /* One handler a method; the table is in control.c. */
 #define METHODS(X)                                                                                 \
 	X(dump)                                                                                    \
-	X(doctor) X(events) X(kill) X(list) X(logs) X(plan) X(reload) X(reset) X(restart) X(scale) \
-		X(show) X(shutdown) X(start) X(stop) X(tree) X(version) X(wait)
+	X(doctor)                                                                                  \
+	X(events) X(kill) X(list) X(logs) X(plan) X(reload) X(reset) X(restart) X(scale) X(show)   \
+		X(shutdown) X(start) X(stop) X(tree) X(version) X(wait)
 #define DECLARE_METHOD(name) void method_##name(struct vl_call *c, const void *args);
 METHODS(DECLARE_METHOD)
 

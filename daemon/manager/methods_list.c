@@ -1,7 +1,7 @@
 /*
  * List: workers and groups as text, without a tree of JSON objects, since `status` is asked a lot.
- * Memory and CPU come from samples: a call refreshes a few, a short timer the rest, so that a list
- * of thousands never waits for /proc.
+ * Memory and CPU come from samples; those that are too old are made anew before the rows are
+ * written, in slices (methods_job.c), so that a list of thousands holds nobody up.
  */
 #include "manager/methods.h"
 
@@ -14,8 +14,6 @@
 #include <string.h>
 
 #define SAMPLE_FRESH_MS 2000
-#define SAMPLES_AT_ONCE 16
-#define SAMPLE_PERIOD_S .005
 #define ROWS_A_REPLY	256
 
 void write_time(struct str *out, const char *key, int64_t real_us)
@@ -43,42 +41,6 @@ static void sample(struct worker *w, int64_t now)
 		tree_usage(w->m, row, &w->memory_bytes, &w->cpu_us);
 }
 
-/* Refresh up to n stale samples from where the last round stopped; false: none was stale. */
-static bool sample_some(struct control *c, int n)
-{
-	struct manager *m = c->m;
-	uint32_t high = m->ledger.h->slots_high;
-	int64_t now = clock_mono_ms();
-	bool any = false;
-
-	for (uint32_t seen = 0; seen < high && n > 0; seen++) {
-		struct worker *w = m->by_slot[c->sample_at++ % high];
-
-		if (!w || now - w->sampled_ms < SAMPLE_FRESH_MS)
-			continue;
-		sample(w, now);
-		any = true;
-		n--;
-	}
-	return any;
-}
-
-void sample_fired(struct ev_loop *loop, ev_timer *t, int events)
-{
-	if (!sample_some(t->data, SAMPLES_AT_ONCE))
-		ev_timer_stop(loop, t);
-}
-
-static void refresh(struct control *c)
-{
-	sample_some(c, SAMPLES_AT_ONCE);
-	if (c->m->ledger.h->slots_high <= SAMPLES_AT_ONCE || ev_is_active(&c->sampler))
-		return;
-	ev_timer_set(&c->sampler, SAMPLE_PERIOD_S, SAMPLE_PERIOD_S);
-	ev_timer_start(c->m->loop, &c->sampler);
-}
-
-/* Either code or signal; the other is null. */
 void write_how(struct str *out, const struct exit_record *rec)
 {
 	if (rec->signal) {
@@ -166,7 +128,7 @@ static void write_numbers(struct str *out, const struct worker *w)
 	write_progress(out, w);
 }
 
-void write_worker(struct str *out, const char *key, struct worker *w)
+void write_worker(struct str *out, const char *key, struct worker *w, bool pss)
 {
 	const struct worker_state *s = &w->slot->w;
 	pid_t pid = worker_pid(w);
@@ -188,10 +150,12 @@ void write_worker(struct str *out, const char *key, struct worker *w)
 	vl_write_bool(out, "frozen", false);
 	write_waiting(out, w);
 	write_numbers(out, w);
+	if (pss && worker_pid(w) && w->pss_bytes >= 0)
+		vl_write_int(out, "pss_bytes", w->pss_bytes);
 	vl_write_text(out, "start_method",
 		      conf_word(CONF_WORDS_START, w->group->conf ? (int)w->group->conf->start_method
 								 : CONF_START_SPAWN));
-	vl_write_text(out, "source", "exec");
+	vl_write_text(out, "source", "built-in"); /* no other method, and no switch for it yet */
 	write_status(out, w);
 	write_last_exit(out, w);
 	vl_write_close(out, '}');
@@ -216,11 +180,12 @@ static bool is_well(const struct worker *w)
 	return s->state == WS_READY || (s->state == WS_DONE && s->ended_well);
 }
 
-static void write_group(struct str *out, const struct group *g)
+static void write_group(struct str *out, const struct group *g, bool pss)
 {
 	int slots = 0, wanted = 0, ready = 0, well = 0;
 	const struct worker_state *worst = NULL;
 	uint64_t memory = 0, cpu = 0, restarts = 0;
+	int64_t pss_sum = 0;
 
 	for (uint32_t i = 0; i < g->n_workers; i++) {
 		const struct worker *w = g->workers[i];
@@ -233,6 +198,7 @@ static void write_group(struct str *out, const struct group *g)
 		well += w->slot->w.wanted_up && is_well(w);
 		restarts += w->slot->w.restarts;
 		memory += w->memory_bytes;
+		pss_sum += w->pss_bytes > 0 ? w->pss_bytes : 0;
 		cpu += w->slot->cpu_us_before + w->cpu_us;
 		if (!worst || badness(&w->slot->w) > badness(worst))
 			worst = &w->slot->w;
@@ -248,75 +214,82 @@ static void write_group(struct str *out, const struct group *g)
 	vl_write_real(out, "cpu_s", (double)cpu / 1e6);
 	if (memory)
 		vl_write_int(out, "memory_bytes", (int64_t)memory);
+	if (pss)
+		vl_write_int(out, "pss_bytes", pss_sum);
 	if (worst)
 		vl_write_text(out, "worst", worker_status_name(worst->state));
 	vl_write_bool(out, "renewing", g->conf && reload_renewing(g->m, g));
 	vl_write_close(out, '}');
 }
 
-static void write_groups(struct str *out, const struct manager *m, const struct targets *t)
+static bool refresh(const struct job *j, struct worker *w, int64_t now)
 {
-	auto_free bool *wanted = calloc(LEDGER_GROUPS, sizeof(*wanted));
+	bool any = false;
 
-	vl_write_open(out, "groups", '[');
-	for (size_t i = 0; wanted && i < t->n_refs; i++)
-		wanted[t->refs[i].group] = true;
-	for (size_t i = 0; i < t->n; i++) {
-		const struct group *g = manager_find_group(m, t->items[i].text);
-
-		if (wanted && g)
-			wanted[g->index] = true;
+	if (!w->sampled_ms || now - w->sampled_ms >= SAMPLE_FRESH_MS) {
+		sample(w, now);
+		any = true;
 	}
-	for (size_t i = 0; i < m->n_groups; i++) {
-		bool all = t->n == 1 && strcmp(t->items[0].text, "all") == 0;
-
-		if (all || (wanted && wanted[m->groups[i]->index]))
-			write_group(out, m->groups[i]);
+	if (j->memory && (!w->pss_sampled_ms || now - w->pss_sampled_ms >= SAMPLE_FRESH_MS)) {
+		w->pss_sampled_ms = now;
+		w->pss_bytes = worker_pss(w);
+		any = true;
 	}
-	vl_write_close(out, ']');
+	return any;
 }
+
+/* One more stale sample of a group that is shown; false when all are fresh. */
+static bool sample_next(struct job *j)
+{
+	const struct manager *m = j->control->m;
+	int64_t now = clock_mono_ms();
+
+	for (; j->group < m->n_groups; j->group++, j->worker = 0) {
+		const struct group *g = m->groups[j->group];
+
+		if (j->worker == 0 && !job_names_group(j, g))
+			continue;
+		while (j->worker < g->n_workers) {
+			struct worker *w = g->workers[j->worker++];
+
+			if (w && refresh(j, w, now))
+				return true;
+		}
+	}
+	return false;
+}
+
+static bool list_row(struct job *j, struct worker *w)
+{
+	if (j->unwell && is_well(w))
+		return false;
+	write_worker(&j->out, NULL, w, j->memory);
+	return true;
+}
+
+static void list_rest(struct job *j, bool last)
+{
+	const struct manager *m = j->control->m;
+
+	vl_write_open(&j->out, "groups", '[');
+	for (size_t i = 0; last && i < m->n_groups; i++)
+		if (job_names_group(j, m->groups[i]))
+			write_group(&j->out, m->groups[i], j->memory);
+	vl_write_close(&j->out, ']');
+}
+
+#define LIST_KIND(looks)                                                                           \
+	{                                                                                          \
+		.key = "workers", .rows = ROWS_A_REPLY, .per_look = looks, .prepare = sample_next, \
+		.row = list_row, .rest = list_rest                                                 \
+	}
+static const struct job_kind list_kind = LIST_KIND(16);
+/* PSS costs a look at every process: the clock after each worker. */
+static const struct job_kind list_memory_kind = LIST_KIND(1);
 
 void method_list(struct vl_call *c, const void *args)
 {
 	const struct args_list *a = args;
-	struct manager *m = call_manager(c);
-	struct targets t;
-	auto_str out = { 0 };
-	int rows = 0;
 
-	if (targets_resolve(m, a->targets, &t) < 0) {
-		vl_error(c, CONTROL_ERROR("Failed"), json_pack("{s:s}", "text", "out of memory"));
-		return;
-	}
-	if (targets_refuse_unknown(c, m, &t)) {
-		targets_fini(&t);
-		return;
-	}
-	refresh(m->control);
-	vl_write_open(&out, NULL, '{');
-	vl_write_open(&out, "workers", '[');
-	for (size_t i = 0; i < t.n_refs; i++) {
-		struct worker *w = worker_deref(m, &t.refs[i]);
-
-		if (!w || (a->unwell && is_well(w)))
-			continue;
-		if (vl_call_more(c) && rows == ROWS_A_REPLY) {
-			vl_write_close(&out, ']');
-			vl_write_open(&out, "groups", '[');
-			vl_write_close(&out, ']');
-			vl_write_close(&out, '}');
-			vl_reply_more_text(c, &out);
-			str_fini(&out);
-			vl_write_open(&out, NULL, '{');
-			vl_write_open(&out, "workers", '[');
-			rows = 0;
-		}
-		write_worker(&out, NULL, w);
-		rows++;
-	}
-	vl_write_close(&out, ']');
-	write_groups(&out, m, &t);
-	vl_write_close(&out, '}');
-	targets_fini(&t);
-	vl_reply_text(c, &out);
+	job_start(c, a->memory ? &list_memory_kind : &list_kind, a);
 }

@@ -15,7 +15,6 @@
 #include <string.h>
 #include <sys/resource.h>
 
-#define SHOW_MAX    256
 #define MEMBERS_MAX 1024
 #define FDS_MAX	    256
 #define ENV_MAX	    (256u << 10)
@@ -37,8 +36,56 @@ static void write_strings(struct str *out, const char *key, pid_t pid, const cha
 	vl_write_close(out, ']');
 }
 
-static void write_process(struct str *out, const struct worker *w, const struct tree_member *p,
-			  bool admin)
+/* The number of kB behind a word at the start of a line. */
+static int64_t kilobytes(const char *text, const char *word)
+{
+	const char *at = strstr(text, word);
+
+	return at ? atoll(at + strlen(word)) * 1024 : 0;
+}
+
+bool process_memory(pid_t pid, int64_t *ret_pss, int64_t *ret_private)
+{
+	char path[64], text[4096];
+
+	snprintf(path, sizeof(path), "/proc/%d/smaps_rollup", (int)pid); /* 4.14 */
+	if (fd_read_at(AT_FDCWD, path, text, sizeof(text)) <= 0)
+		return false;
+	*ret_pss = kilobytes(text, "\nPss:");
+	*ret_private = kilobytes(text, "\nPrivate_Clean:") + kilobytes(text, "\nPrivate_Dirty:") +
+		       kilobytes(text, "\nPrivate_Hugetlb:");
+	return true;
+}
+
+int64_t worker_pss(struct worker *w)
+{
+	auto_free struct tree_member *members = NULL;
+	uint32_t row = w->slot->life[0];
+	ssize_t n = row == LEDGER_NONE ? 0 : tree_list(w->m, row, MEMBERS_MAX, &members);
+	int64_t sum = 0, pss, private;
+	bool any = false;
+
+	for (ssize_t i = 0; i < n; i++) {
+		if (!process_memory(members[i].pid, &pss, &private))
+			continue;
+		sum += pss;
+		any = true;
+	}
+	return any ? sum : -1;
+}
+
+static void write_memory(struct str *out, pid_t pid)
+{
+	int64_t pss, private;
+
+	if (!process_memory(pid, &pss, &private))
+		return;
+	vl_write_int(out, "pss_bytes", pss);
+	vl_write_int(out, "private_bytes", private);
+}
+
+static void write_process(const struct job *j, struct str *out, const struct worker *w,
+			  const struct tree_member *p)
 {
 	char state[2] = { p->state, '\0' };
 
@@ -47,7 +94,7 @@ static void write_process(struct str *out, const struct worker *w, const struct 
 	vl_write_int(out, "ppid", p->ppid);
 	vl_write_text(out, "worker", w ? w->name : "");
 	vl_write_bytes(out, "name", p->comm, strnlen(p->comm, sizeof(p->comm)));
-	if (admin)
+	if (j->admin)
 		write_strings(out, "argv", p->pid, "cmdline");
 	vl_write_text(out, "state", state);
 	vl_write_int(out, "uid", p->uid);
@@ -56,17 +103,19 @@ static void write_process(struct str *out, const struct worker *w, const struct 
 	vl_write_bool(out, "orphan", !p->main && w && p->ppid == w->m->ledger.h->keeper_pid);
 	vl_write_real(out, "cpu_s", (double)p->cpu_us / 1e6);
 	vl_write_int(out, "rss_bytes", p->rss_kb * 1024);
+	if (j->memory)
+		write_memory(out, p->pid);
 	vl_write_close(out, '}');
 }
 
-static void write_members(struct str *out, struct worker *w, bool admin)
+static void write_members(struct job *j, struct worker *w)
 {
 	auto_free struct tree_member *members = NULL;
 	uint32_t row = w->slot->life[0];
 	ssize_t n = row == LEDGER_NONE ? 0 : tree_list(w->m, row, MEMBERS_MAX, &members);
 
 	for (ssize_t i = 0; i < n; i++)
-		write_process(out, w, &members[i], admin);
+		write_process(j, &j->out, w, &members[i]);
 }
 
 static const struct {
@@ -223,21 +272,23 @@ static void write_private(struct str *out, const struct worker *w, pid_t pid)
 	}
 }
 
-static void write_detail(struct str *out, struct worker *w, bool admin)
+static bool show_row(struct job *j, struct worker *w)
 {
+	struct str *out = &j->out;
 	const struct worker_state *s = &w->slot->w;
 	uint32_t row = w->slot->life[0];
 	pid_t pid = worker_pid(w);
 	char leaf[128];
 
 	vl_write_open(out, NULL, '{');
-	write_worker(out, "worker", w);
+	w->pss_bytes = j->memory ? worker_pss(w) : -1;
+	write_worker(out, "worker", w, j->memory);
 	write_moment(out, "state_since", s->since_ms);
 	if (s->deadline_ms != DURATION_NEVER && s->deadline_ms > clock_mono_ms())
 		write_moment(out, "next_step_at", s->deadline_ms);
 	write_exits(out, w);
 	vl_write_open(out, "tree", '[');
-	write_members(out, w, admin);
+	write_members(j, w);
 	vl_write_close(out, ']');
 	write_limits(out, pid);
 	write_fds(out, pid);
@@ -246,36 +297,22 @@ static void write_detail(struct str *out, struct worker *w, bool admin)
 		vl_write_text(out, "cgroup", leaf);
 	}
 	write_log(out, w);
-	if (admin)
+	if (j->admin)
 		write_private(out, w, pid);
 	vl_write_close(out, '}');
+	return true;
 }
+
+static const struct job_kind show_kind = {
+	.key = "details",
+	.rows = 1,
+	.per_look = 1,
+	.row = show_row,
+};
 
 void method_show(struct vl_call *c, const void *args)
 {
-	const struct args_list *a = args;
-	struct manager *m = call_manager(c);
-	bool admin = call_right(c) == RIGHT_ADMIN;
-	struct targets t;
-	auto_str out = { 0 };
-	size_t n = 0;
-
-	if (targets_resolve(m, a->targets, &t) < 0) {
-		vl_error(c, CONTROL_ERROR("Failed"), json_pack("{s:s}", "text", "out of memory"));
-		return;
-	}
-	if (targets_refuse_unknown(c, m, &t)) {
-		targets_fini(&t);
-		return;
-	}
-	vl_write_open(&out, NULL, '{');
-	vl_write_open(&out, "details", '[');
-	for (size_t i = 0; i < t.n_refs && n < SHOW_MAX; i++, n++)
-		write_detail(&out, worker_deref(m, &t.refs[i]), admin);
-	vl_write_close(&out, ']');
-	vl_write_close(&out, '}');
-	targets_fini(&t);
-	vl_reply_text(c, &out);
+	job_start(c, &show_kind, args);
 }
 
 static void write_after(struct str *out, const struct manager *m)
@@ -284,44 +321,45 @@ static void write_after(struct str *out, const struct manager *m)
 	for (size_t i = 0; i < m->n_groups; i++) {
 		const struct conf_group *g = m->groups[i]->conf;
 
-		if (!g || !g->after || !g->after[0])
+		if (!g)
 			continue;
 		vl_write_open(out, g->name, '[');
-		for (char **a = g->after; *a; a++)
+		for (char **a = g->after; a && *a; a++)
 			vl_write_text(out, NULL, *a);
 		vl_write_close(out, ']');
 	}
 	vl_write_close(out, '}');
 }
 
+static bool tree_row(struct job *j, struct worker *w)
+{
+	write_members(j, w);
+	return true;
+}
+
+static void tree_strangers(struct job *j)
+{
+	auto_free struct tree_member *strays = NULL;
+	ssize_t n = j->all ? tree_strays(j->control->m, MEMBERS_MAX, &strays) : 0;
+
+	for (ssize_t i = 0; i < n; i++)
+		write_process(j, &j->out, NULL, &strays[i]);
+}
+
+static void tree_rest(struct job *j, bool last)
+{
+	write_after(&j->out, j->control->m);
+}
+
+static const struct job_kind tree_kind = {
+	.key = "processes",
+	.per_look = 1,
+	.row = tree_row,
+	.more_rows = tree_strangers,
+	.rest = tree_rest,
+};
+
 void method_tree(struct vl_call *c, const void *args)
 {
-	const struct args_list *a = args;
-	struct manager *m = call_manager(c);
-	bool admin = call_right(c) == RIGHT_ADMIN;
-	auto_free struct tree_member *strays = NULL;
-	struct targets t;
-	auto_str out = { 0 };
-	ssize_t n;
-
-	if (targets_resolve(m, a->targets, &t) < 0) {
-		vl_error(c, CONTROL_ERROR("Failed"), json_pack("{s:s}", "text", "out of memory"));
-		return;
-	}
-	if (targets_refuse_unknown(c, m, &t)) {
-		targets_fini(&t);
-		return;
-	}
-	vl_write_open(&out, NULL, '{');
-	vl_write_open(&out, "processes", '[');
-	for (size_t i = 0; i < t.n_refs; i++)
-		write_members(&out, worker_deref(m, &t.refs[i]), admin);
-	n = a->targets ? 0 : tree_strays(m, MEMBERS_MAX, &strays);
-	for (ssize_t i = 0; i < n; i++)
-		write_process(&out, NULL, &strays[i], admin);
-	vl_write_close(&out, ']');
-	write_after(&out, m);
-	vl_write_close(&out, '}');
-	targets_fini(&t);
-	vl_reply_text(c, &out);
+	job_start(c, &tree_kind, args);
 }
