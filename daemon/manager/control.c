@@ -170,8 +170,29 @@ static bool authorise(struct vl_call *c, const struct vl_method *method)
 	return false;
 }
 
+/*
+ * Make room for our socket. In our runtime directory, whose lock we hold, whatever is there is ours
+ * to remove; elsewhere only a socket that nobody answers is (CT01).
+ */
+static int clear_place(const char *path, const char *runtime_dir, const struct sockaddr_un *at)
+{
+	size_t len = strlen(runtime_dir);
+	bool ours = strncmp(path, runtime_dir, len) == 0 && path[len] == '/';
+	auto_fd probe = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	struct stat st;
+
+	if (lstat(path, &st) < 0)
+		return errno == ENOENT ? 0 : -errno;
+	if (!ours && !S_ISSOCK(st.st_mode))
+		return -EEXIST;
+	if (!ours && (connect(probe, (const struct sockaddr *)at, sizeof(*at)) == 0 ||
+		      errno != ECONNREFUSED))
+		return -EADDRINUSE;
+	return unlink(path) < 0 && errno != ENOENT ? -errno : 0;
+}
+
 /* fchmod before bind: the mode is right from the moment the file is there, whatever the umask. */
-static int make_socket(const struct conf_control *conf)
+static int make_socket(const struct conf_control *conf, const char *runtime_dir)
 {
 	struct sockaddr_un at = { .sun_family = AF_UNIX };
 	auto_fd fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
@@ -183,8 +204,9 @@ static int make_socket(const struct conf_control *conf)
 	if (strlen(conf->socket) >= sizeof(at.sun_path))
 		return -ENAMETOOLONG;
 	strcpy(at.sun_path, conf->socket);
-	if (unlink(conf->socket) < 0 && errno != ENOENT)
-		return -errno;
+	r = clear_place(conf->socket, runtime_dir, &at);
+	if (r < 0)
+		return r;
 	if (fchmod(fd, conf->mode) < 0)
 		return -errno;
 	mask = umask(0);
@@ -205,7 +227,7 @@ static int open_socket(struct control *c)
 
 	if (c->listen_fd >= 0)
 		return 0;
-	c->listen_fd = make_socket(conf);
+	c->listen_fd = make_socket(conf, m->conf->daemon.runtime_dir);
 	if (c->listen_fd < 0) {
 		log_error("control socket %s: %s", conf->socket, strerror(-c->listen_fd));
 		return c->listen_fd;
