@@ -134,8 +134,9 @@ static void add_stranger(struct evidence *e, pid_t pid)
 {
 	struct stranger s = { 0 };
 
-	/* the rows were read before the children: who was born in between has a row by now */
-	if (evidence_is_role(e->m, pid) || e->live[place_of(e, (uint32_t)pid)] ||
+	/* nearly all are workers; of the others: the rows were read before the children, who was
+	 * born in between has a row by now */
+	if (e->live[place_of(e, (uint32_t)pid)] || evidence_is_role(e->m, pid) ||
 	    ledger_find_pid(&e->m->ledger, pid) != LEDGER_NONE)
 		return;
 	if (proc_stat(pid, &s.stat) < 0 || s.stat.state == 'Z' || s.stat.state == 'X')
@@ -249,14 +250,14 @@ static int add_descendants(struct evidence *e, struct pids *ret, size_t at)
 	return 0;
 }
 
-int evidence_members(struct evidence *e, uint32_t row, struct pids *ret)
+int evidence_members(struct evidence *e, uint32_t row, int64_t max_age_ms, struct pids *ret)
 {
 	char marker[EVIDENCE_MARKER];
 	size_t first = ret->n;
-	int r;
+	int r = 0;
 
-	evidence_stale(e);
-	r = look(e);
+	if (e->looked_ms == 0 || clock_mono_ms() - e->looked_ms >= max_age_ms)
+		r = look(e);
 	if (r < 0)
 		return r;
 	evidence_marker(e->m, row, marker);

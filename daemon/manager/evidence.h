@@ -21,15 +21,16 @@ void evidence_marker(const struct manager *m, uint32_t life, char ret[static EVI
 
 /* The main process is gone: does any live stranger belong to it? */
 bool evidence_empty(struct evidence *e, uint32_t life);
-/* All members that live, parents first, appended. */
-int evidence_members(struct evidence *e, uint32_t life, struct pids *ret);
+/* All members that live, parents first, appended. Orphans may be those of a look that is less than
+ * max_age_ms old (0: look now); a look at thousands of children costs a millisecond. */
+int evidence_members(struct evidence *e, uint32_t life, int64_t max_age_ms, struct pids *ret);
 /* Strangers that belong to no life, appended. */
 int evidence_strays(struct evidence *e, struct pids *ret);
 /* Our own roles: never counted, never signalled. */
 bool evidence_is_role(const struct manager *m, pid_t pid);
 
 /* tree.c, for tree_list.c: pids of a life's members; a number from a file of its leaf; strays. */
-int tree_members(struct manager *m, uint32_t life, struct pids *ret);
+int tree_members(struct manager *m, uint32_t life, int64_t max_age_ms, struct pids *ret);
 int tree_leaf_value(struct manager *m, uint32_t life, const char *file, const char *key,
 		    uint64_t *ret);
 int tree_stray_pids(struct manager *m, struct pids *ret);

@@ -41,6 +41,7 @@ struct trees {
 	ev_timer timer;
 	double pause;
 	uint64_t strangers_reaped;
+	struct log_limit untouchable;
 	struct watch *watches;
 	char (*removals)[LEAF_BYTES];
 	size_t n_removals;
@@ -150,10 +151,29 @@ static bool in_leaf(const struct trees *t, pid_t pid, const char *leaf)
 	return at && (at[len] == '\0' || at[len] == '/');
 }
 
+/* A set-id program that a plain user's daemon started (OR07). */
+static void say_untouchable(struct trees *t, uint32_t row, const struct proc_stat *s)
+{
+	const struct ledger_life *life = ledger_life(&t->m->ledger, row);
+	struct worker *w = life->kind == LIFE_WORKER ? t->m->by_slot[life->slot] : NULL;
+	struct tree_member member = { .uid = 0 };
+	uint32_t dropped;
+
+	if (!w)
+		return;
+	proc_details(s->pid, &member);
+	snprintf(w->slot->error, sizeof(w->slot->error),
+		 "pid %d (%s) of uid %u may not be signalled", (int)s->pid, s->comm,
+		 (unsigned)member.uid);
+	if (log_limit_pass(&t->untouchable, 5, 60000, &dropped))
+		log_warn("%s: %s; %u more were left unsaid", w->name, w->slot->error, dropped);
+}
+
 /* Signal one member whose membership was just established; stopped ones are woken to act on it. */
-static bool signal_member(struct trees *t, const char *leaf, pid_t pid, int signal)
+static bool signal_member(struct trees *t, uint32_t row, const char *leaf, pid_t pid, int signal)
 {
 	struct proc_stat s;
+	int r;
 
 	if (evidence_is_role(t->m, pid) || proc_stat(pid, &s) < 0 || s.state == 'Z')
 		return false;
@@ -161,7 +181,10 @@ static bool signal_member(struct trees *t, const char *leaf, pid_t pid, int sign
 	 * leaf */
 	if (leaf && !in_leaf(t, pid, leaf))
 		return false;
-	if (proc_signal(pid, s.starttime, signal) < 0)
+	r = proc_signal(pid, s.starttime, signal);
+	if (r == -EPERM)
+		say_untouchable(t, row, &s);
+	if (r < 0)
 		return false;
 	if (signal != SIGKILL && signal != SIGCONT && (s.state == 'T' || s.state == 't'))
 		proc_signal(pid, s.starttime, SIGCONT);
@@ -170,7 +193,7 @@ static bool signal_member(struct trees *t, const char *leaf, pid_t pid, int sign
 
 static int members(struct trees *t, uint32_t row, const char *leaf, struct pids *ret)
 {
-	return leaf ? cgroup_pids(t->base, leaf, ret) : evidence_members(t->evidence, row, ret);
+	return leaf ? cgroup_pids(t->base, leaf, ret) : evidence_members(t->evidence, row, 0, ret);
 }
 
 static bool has_pid(const struct pids *p, pid_t pid)
@@ -190,7 +213,7 @@ static int signal_pass(struct trees *t, uint32_t row, const char *leaf, int sign
 
 	members(t, row, leaf, &pids);
 	for (size_t i = 0; i < pids.n; i++) {
-		if (has_pid(done, pids.at[i]) || !signal_member(t, leaf, pids.at[i], signal))
+		if (has_pid(done, pids.at[i]) || !signal_member(t, row, leaf, pids.at[i], signal))
 			continue;
 		pids_add(done, pids.at[i]);
 		n++;
@@ -510,12 +533,13 @@ void trees_fini(struct manager *m)
 	m->trees = NULL;
 }
 
-int tree_members(struct manager *m, uint32_t row, struct pids *ret)
+int tree_members(struct manager *m, uint32_t row, int64_t max_age_ms, struct pids *ret)
 {
 	char leaf[LEAF_BYTES];
-	bool in_cgroup = leaf_of(m->trees, row, leaf) == 0;
 
-	return members(m->trees, row, in_cgroup ? leaf : NULL, ret);
+	if (leaf_of(m->trees, row, leaf) == 0)
+		return cgroup_pids(m->trees->base, leaf, ret);
+	return evidence_members(m->trees->evidence, row, max_age_ms, ret);
 }
 
 int tree_leaf_value(struct manager *m, uint32_t row, const char *file, const char *key,

@@ -12,6 +12,9 @@
 #include <string.h>
 #include <unistd.h>
 
+/* Sums are samples: an orphan that is younger than this may be missing in them. */
+#define USAGE_AGE_MS 1000
+
 static bool read_member(pid_t pid, pid_t main, struct tree_member *ret)
 {
 	struct proc_stat s;
@@ -116,7 +119,7 @@ static void add_zombies(struct pids *pids)
 ssize_t tree_list(struct manager *m, uint32_t row, size_t max, struct tree_member **ret)
 {
 	struct pids pids = { 0 };
-	int r = tree_members(m, row, &pids);
+	int r = tree_members(m, row, 0, &pids);
 
 	if (r < 0) {
 		pids_fini(&pids);
@@ -147,7 +150,7 @@ void tree_usage(struct manager *m, uint32_t row, uint64_t *ret_memory, uint64_t 
 	bool leaf_cpu = tree_leaf_value(m, row, "cpu.stat", "usage_usec", &cpu) == 0;
 
 	if (!leaf_memory || !leaf_cpu)
-		tree_members(m, row, &pids);
+		tree_members(m, row, USAGE_AGE_MS, &pids);
 	for (size_t i = 0; i < pids.n; i++) {
 		struct proc_stat s;
 
