@@ -19,13 +19,18 @@ static json_t *write_path(const char *prefix, const void *base)
 	return block_write(prefix, base, WRITE_CANONICAL);
 }
 
-/* Drop from group what base says as well. */
+/* Drop from group what base says as well; null stands for "base says it, this group does not". */
 static void subtract(json_t *group, json_t *base)
 {
 	const char *name;
 	json_t *value;
 	void *next;
 
+	json_object_foreach(base, name, value)
+	{
+		if (!json_object_get(group, name))
+			json_object_set_new(group, name, json_null());
+	}
 	json_object_foreach_safe(group, next, name, value)
 	{
 		if (json_equal(value, json_object_get(base, name)))
@@ -89,7 +94,7 @@ static int read_rows(const char *prefix, json_t *object, json_t *base, void *to,
 		j = json_object_get(object, keys[i].path + strlen(prefix));
 		if (!j)
 			j = json_object_get(base, keys[i].path + strlen(prefix));
-		if (!j)
+		if (!j || json_is_null(j))
 			continue;
 		r.key = &keys[i];
 		err = keys[i].how->read(&r, value_of_json(j), key_field(&keys[i], to));

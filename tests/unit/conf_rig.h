@@ -1,0 +1,57 @@
+/* Loading text in tests of the configuration library. */
+#ifndef REEVE_TESTS_CONF_RIG_H
+#define REEVE_TESTS_CONF_RIG_H
+
+#include "load.h"
+
+#include "base/mem.h"
+
+#include <criterion/criterion.h>
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+/* Load text (offline) as /t/reeve.conf; what was said is added to *said (may be NULL). */
+static inline int rig_load(const char *text, struct conf **ret, struct str *said)
+{
+	static const struct conf_load_options options = { .offline = true };
+	struct conf_report report = { 0 };
+	int err = load_text("/t/reeve.conf", text, strlen(text), &options, ret, &report);
+
+	if (said)
+		conf_report_print(&report, said);
+	cr_assert_eq(err == 0, report.errors == 0, "the result and the report disagree");
+	conf_report_fini(&report);
+	return err;
+}
+
+/* The text that writes `value` at a key, with what has to stand around it. */
+static inline void rig_write(const char *path, const char *value, struct str *out)
+{
+	const char *name = strchr(path, '.') + 1;
+	bool daemon = path[0] == 'd';
+	char block[64] = "", last[64];
+	const char *dot = strrchr(name, '.');
+
+	snprintf(last, sizeof(last), "%s", dot ? dot + 1 : name);
+	if (dot)
+		snprintf(block, sizeof(block), "%.*s", (int)(dot - name), name);
+	str_add(out, daemon ? "daemon: { " : "groups: { db: { command = \"/bin/db\"; }; g: { ");
+	if (!daemon && strcmp(name, "command") != 0)
+		str_add(out, "command = \"/bin/g\"; ");
+	if (strcmp(block, "sockets") == 0)
+		str_addf(out, "sockets = ( { %s%s%s = %s; } ); ",
+			 strcmp(last, "name") ? "name = \"n\"; " : "",
+			 strcmp(last, "listen") ? "listen = \"tcp://0.0.0.0:1\"; " : "", last,
+			 value);
+	else if (strcmp(block, "stop.steps") == 0)
+		str_addf(out, "stop: { steps = ( { %s = %s; }, { signal = \"HUP\"; } ); }; ", last,
+			 value);
+	else if (dot)
+		str_addf(out, "%s: { %s = %s; }; ", block, last, value);
+	else
+		str_addf(out, "%s = %s; ", name, value);
+	str_add(out, daemon ? "};" : "}; };");
+}
+
+#endif
