@@ -202,18 +202,23 @@ static void show_list(struct ctl *c, const char *name, const json_t *list)
 	}
 }
 
-/* Configuration text has lines of its own; control characters in it are escaped by its printer. */
+/* Configuration text has lines and tabs of its own; other control characters are escaped. */
 static void show_config(struct ctl *c, const char *text)
 {
 	if (!text)
 		return;
 	title(c, "configuration in force");
 	for (size_t len; *text; text += len + (text[len] == '\n')) {
-		char safe[2048];
+		size_t tabs = strspn(text, "\t");
+		auto_free char *safe = NULL;
 
 		len = strcspn(text, "\n");
-		str_escape(text, len, safe, sizeof(safe));
-		str_addf(&c->out, "  %s\n", safe);
+		tabs = MIN_OF(tabs, len);
+		safe = malloc(4 * (len - tabs) + 8);
+		if (!safe)
+			return;
+		str_escape(text + tabs, len - tabs, safe, 4 * (len - tabs) + 8);
+		str_addf(&c->out, "  %*s%s\n", (int)tabs * 4, "", safe);
 	}
 }
 

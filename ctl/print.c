@@ -68,7 +68,8 @@ void out_json(struct ctl *c, const json_t *value)
 		str_add(&c->out, "null");
 	else if (value)
 		json_dump_callback(value, dump_to_str, &c->out,
-				   JSON_COMPACT | JSON_ENCODE_ANY | JSON_ENSURE_ASCII);
+				   JSON_COMPACT | JSON_ENCODE_ANY | JSON_REAL_PRECISION(15) |
+					   JSON_ENSURE_ASCII);
 	else
 		str_add(&c->out, "null");
 	str_add(&c->out, "\n");

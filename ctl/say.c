@@ -85,7 +85,9 @@ int say_error(struct ctl *c, const char *method, const struct vl_reply *reply)
 	progress_line(c, NULL);
 	if (strcmp(reply->error, CONTROL "Timeout") == 0) {
 		say_results(c, json_object_get(reply->parameters, "results"));
-		fail("not done within the time; it goes on in the daemon");
+		fail(c->verb->options & OPT(FOR)
+			     ? "not there within the time"
+			     : "not done within the time; it goes on in the daemon");
 		return CODE_TIMEOUT;
 	}
 	for (size_t i = 0; i < ARRAY_LEN(sayings); i++)

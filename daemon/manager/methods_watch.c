@@ -25,18 +25,13 @@ struct follower {
 
 static bool wanted(const struct follower *f, const struct ledger_event *e)
 {
-	char name[sizeof(e->worker)];
+	char name[sizeof(e->worker) + 1] = "";
 
-	if (f->targets.n == 0)
-		return true;
-	memcpy(name, e->worker, sizeof(name));
-	for (size_t i = 0; i < f->targets.n_refs; i++) {
-		const struct worker *w = worker_deref(f->control->m, &f->targets.refs[i]);
-
-		if (w && strncmp(w->name, name, sizeof(name)) == 0)
+	memcpy(name, e->worker, sizeof(e->worker));
+	for (size_t i = 0; i < f->targets.n; i++)
+		if (target_names(f->targets.items[i].text, name))
 			return true;
-	}
-	return false;
+	return f->targets.n == 0;
 }
 
 static void write_event(struct str *out, const struct ledger_event *e)

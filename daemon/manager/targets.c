@@ -85,6 +85,17 @@ static int resolve_one(struct manager *m, struct targets *t, size_t *room, struc
 	return r;
 }
 
+bool target_names(const char *text, const char *worker)
+{
+	size_t len = strlen(text);
+
+	if (strcmp(text, "all") == 0 || strcmp(text, worker) == 0)
+		return true;
+	if (strncmp(text, worker, len) == 0 && worker[len] == ':')
+		return true;
+	return strpbrk(text, "*?[") && fnmatch(text, worker, 0) == 0;
+}
+
 int targets_resolve(struct manager *m, const json_t *texts, struct targets *ret)
 {
 	size_t n = texts ? json_array_size(texts) : 1, room = 0;
