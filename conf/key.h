@@ -12,13 +12,12 @@
 
 /* Flags of a row. */
 enum {
-	KEY_ELEMENT = 1,     /* a field of a list's element, not of the group */
-	KEY_EARLY = 2,	     /* read before the others: %u and %h come from it */
-	KEY_NEVER = 4,	     /* a duration that may be "never" */
-	KEY_PER_WORKER = 8,  /* a text that may hold %i, %n and arithmetic */
-	KEY_SHORTHAND = 16,  /* another row holds the same in full: not written, not compared */
-	KEY_REQUIRED = 32,   /* an element without it is an error */
-	KEY_UNSAFE_ENV = 64, /* reserved names are refused in it */
+	KEY_ELEMENT = 1,    /* a field of a list's element, not of the group */
+	KEY_EARLY = 2,	    /* read before the others: %u and %h come from it */
+	KEY_NEVER = 4,	    /* a duration that may be "never" */
+	KEY_PER_WORKER = 8, /* a text that may hold %i, %n and arithmetic */
+	KEY_SHORTHAND = 16, /* another row holds the same in full: not written, not compared */
+	KEY_REQUIRED = 32,  /* an element without it is an error */
 };
 
 enum write_form {
@@ -97,8 +96,6 @@ int say_wrong_kind(struct reading *r, struct value v);
 /* An element of this key's list lacks a member. */
 int say_missing(struct reading *r, struct value v);
 int say_unknown_key(struct reading *r, struct value v, const char *prefix, const char *name);
-void say_warning(struct reading *r, int line, const char *format, ...)
-	__attribute__((format(printf, 3, 4)));
 
 /* types_*.c */
 extern const struct conf_type type_bool, type_int, type_float, type_duration, type_size, type_mode,

@@ -51,14 +51,17 @@ static bool trusted_owner(uid_t uid)
 	return uid == 0 || uid == geteuid() || is_unmapped(uid);
 }
 
-/* An access list that lets somebody write shows as a writable group. */
+/*
+ * A group may write if it is root's, or the user's private one, which has the user's number. An
+ * access list that lets somebody write shows as a writable group.
+ */
 static bool group_may_write(int fd, const struct stat *st)
 {
 	if (!(st->st_mode & S_IWGRP))
 		return false;
 	if (fd >= 0 && fgetxattr(fd, "system.posix_acl_access", NULL, 0) > 0)
 		return true;
-	return st->st_gid != getegid() && st->st_gid != 0;
+	return st->st_gid != 0 && (st->st_gid != getegid() || getegid() != geteuid());
 }
 
 static int check_dir(struct walk *w)

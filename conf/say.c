@@ -17,9 +17,9 @@ static void add_subject(struct str *out, const struct reading *r)
 }
 
 /* `text` goes to the report; the diag cuts what does not fit. */
-static void put(struct reading *r, bool warning, int line, struct str *text)
+static void put(struct reading *r, int line, struct str *text)
 {
-	report_add(r->report, warning, r->file, line, "%s", text->data ? text->data : "");
+	report_add(r->report, false, r->file, line, "%s", text->data ? text->data : "");
 	str_fini(text);
 }
 
@@ -72,7 +72,7 @@ int say_bad(struct reading *r, struct value v, const char *mended, const char *f
 		 r->member ? r->member : "", value_show(v, shown, sizeof(shown)), line);
 	add_allowed(&out, r->key);
 	add_mended(&out, r, mended);
-	put(r, false, value_line(v), &out);
+	put(r, value_line(v), &out);
 	return -EINVAL;
 }
 
@@ -85,7 +85,7 @@ int say_missing(struct reading *r, struct value v)
 	add_subject(&out, r);
 	str_addf(&out, "%s is missing", key_short(r->key));
 	add_mended(&out, r, NULL);
-	put(r, false, value_line(v), &out);
+	put(r, value_line(v), &out);
 	return -EINVAL;
 }
 
@@ -152,6 +152,38 @@ static size_t siblings(const char *prefix, char names[SIBLINGS_MAX][32],
 	return n;
 }
 
+/* What other supervisors call it; only where no key here looks alike. */
+static const char *other_word(const char *prefix, const char *name)
+{
+	static const struct {
+		const char *word, *key;
+	} words[] = {
+		{"numprocs",	      "workers"	},
+		{ "processes",	       "workers"	 },
+		{ "instances",	       "workers"	 },
+		{ "replicas",	      "workers"	},
+		{ "directory",	       "cwd"	     },
+		{ "working_directory", "cwd"	     },
+		{ "environment",	 "env"	       },
+		{ "environment_file",  "env_file"	 },
+		{ "exec",		  "command"	    },
+		{ "exec_start",	"command"	  },
+		{ "cmd",		 "command"	   },
+		{ "depends_on",	"after"	},
+		{ "autorestart",	 "restart.when"},
+		{ "stopsignal",	"stop.signal" },
+		{ "stopwaitsecs",	  "stop.timeout"},
+		{ "startsecs",	       "settle"	},
+		{ "stdout_logfile",    "log.file"    },
+		{ "priority",	      "nice"	     },
+	};
+
+	for (size_t i = 0; i < ARRAY_LEN(words) && strcmp(prefix, "group.") == 0; i++)
+		if (strcmp(words[i].word, name) == 0)
+			return words[i].key;
+	return NULL;
+}
+
 int say_unknown_key(struct reading *r, struct value v, const char *prefix, const char *name)
 {
 	char names[SIBLINGS_MAX][32], shown[96];
@@ -160,7 +192,9 @@ int say_unknown_key(struct reading *r, struct value v, const char *prefix, const
 	const char *inner = strchr(prefix, '.');
 	struct str out = { 0 };
 
-	near = str_nearest(name, list, n);
+	near = other_word(prefix, name);
+	if (!near)
+		near = str_nearest(name, list, n);
 	add_subject(&out, r);
 	str_addf(&out, "unknown key \"%s%s\"", inner ? inner + 1 : "", name);
 	if (near && value_kind(v) != VALUE_BAD) {
@@ -173,20 +207,6 @@ int say_unknown_key(struct reading *r, struct value v, const char *prefix, const
 		for (size_t i = 0; i < n; i++)
 			str_addf(&out, " %s", list[i]);
 	}
-	put(r, false, value_line(v), &out);
+	put(r, value_line(v), &out);
 	return -EINVAL;
-}
-
-void say_warning(struct reading *r, int line, const char *format, ...)
-{
-	struct str out = { 0 };
-	char text[512];
-	va_list ap;
-
-	va_start(ap, format);
-	vsnprintf(text, sizeof(text), format, ap);
-	va_end(ap);
-	add_subject(&out, r);
-	str_add(&out, text);
-	put(r, true, line, &out);
 }
