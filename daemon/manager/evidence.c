@@ -13,8 +13,9 @@
 #include <string.h>
 #include <unistd.h>
 
-#define LOOK_MS	    10 /* a look is not believed longer than this */
-#define MEMBERS_MAX 65536
+#define LOOK_MS	     10 /* a look is not believed longer than this */
+#define MEMBERS_MAX  65536
+#define READINGS_MAX 8
 
 struct stranger {
 	struct proc_stat stat;
@@ -153,10 +154,22 @@ static void add_stranger(struct evidence *e, pid_t pid)
 	e->strangers[e->n++] = s;
 }
 
-static int children_of(struct evidence *e, pid_t pid, struct pids *ret)
+static int children_by_scan(pid_t pid, struct pids *ret)
 {
 	struct proc_pair *all = NULL;
-	ssize_t n;
+	ssize_t n = proc_scan(&all);
+
+	if (n < 0)
+		return (int)n;
+	for (ssize_t i = 0; i < n; i++)
+		if (all[i].ppid == pid)
+			pids_add(ret, all[i].pid);
+	free(all);
+	return ret->failed ? -ENOMEM : 0;
+}
+
+static int children_of(struct evidence *e, pid_t pid, struct pids *ret)
+{
 	int r;
 
 	if (!e->no_children_file) {
@@ -165,14 +178,35 @@ static int children_of(struct evidence *e, pid_t pid, struct pids *ret)
 			return r;
 		e->no_children_file = true;
 	}
-	n = proc_scan(&all);
-	if (n < 0)
-		return (int)n;
-	for (ssize_t i = 0; i < n; i++)
-		if (all[i].ppid == pid)
-			pids_add(ret, all[i].pid);
-	free(all);
-	return ret->failed ? -ENOMEM : 0;
+	return children_by_scan(pid, ret);
+}
+
+/*
+ * All children of the keeper. The kernel's children file leaves out a child when one that stands
+ * before it is reaped during the reading (proc_pid_children(5)); that one was in what was read, so
+ * two equal readings are complete. While too many end, all of /proc is looked at instead.
+ */
+static int keepers_children(struct evidence *e, struct pids *ret)
+{
+	pid_t keeper = e->m->ledger.h->keeper_pid;
+	struct pids before = { 0 };
+	bool settled = false;
+	int r = children_of(e, keeper, ret);
+
+	for (int i = 0; r == 0 && !settled && !e->no_children_file && i < READINGS_MAX; i++) {
+		pids_fini(&before);
+		before = *ret;
+		*ret = (struct pids){ 0 };
+		r = children_of(e, keeper, ret);
+		settled =
+			ret->n == before.n &&
+			(ret->n == 0 || memcmp(ret->at, before.at, ret->n * sizeof(*ret->at)) == 0);
+	}
+	pids_fini(&before);
+	if (r < 0 || settled || e->no_children_file)
+		return r;
+	ret->n = 0;
+	return children_by_scan(keeper, ret);
 }
 
 static int look(struct evidence *e)
@@ -186,7 +220,7 @@ static int look(struct evidence *e)
 	e->looked_ms = 0;
 	r = note_rows(e);
 	if (r == 0)
-		r = children_of(e, e->m->ledger.h->keeper_pid, &children);
+		r = keepers_children(e, &children);
 	for (size_t i = 0; r == 0 && i < children.n; i++)
 		add_stranger(e, children.at[i]);
 	pids_fini(&children);
