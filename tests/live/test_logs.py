@@ -223,7 +223,8 @@ class Logs(Case):
         fifo.unlink()
         d.start()
         d.until_worker("web:0", state="ready")
-        until(lambda: len(self.files("web")) > 2, 10, "it is rotated")
+        self.until_text("web", "row 1999")
+        self.assertGreater(len(self.files("web")), 2, "it is rotated")
         d.log("web").unlink()
         os.mkfifo(d.log("web"))  # behind the daemon's back
         d.send(10)

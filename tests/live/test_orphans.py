@@ -39,6 +39,17 @@ class Orphans(Case):
                 self.assert_gone(escaped[name], name)
         d.stop()
 
+    def test_OR01_many_trees_end_at_once(self):
+        """A tree must not look empty because of what goes on beside it."""
+        d = self.daemon(self.one("fork=2", "[", "ignore=TERM", "wait", "]", "wait", workers=15,
+                                 stop={"timeout": "150ms"}))
+        for _ in range(3):
+            d.until_all(state="ready")
+            d.call("Stop", targets=["web"])
+            self.assertEqual([procs.describe(p) for p in self.puppets()], [])
+            d.call("Start", targets=["web"])
+        d.stop()
+
     def test_OR02_a_self_daemonising_program_is_never_doubled(self):
         journal = self.journal()
         d = self.daemon(self.one("daemon", "[", journal, f"flock={self.dir}/slot", "token",

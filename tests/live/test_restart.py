@@ -2,6 +2,7 @@
 import random
 import signal
 
+from daemon import wait_quiet
 from harness import Case, procs, until
 
 FOREVER = {"delay": "1ms", "max_delay": "5ms", "limit": 0}
@@ -164,7 +165,7 @@ class Restart(Case):
 
         def held():
             d.ctl("stop", "web", code=0)
-            found = [len(procs.fds_of(pid)) for pid in roles]
+            found = wait_quiet(lambda: [len(procs.fds_of(pid)) for pid in roles])
             memory = [int(procs.status_of(pid)["VmRSS"].split()[0]) for pid in roles]
             d.call("Start", targets=["web"], wait=False)
             return found, memory
@@ -211,6 +212,7 @@ class Restart(Case):
         d = self.daemon(self.one(journal, "token", "wait", restart=FOREVER))
         for number in range(1, 13):
             d.until_worker("web:0", state="ready", incarnation=number)
+            journal.wait("start", n=number)
             procs.kill(d.pid_of("web:0"), signal.SIGKILL if number % 2 else signal.SIGSEGV)
         worker = d.until_worker("web:0", state="ready", incarnation=13)
         self.assertEqual(worker["restarts"], 12)
