@@ -87,6 +87,7 @@ static void fini(struct loading *l)
 	free(l->found);
 	free(l->lines);
 	free(l->files);
+	free(l->bad);
 	strings_free(l->disabled);
 	free(l->log_dir);
 	conf_free(l->conf);
@@ -140,7 +141,8 @@ static int build(struct loading *l)
 	if (err == -ENOMEM)
 		return err;
 	for (size_t i = 0; i < l->conf->n_groups; i++)
-		check_group(l, i);
+		if (!l->bad[i]) /* what follows from a mistake is none */
+			check_group(l, i);
 	check_all(l);
 	return 0;
 }

@@ -27,6 +27,7 @@ struct loading {
 	int *lines;
 	const char **files;
 	size_t rows;
+	bool *bad;	 /* by group: something in it could not be read */
 	char **disabled; /* names of groups that are left out */
 	int runtime_dir_line;
 	char *log_dir; /* of the default of log.file */

@@ -294,6 +294,9 @@ static int finish_group(struct making *m)
 		g->notify = g->ready == CONF_READY_NOTIFY;
 	if (g->command)
 		return 0;
+	for (size_t i = 0; i < m->n_layers; i++) /* one that could not be read has been reported */
+		if (value_kind(value_member(m->layers[i].block, "command")))
+			return -EINVAL;
 	report_add(m->l->report, false, g->file, g->line,
 		   "%s: no command; write: command = [ \"/usr/bin/program\", \"argument\" ];",
 		   m->name);
@@ -355,9 +358,12 @@ static int make_group(struct loading *l, const struct found_group *f)
 	if (!m.group->name || !m.group->file)
 		return -ENOMEM;
 	err = read_group(&m);
-	if (err == 0)
-		err = finish_group(&m);
-	if (err == -ENOMEM || m.group->enabled)
+	if (err == -ENOMEM)
+		return err;
+	if (finish_group(&m) < 0)
+		err = -EINVAL;
+	l->bad[at] = err < 0;
+	if (m.group->enabled)
 		return err;
 	block_fini("group.", m.group);
 	free(m.group->name);
@@ -479,7 +485,8 @@ static int make_groups(struct loading *l)
 	l->conf->groups = calloc(l->n_found + 1, sizeof(*l->conf->groups));
 	l->lines = calloc((l->n_found + 1) * l->rows, sizeof(*l->lines));
 	l->files = calloc((l->n_found + 1) * l->rows, sizeof(*l->files));
-	if (!l->conf->groups || !l->lines || !l->files)
+	l->bad = calloc(l->n_found + 1, sizeof(*l->bad));
+	if (!l->conf->groups || !l->lines || !l->files || !l->bad)
 		return -ENOMEM;
 	for (size_t i = 0; i < l->n_found && err != -ENOMEM; i++)
 		if (i == 0 || !in_two_places(l, &l->found[i - 1], &l->found[i]))

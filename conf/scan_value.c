@@ -7,6 +7,7 @@
 #include "base/mem.h"
 #include "value.h"
 
+#include <ctype.h>
 #include <errno.h>
 #include <math.h>
 #include <stdio.h>
@@ -155,6 +156,15 @@ static bool scan_float(struct scan *s, const struct token *t, const char *text)
 	return true;
 }
 
+/* 10s, 1m30s, 50M, 5 minutes: digits, perhaps a blank, then letters. */
+static bool is_amount(const char *word)
+{
+	size_t digits = strspn(word, "0123456789."), blanks = strspn(word + digits, " ");
+	const char *unit = word + digits + blanks;
+
+	return digits > 0 && isalpha((unsigned char)unit[0]) && !strpbrk(unit, "/:@%$.-");
+}
+
 /* A word, path, duration or the like without quotes; all its parts on this line are one. */
 static bool scan_bare(struct scan *s, const struct token *t, size_t len)
 {
@@ -175,10 +185,8 @@ static bool scan_bare(struct scan *s, const struct token *t, size_t len)
 		why = "a boolean is true or false";
 		snprintf(mended, sizeof(mended), "%s", is_yes ? "true" : "false");
 	}
-	if (strchr("0123456789", t->start[0]))
-		why = strchr("KMGTkmgt", t->start[len - 1]) && !strchr(word, 's')
-			      ? "a size needs quotes"
-			      : "a duration or a size needs quotes";
+	if (is_amount(word))
+		why = "a duration or a size needs quotes";
 	scan_mended(s, t->line, t->start, len, mended, "%.60s: %s", word, why);
 	return emit_bad(s, t->line);
 }
