@@ -206,8 +206,9 @@ struct ledger_op { /* M */
 	uint32_t uid;
 	int64_t at_real_us;
 	char method[16];
-	_Atomic uint32_t state; /* 0 free, 1 accepted, 2 answered */
-	int32_t outcome;	/* 0 or -errno style, with state 2 */
+	_Atomic uint32_t state; /* 0 free, 1 accepted, 2 carried out */
+	int32_t reserved;
+	int64_t at_ms; /* monotonic, when it was accepted */
 };
 
 struct ledger {

@@ -118,16 +118,25 @@ void followers_wake(struct control *c);
 /* Wait until every worker of the targets is in a state. */
 void wait_for_state(struct vl_call *c, struct targets *t, int state, int64_t timeout_ms);
 
-/* An operation id: 1 = known, it was carried out before; 0 = new (now written down) or none;
- * -EINVAL = not 32 hexadecimal digits. */
-int op_claim(struct manager *m, uid_t uid, const char *method, const char *text);
+/* An operation id. OP_NEW: now written down, or there is none; -EINVAL: not 32 hexadecimal digits.
+ * *ret: its row, or NULL without an id. op_done() says that it was carried out. */
+enum op_known {
+	OP_NEW,
+	OP_DONE,      /* carried out before: only its outcome is wanted */
+	OP_UNFINISHED /* a manager died while it carried it out: do what is missing, nothing twice
+		       */
+};
+int op_claim(struct manager *m, uid_t uid, const char *method, const char *text,
+	     struct ledger_op **ret);
+void op_done(struct ledger_op *op);
 
 /* One handler a method; the table is in control.c. */
 #define METHODS(X)                                                                                 \
 	X(dump)                                                                                    \
 	X(doctor)                                                                                  \
-	X(events) X(kill) X(list) X(logs) X(plan) X(reload) X(reset) X(restart) X(scale) X(show)   \
-		X(shutdown) X(start) X(stop) X(tree) X(version) X(wait)
+	X(events)                                                                                  \
+	X(kill) X(list) X(logs) X(plan) X(reload) X(reset) X(restart) X(scale) X(show) X(shutdown) \
+		X(start) X(stop) X(tree) X(version) X(wait)
 #define DECLARE_METHOD(name) void method_##name(struct vl_call *c, const void *args);
 METHODS(DECLARE_METHOD)
 

@@ -38,6 +38,8 @@ struct verb {
 	enum progress (*look)(const struct waiter *q, const struct worker *w, char *text,
 			      size_t size);
 	bool brings_up; /* refused once the shutdown has begun */
+	/* Go on where a manager died in the middle; NULL: act may be repeated. */
+	int (*redo)(struct worker *w, const struct ledger_op *op, struct diag *d);
 };
 
 static enum progress never(char *text, size_t size, const struct worker *w, const char *why)
@@ -138,6 +140,21 @@ static int act_restart(struct worker *w, const struct args_change *a, struct dia
 	return op_restart(w, a->cold, d);
 }
 
+/* Which of them the manager that died has not restarted: those whose life is older. */
+static int redo_restart(struct worker *w, const struct ledger_op *op, struct diag *d)
+{
+	uint32_t row = w->slot->life[0];
+
+	if (row != LEDGER_NONE && ledger_life(&w->m->ledger, row)->born_ms > op->at_ms)
+		return 0;
+	return op_restart(w, false, d);
+}
+
+static int redo_kill(struct worker *w, const struct ledger_op *op, struct diag *d)
+{
+	return diag_set(d, -EINTR, "the manager died meanwhile, it may or may not have been sent");
+}
+
 static int act_reset(struct worker *w, const struct args_change *a, struct diag *d)
 {
 	return op_reset(w, d);
@@ -152,8 +169,9 @@ static int act_kill(struct worker *w, const struct args_change *a, struct diag *
 
 static const struct verb verb_start = { "Start", act_start, look_up, true };
 static const struct verb verb_stop = { "Stop", act_stop, look_down };
-static const struct verb verb_restart = { "Restart", act_restart, look_restarted, true };
-static const struct verb verb_kill = { "Kill", act_kill, look_nothing };
+static const struct verb verb_restart = { "Restart", act_restart, look_restarted, true,
+					  redo_restart };
+static const struct verb verb_kill = { "Kill", act_kill, look_nothing, false, redo_kill };
 static const struct verb verb_reset = { "Reset", act_reset, look_nothing };
 static const struct verb verb_scale = { "Scale", NULL, look_scaled, true };
 static const struct verb verb_wait = { "Wait", NULL, look_state };
@@ -388,51 +406,9 @@ void waiters_wake(struct control *c)
 	}
 }
 
-static int hex(char c)
-{
-	return c >= '0' && c <= '9'   ? c - '0'
-	       : c >= 'a' && c <= 'f' ? c - 'a' + 10
-	       : c >= 'A' && c <= 'F' ? c - 'A' + 10
-				      : -1;
-}
-
-int op_claim(struct manager *m, uid_t uid, const char *method, const char *text)
-{
-	struct ledger_header *h = m->ledger.h;
-	struct ledger_op *op;
-	uint8_t id[16];
-
-	if (!text)
-		return 0;
-	if (strlen(text) != 32)
-		return -EINVAL;
-	for (int i = 0; i < 16; i++) {
-		int high = hex(text[2 * i]), low = hex(text[2 * i + 1]);
-
-		if (high < 0 || low < 0)
-			return -EINVAL;
-		id[i] = (uint8_t)(high << 4 | low);
-	}
-	for (uint32_t i = 0; i < LEDGER_OPS; i++) {
-		op = ledger_op(&m->ledger, i);
-		if (op->state && op->uid == uid && memcmp(op->id, id, sizeof(id)) == 0 &&
-		    strcmp(op->method, method) == 0)
-			return 1;
-	}
-	op = ledger_op(&m->ledger, h->op_next % LEDGER_OPS);
-	op->state = 0;
-	memcpy(op->id, id, sizeof(id));
-	op->uid = uid;
-	op->at_real_us = clock_real_us();
-	snprintf(op->method, sizeof(op->method), "%s", method);
-	op->state = 1;
-	h->op_next++;
-	return 0;
-}
-
 /* Carry it out, worker by worker; one that refuses spoils its target, not the others (CT16). */
 static void act(struct manager *m, const struct verb *verb, struct targets *t,
-		const struct args_change *a)
+		const struct args_change *a, const struct ledger_op *unfinished)
 {
 	for (size_t i = 0; i < t->n; i++) {
 		struct target *target = &t->items[i];
@@ -440,7 +416,12 @@ static void act(struct manager *m, const struct verb *verb, struct targets *t,
 		for (uint32_t k = 0; k < target->n; k++) {
 			struct worker *w = worker_deref(m, &t->refs[target->first + k]);
 			struct diag d = { 0 };
-			int r = w ? verb->act(w, a, &d) : 0;
+			int r = 0;
+
+			if (w && unfinished && verb->redo)
+				r = verb->redo(w, unfinished, &d);
+			else if (w)
+				r = verb->act(w, a, &d);
 
 			if (r < 0 && !target->err) {
 				target->err = r;
@@ -466,12 +447,13 @@ static bool refuse_shutdown(struct vl_call *c, const struct verb *verb)
 static void change(struct vl_call *c, const struct verb *verb, const struct args_change *a)
 {
 	struct manager *m = call_manager(c);
+	struct ledger_op *op;
 	struct targets t;
 	int known;
 
 	if (refuse_shutdown(c, verb))
 		return;
-	known = op_claim(m, vl_call_peer(c)->uid, verb->name, a->op);
+	known = op_claim(m, vl_call_peer(c)->uid, verb->name, a->op, &op);
 	if (known < 0) {
 		vl_error_parameter(c, "op");
 		return;
@@ -480,8 +462,9 @@ static void change(struct vl_call *c, const struct verb *verb, const struct args
 		vl_error(c, CONTROL_ERROR("Failed"), json_pack("{s:s}", "text", "out of memory"));
 		return;
 	}
-	if (!known)
-		act(m, verb, &t, a);
+	if (known != OP_DONE)
+		act(m, verb, &t, a, known == OP_UNFINISHED ? op : NULL);
+	op_done(op);
 	m->changed = true;
 	wait_for(c, verb, &t, 0, a->wait, a->timeout_ms);
 }
@@ -524,21 +507,19 @@ void method_scale(struct vl_call *c, const void *args)
 	json_t *name = json_pack("[s]", a->group);
 	struct targets t = { 0 };
 	struct diag d = { 0 };
+	struct ledger_op *op;
 	int known;
 
-	if (refuse_shutdown(c, &verb_scale)) {
-		json_decref(name);
-		return;
-	}
-	known = op_claim(m, vl_call_peer(c)->uid, "Scale", a->op);
-	if (known < 0) {
+	if (!g) {
+		vl_error(c, CONTROL_ERROR("NoSuchTarget"), json_pack("{s:s}", "target", a->group));
+	} else if (refuse_shutdown(c, &verb_scale)) {
+		/* answered */
+	} else if ((known = op_claim(m, vl_call_peer(c)->uid, "Scale", a->op, &op)) < 0) {
 		vl_error_parameter(c, "op");
-	} else if (!g && targets_resolve(m, name, &t) == 0) {
-		targets_refuse_unknown(c, m, &t);
-		targets_fini(&t);
-	} else if (g && !known && op_scale(g, (int)a->workers, &d) < 0) {
+	} else if (known != OP_DONE && op_scale(g, (int)a->workers, &d) < 0) {
 		vl_error(c, CONTROL_ERROR("Failed"), json_pack("{s:s}", "text", d.text));
 	} else if (targets_resolve(m, name, &t) == 0) {
+		op_done(op);
 		wait_for(c, &verb_scale, &t, 0, a->wait, a->timeout_ms);
 	} else {
 		vl_error(c, CONTROL_ERROR("Failed"), json_pack("{s:s}", "text", "out of memory"));
@@ -550,13 +531,15 @@ void method_shutdown(struct vl_call *c, const void *args)
 {
 	const struct args_change *a = args;
 	struct manager *m = call_manager(c);
+	struct ledger_op *op;
 
-	if (op_claim(m, vl_call_peer(c)->uid, "Shutdown", a->op) < 0) {
+	if (op_claim(m, vl_call_peer(c)->uid, "Shutdown", a->op, &op) < 0) {
 		vl_error_parameter(c, "op");
 		return;
 	}
-	log_info("shutdown%s asked for by uid %d", a->cold ? " (cold)" : "",
-		 (int)vl_call_peer(c)->uid);
+	log_info("shutdown%s asked for by uid %u", a->cold ? " (cold)" : "",
+		 (unsigned)vl_call_peer(c)->uid);
 	op_shutdown(m, a->cold);
+	op_done(op);
 	vl_reply_empty(c);
 }

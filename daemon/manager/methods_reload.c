@@ -13,6 +13,7 @@
 #define RELOAD_POLL_S .1
 
 struct reload_call {
+	struct ledger_op *op; /* NULL: the client made no id */
 	struct manager *m;
 	struct vl_call *call;
 	json_t *changes, *problems, *groups;
@@ -155,6 +156,7 @@ static void wait_renewed(struct reload_call *r)
 	bool held;
 
 	r->loaded = true;
+	op_done(r->op);
 	r->m->renewing = true;
 	workers_drain(r->m);
 	if (!r->wait || !still_renewing(r, &held)) {
@@ -219,7 +221,7 @@ static void begin(struct reload_call *r)
 }
 
 /* Reload of groups: their workers are renewed as if their configuration had changed. */
-static bool bump_groups(struct reload_call *r, bool known)
+static bool bump_groups(struct reload_call *r, int known)
 {
 	json_t *name;
 	size_t i;
@@ -240,7 +242,7 @@ static bool bump_groups(struct reload_call *r, bool known)
 	}
 	json_array_foreach(r->groups, i, name)
 	{
-		if (!known)
+		if (known != OP_DONE)
 			manager_find_group(r->m, json_string_value(name))->row->generation++;
 	}
 	r->m->changed = true;
@@ -251,7 +253,8 @@ void method_reload(struct vl_call *c, const void *args)
 {
 	const struct args_reload *a = args;
 	struct manager *m = call_manager(c);
-	int known = op_claim(m, vl_call_peer(c)->uid, "Reload", a->op);
+	struct ledger_op *op;
+	int known = op_claim(m, vl_call_peer(c)->uid, "Reload", a->op, &op);
 	struct reload_call *r;
 
 	if (known < 0) {
@@ -271,6 +274,7 @@ void method_reload(struct vl_call *c, const void *args)
 	if (!r)
 		return;
 	r->wait = a->wait;
+	r->op = op;
 	r->groups = a->groups ? json_deep_copy(a->groups) : NULL;
 	if (a->timeout_ms >= 0) {
 		ev_timer_init(&r->timeout, timed_out, (double)a->timeout_ms / 1000.0, 0.);
@@ -279,7 +283,7 @@ void method_reload(struct vl_call *c, const void *args)
 	}
 	if (r->groups && !bump_groups(r, known)) {
 		free_call(r);
-	} else if (r->groups || known) {
+	} else if (r->groups || known == OP_DONE) {
 		vl_call_keep(c, cancelled, r);
 		wait_renewed(r);
 	} else {

@@ -251,7 +251,6 @@ void worker_start_failed(struct worker *w, int err, const struct diag *d)
 		drop_unborn(w);
 		s->incarnation--;
 		s->deadline_ms = clock_mono_ms() + worker_no_means_delay(s);
-		snprintf(w->slot->error, sizeof(w->slot->error), "%.190s", d->text);
 		log_warn("%s: cannot be started now, not charged: %s", w->name, d->text);
 		snprintf(w->slot->error, sizeof(w->slot->error), "%.190s", d->text);
 		worker_post(w, WI_NO_MEANS);
@@ -498,6 +497,15 @@ static bool active(enum worker_status state)
 	return state == WS_STARTING || state == WS_READY;
 }
 
+/* A restart was asked for and nothing has come of it yet: the manager that noted it has died. */
+static bool restart_pending(const struct worker *w)
+{
+	const struct worker_state *s = &w->slot->w;
+
+	return s->incarnation > 0 && s->incarnation <= w->slot->op_restart &&
+	       (s->state == WS_READY || s->state == WS_STARTING);
+}
+
 void worker_reconcile(struct worker *w)
 {
 	const struct worker_state *s = &w->slot->w;
@@ -505,6 +513,8 @@ void worker_reconcile(struct worker *w)
 	if (worker_wanted(w)) {
 		if (s->state == WS_STOPPED)
 			worker_post(w, WI_START);
+		else if (restart_pending(w))
+			worker_post(w, WI_RENEW);
 	} else if (active(s->state) || s->state == WS_WAITING || s->state == WS_BACKOFF ||
 		   s->state == WS_QUARANTINED) {
 		worker_post(w, WI_STOP);

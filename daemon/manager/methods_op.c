@@ -1,0 +1,71 @@
+/*
+ * Operation ids in the ledger's ring: a call that a client sends again, because the manager behind
+ * the socket was replaced, learns that it was carried out, or that it has to be finished.
+ */
+#include "manager/methods.h"
+
+#include "base/clock.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+static int hex(char c)
+{
+	return c >= '0' && c <= '9'   ? c - '0'
+	       : c >= 'a' && c <= 'f' ? c - 'a' + 10
+	       : c >= 'A' && c <= 'F' ? c - 'A' + 10
+				      : -1;
+}
+
+static bool parse_id(const char *text, uint8_t id[static 16])
+{
+	if (strlen(text) != 32)
+		return false;
+	for (int i = 0; i < 16; i++) {
+		int high = hex(text[2 * i]), low = hex(text[2 * i + 1]);
+
+		if (high < 0 || low < 0)
+			return false;
+		id[i] = (uint8_t)(high << 4 | low);
+	}
+	return true;
+}
+
+int op_claim(struct manager *m, uid_t uid, const char *method, const char *text,
+	     struct ledger_op **ret)
+{
+	struct ledger_header *h = m->ledger.h;
+	struct ledger_op *op;
+	uint8_t id[16];
+
+	*ret = NULL;
+	if (!text)
+		return OP_NEW;
+	if (!parse_id(text, id))
+		return -EINVAL;
+	for (uint32_t i = 0; i < LEDGER_OPS; i++) {
+		op = ledger_op(&m->ledger, i);
+		if (!op->state || op->uid != uid || memcmp(op->id, id, sizeof(id)) != 0 ||
+		    strcmp(op->method, method) != 0)
+			continue;
+		*ret = op;
+		return op->state == 2 ? OP_DONE : OP_UNFINISHED;
+	}
+	*ret = op = ledger_op(&m->ledger, h->op_next % LEDGER_OPS);
+	op->state = 0;
+	memcpy(op->id, id, sizeof(id));
+	op->uid = uid;
+	op->at_real_us = clock_real_us();
+	op->at_ms = clock_mono_ms();
+	snprintf(op->method, sizeof(op->method), "%s", method);
+	op->state = 1;
+	h->op_next++;
+	return OP_NEW;
+}
+
+void op_done(struct ledger_op *op)
+{
+	if (op)
+		op->state = 2;
+}
