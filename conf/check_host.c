@@ -39,7 +39,7 @@ static char *path_of(const struct conf_group *g)
 			return first(g, *e + 5);
 	if (g->env_files && g->env_files[0])
 		return NULL;
-	if (inherits_path(g) && (!g->user.set || g->user.uid == geteuid()) && getenv("PATH"))
+	if (inherits_path(g) && getenv("PATH"))
 		path = getenv("PATH");
 	return strdup(path);
 }
@@ -138,17 +138,42 @@ static void check_log(struct loading *l, size_t i)
 		     mended);
 }
 
+/*
+ * Who writes an environment decides what a worker loads (LD_PRELOAD, PYTHONPATH …), so it must be
+ * nobody but root, the daemon's user and the worker's own (SE04).
+ */
+static void check_env_file(struct loading *l, size_t i, const char *file)
+{
+	const struct conf_group *g = &l->conf->groups[i];
+	auto_free char *path = first(g, file + (*file == '-'));
+	struct stat st;
+
+	if (!path)
+		return;
+	if (stat(path, &st) < 0) {
+		if (*file != '-')
+			load_problem(l, i, "group.env_file", true, "env_file: %.300s: %s", path,
+				     strerror(errno));
+	} else if (!S_ISREG(st.st_mode)) {
+		load_problem(l, i, "group.env_file", false, "env_file: %.300s is no regular file",
+			     path);
+	} else if ((st.st_uid != 0 && st.st_uid != geteuid() && st.st_uid != g->user.uid) ||
+		   (st.st_mode & S_IWOTH)) {
+		load_problem(
+			l, i, "group.env_file", false,
+			"env_file: %.300s can be written by somebody else than root, the "
+			"daemon's user and the worker's (uid %u, mode %04o); write: chmod o-w, "
+			"chown root",
+			path, (unsigned)st.st_uid, (unsigned)st.st_mode & 07777);
+	}
+}
+
 static void check_files(struct loading *l, size_t i)
 {
 	const struct conf_group *g = &l->conf->groups[i];
 
-	for (char **f = g->env_files; f && *f; f++) {
-		auto_free char *path = **f == '-' ? NULL : first(g, *f);
-
-		if (path && access(path, F_OK) < 0)
-			load_problem(l, i, "group.env_file", true, "env_file: %.300s: %s", path,
-				     strerror(errno));
-	}
+	for (char **f = g->env_files; f && *f; f++)
+		check_env_file(l, i, *f);
 	if (g->stdin_path) {
 		auto_free char *path = first(g, g->stdin_path);
 

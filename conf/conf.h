@@ -259,12 +259,6 @@ void conf_expand(const char *template_text, const struct conf_worker *w, struct 
 /* True if the template differs from worker to worker. */
 bool conf_is_per_worker(const char *template_text);
 
-/*
- * True for names that may not come from env_file, or by a glob of inherit_env, into a worker that
- * runs as another uid than the daemon: LD_*, PYTHON*, BASH_ENV … (SE04). `env` itself may set them:
- * it is written by the owner of the configuration.
- */
-bool conf_env_unsafe(const char *name);
 /* True for names that only Reeve sets: NOTIFY_SOCKET LISTEN_* WATCHDOG_* REEVE_*. */
 bool conf_env_reserved(const char *name);
 

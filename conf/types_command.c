@@ -20,42 +20,6 @@ bool conf_env_reserved(const char *name)
 	return false;
 }
 
-bool conf_env_unsafe(const char *name)
-{
-	static const char *const globs[] = {
-		"LD_*",
-		"GLIBC_TUNABLES",
-		"GCONV_PATH",
-		"MALLOC_*",
-		"LOCPATH",
-		"NLSPATH",
-		"TZDIR",
-		"RES_OPTIONS",
-		"HOSTALIASES",
-		"LOCALDOMAIN",
-		"PYTHON*",
-		"PERL*",
-		"RUBYLIB",
-		"RUBYOPT",
-		"NODE_OPTIONS",
-		"NODE_PATH",
-		"JAVA_TOOL_OPTIONS",
-		"BASH_ENV",
-		"BASH_FUNC_*",
-		"ENV",
-		"SHELLOPTS",
-		"BASHOPTS",
-		"IFS",
-		"CDPATH",
-		"PATH",
-	};
-
-	for (size_t i = 0; i < ARRAY_LEN(globs); i++)
-		if (fnmatch(globs[i], name, 0) == 0)
-			return true;
-	return false;
-}
-
 static int shell_needed(struct reading *r, struct value v, const char *text, char c)
 {
 	char mended[300];

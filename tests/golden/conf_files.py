@@ -415,6 +415,23 @@ def include_of_ten_thousand(bed):
 
 
 @case
+def SE04_env_file_of_a_stranger(bed):
+    bed.write("reeve.conf", 'groups: { web: { command = "/bin/true"; env_file = [ "%d/env" ]; };\n'
+                            'own: { command = "/bin/true"; env_file = [ "-%d/env" ];'
+                            f' user = "{4242 if root() else os.geteuid()}:4242"; }}; }};')
+    bed.loads("warning", "No such file")
+    bed.write("env", "A=1\n").chmod(0o644)
+    bed.loads()
+    (bed.path / "env").chmod(0o646)
+    bed.refused("somebody else", "reeve.conf:1", "reeve.conf:2")
+    (bed.path / "env").chmod(0o644)
+    need_root()
+    os.chown(bed.path / "env", 4242, 4242)
+    text = bed.refused("web: env_file", "uid 4242")
+    assert "own: " not in text, text
+
+
+@case
 def included_files_hold_groups_only(bed):
     bed.write("a.conf", 'include = [ "b.conf" ];\ndaemon: { cgroup = "off"; };\n' + GOOD)
     bed.write("b.conf", "nonsense")
