@@ -252,6 +252,7 @@ static void turn(struct keeper *k)
 		if (clocks[i].due(k) <= now)
 			clocks[i].run(k, now);
 	}
+	reap_tell(k);
 	if (!k->done)
 		watch_look(k);
 }

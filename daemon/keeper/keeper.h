@@ -106,6 +106,7 @@ struct keeper {
 	/* reap.c */
 	int64_t round_ms; /* a round over all children is due */
 	int64_t last_round_ms;
+	bool news; /* the manager's bell is to be rung */
 	/* shutdown.c */
 	int64_t first_stop_ms; /* first stopping signal; 0 = none */
 	int64_t ack_ms;	       /* the manager has to know the phase by then */
@@ -168,6 +169,8 @@ int store_get(const struct keeper *k, enum role_fd_kind kind);
 void reap_hint(struct keeper *k, pid_t hint);
 /* All that have ended; the number of them, -ECHILD when there are no children at all. */
 int reap_round(struct keeper *k);
+/* Ring the manager's bell, once for all that ended. */
+void reap_tell(struct keeper *k);
 int64_t reap_due(const struct keeper *k);
 void reap_run(struct keeper *k, int64_t now);
 

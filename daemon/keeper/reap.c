@@ -63,13 +63,13 @@ static void take(struct keeper *k, const siginfo_t *si, const struct rusage *ru)
 	if (row == LEDGER_NONE) {
 		reap(si->si_pid);
 		atomic_fetch_add_explicit(&k->ledger.h->strangers_reaped, 1, memory_order_relaxed);
-		bell_ring(k->bells[1]); /* perhaps the last one of a tree that it waits for */
+		k->news = true; /* perhaps the last one of a tree that it waits for */
 		return;
 	}
 	write_exit(ledger_life(&k->ledger, row), si, ru);
 	reap(si->si_pid);
 	ledger_ring_put(&k->ledger.h->to_manager, row);
-	bell_ring(k->bells[1]);
+	k->news = true;
 }
 
 /* One that has ended, not reaped yet: 1, 0 = none, -ECHILD. The raw call has the resource usage
@@ -106,6 +106,13 @@ int reap_round(struct keeper *k)
 		n++;
 	}
 	return found == -ECHILD && n == 0 ? -ECHILD : n;
+}
+
+void reap_tell(struct keeper *k)
+{
+	if (k->news)
+		bell_ring(k->bells[1]);
+	k->news = false;
 }
 
 int64_t reap_due(const struct keeper *k)

@@ -104,6 +104,7 @@ Test(keeper_reap, sh25_every_signal)
 		cr_assert_eq(atomic_load(&life->exited), 1);
 		cr_assert(life->exit_how == CLD_KILLED || life->exit_how == CLD_DUMPED);
 		cr_assert_eq(life->exit_status, sig, "signal %d", sig);
+		reap_tell(&k);
 		cr_assert_eq(poll(&bell, 1, 0), 1);
 		bell_clear(k.bells[1]);
 	}
