@@ -365,6 +365,79 @@ class Control(Case):
         self.assertEqual({w["incarnation"] for w in d.workers().values()}, {3})
         d.stop()
 
+    def test_CT15_a_resent_operation_over_the_managers_death(self):
+        d = self.daemon(self.one("ignore=TERM", "wait", workers=3, stop={"timeout": "600ms"}))
+        d.until_all(state="ready")
+        d.roles_may_die = True
+        call = {"targets": ["web"], "op": "ab" * 16}
+        first = d.connect()
+        first.send("Restart", call)
+        d.until_worker("web:0", state="stopping")
+        os.kill(d.role("manager"), signal.SIGKILL)
+        with self.assertRaises((EOFError, OSError)):
+            first.reply()
+        first.close()
+        self.assertEqual(d.call("Restart", **call)["results"], [{"target": "web", "ok": True}])
+        self.assertEqual({w["incarnation"] for w in d.workers().values()}, {2})
+        tool = d.spawn_ctl("restart", "web")
+        d.until_worker("web:0", state="stopping")
+        os.kill(d.role("manager"), signal.SIGKILL)
+        out, _ = tool.communicate(timeout=20)
+        self.assertEqual(tool.returncode, 0, out)
+        self.assertEqual({w["incarnation"] for w in d.workers().values()}, {3})
+        d.stop()
+
+    def test_CT15_a_successor_knows_the_operations(self):
+        d = self.daemon(self.one("wait", workers=2))
+        d.until_all(state="ready")
+        op = "00112233445566778899aabbccddeeff"
+        d.call("Restart", targets=["web"], op=op)
+        d.roles_may_die = True
+        procs.kill(d.role("manager"))
+
+        def again():
+            try:
+                return d.call("Restart", targets=["web"], op=op)["results"]
+            except (OSError, EOFError):
+                return None
+        self.assertTrue(all(r["ok"] for r in until(again, 10)))
+        self.assertEqual({w["incarnation"] for w in d.workers().values()}, {2}, "done twice")
+        d.stop()
+
+    def test_CT16_which_socket(self):
+        d = self.daemon(self.one("wait"))
+        d.until_all(state="ready")
+        tool = str(self.context.program("reevectl"))
+        for argv, env in (([tool, "status"], {"REEVE_SOCKET": str(d.socket)}),
+                          ([tool, "status", "-s", str(d.socket)], {}),
+                          ([tool, "-s", str(d.socket), "status"], {"REEVE_SOCKET": "/nowhere"})):
+            done = subprocess.run(argv, env={**d.environment(), **env}, capture_output=True,
+                                  timeout=20, text=True)
+            self.assertEqual(done.returncode, 0, (argv, env, done))
+            self.assertIn("web", done.stdout)
+        done = subprocess.run([tool, "status"], env={**d.environment(), "REEVE_SOCKET": "/nowhere"},
+                              capture_output=True, timeout=20, text=True)
+        self.assertEqual(done.returncode, 5)
+        self.assertIn("/nowhere", done.stderr)
+        d.stop()
+
+    def test_CT11_events_of_the_tool(self):
+        d = self.daemon(self.one("wait"))
+        d.until_all(state="ready")
+        events = d.ctl("events", code=0).out
+        self.assertRegex(events, r"web:0.*ready")
+        follow = d.spawn_ctl("events", "-f", "--json")
+        until(lambda: len(procs.fds_of(follow.pid)) > 3, 10, "it is connected")
+        self.pause(0.3)  # no event says that a follower is in place
+        procs.kill(d.pid_of("web:0"))
+        seen = b""
+        while b'"ready"' not in seen:
+            seen += follow.stdout.readline()
+        self.assertIn(b'"signal"', seen)
+        follow.kill()
+        follow.wait()
+        d.stop()
+
     def test_CT16_a_result_for_each_target(self):
         d = self.daemon({"web": {"command": self.words("wait"), "workers": 2},
                          "db": {"command": self.words("wait")}})
