@@ -54,6 +54,12 @@ static void check_names(struct loading *l, size_t i)
 				     "after = [ ];",
 				     *a);
 		} else if (other < l->conf->n_groups) {
+			if (!l->conf->groups[other].autostart && g->autostart)
+				load_problem(
+					l, i, "group.after", true,
+					"after: %s is not started with the daemon (autostart = "
+					"false), so this group waits until somebody does",
+					*a);
 			if (l->conf->groups[other].workers == 0)
 				load_problem(
 					l, i, "group.after", true,

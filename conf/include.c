@@ -30,20 +30,30 @@ static int add_file(struct including *in, const char *path)
 {
 	struct loading *l = in->l;
 	struct source s = { 0 }, *bigger;
+	size_t bytes;
 	int err;
 
+	if (l->full)
+		return -EINVAL;
 	if (l->n_sources > FILES_MAX)
 		return problem(in, path, "more than 1000 included files");
 	err = source_read(path, in->file, in->line, l->options, l->report, &s);
 	if (!s.path)
 		return err;
+	bytes = s.bytes;
 	for (size_t i = 0; i < l->n_sources; i++) {
+		bytes += l->sources[i].bytes;
 		if (l->sources[i].dev != s.dev || l->sources[i].ino != s.ino)
 			continue;
 		source_fini(&s);
 		return problem(in, path,
 			       i == 0 ? "this is the main file itself"
 				      : "this file is included twice");
+	}
+	if (bytes > SOURCES_BYTES_MAX) {
+		source_fini(&s);
+		l->full = true;
+		return problem(in, path, "all files together are larger than 16 MiB");
 	}
 	bigger = realloc(l->sources, (l->n_sources + 1) * sizeof(*bigger));
 	if (!bigger) {

@@ -20,6 +20,7 @@ struct loading {
 	struct conf_report *report;
 	struct source *sources; /* [0] is the main file */
 	size_t n_sources;
+	bool full;		   /* no room for more files; said */
 	struct found_group *found; /* sorted by name */
 	size_t n_found;
 	struct conf *conf;

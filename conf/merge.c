@@ -8,6 +8,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "user_finish.h"
+#include "users.h"
 
 #include <ctype.h>
 #include <errno.h>
@@ -66,11 +67,15 @@ static char *default_runtime_dir(const struct conf_load_options *o)
 static char *default_log_dir(const struct conf_load_options *o)
 {
 	const char *home = getenv("HOME");
+	struct user_entry self = { 0 };
 	auto_str state = { 0 };
 
 	if (!o->user)
 		return strdup("/var/log/reeve");
+	if ((!home || home[0] != '/') && user_by_uid(geteuid(), &self) == 0)
+		home = self.home;
 	str_addf(&state, "%s/.local/state", home && home[0] == '/' ? home : "");
+	user_entry_fini(&self);
 	return state.failed ? NULL : user_path("XDG_STATE_HOME", state.data, "reeve/log");
 }
 

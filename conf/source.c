@@ -90,6 +90,7 @@ int source_read(const char *path, const char *place_file, int place_line,
 	if (err != -ENOMEM) {
 		ret->dev = dev;
 		ret->ino = ino;
+		ret->bytes = len;
 	}
 	return err;
 }

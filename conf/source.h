@@ -7,13 +7,15 @@
 #include <libconfig.h>
 #include <sys/types.h>
 
-#define SOURCE_BYTES_MAX (4 << 20)
+#define SOURCE_BYTES_MAX  (4 << 20)
+#define SOURCES_BYTES_MAX (16 << 20) /* of all files together */
 
 struct source {
 	char *path; /* absolute */
 	char *dir;  /* %d */
 	dev_t dev;
 	ino_t ino;
+	size_t bytes;
 	bool parsed;
 	config_t tree; /* valid if parsed */
 };

@@ -323,6 +323,9 @@ static int read_steps(struct reading *r, struct value v, void *field)
 	for (size_t i = 0; i < n; i++) {
 		int e = read_element(r, value_at(v, i), "group.stop.steps.", &steps[i]);
 
+		if (e == 0 && i + 1 < n && steps[i].wait_ms == DURATION_NEVER)
+			e = say_bad(r, value_at(v, i), "",
+				    "a step that waits for ever is the last one");
 		err = e < 0 ? e : err;
 	}
 	if (err < 0)

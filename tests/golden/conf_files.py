@@ -280,6 +280,14 @@ def CF08_large_file(bed):
 
 
 @case
+def CF08_large_files(bed):
+    for i in range(5):
+        bed.write(f"{i}.inc", "#" * (4 << 20))
+    bed.write("reeve.conf", 'include = [ "*.inc" ];')
+    bed.refused("3.inc", "larger than 16 MiB")
+
+
+@case
 def CF08_string_of_50_MB(bed):
     bed.write("reeve.conf", 'groups: { web: { command = "' + "a" * 50_000_000 + '"; }; };')
     bed.refused("larger than 4 MiB")

@@ -45,7 +45,7 @@ static inline void rig_write(const char *path, const char *value, struct str *ou
 			 strcmp(last, "listen") ? "listen = \"tcp://0.0.0.0:1\"; " : "", last,
 			 value);
 	else if (strcmp(block, "stop.steps") == 0)
-		str_addf(out, "stop: { steps = ( { %s = %s; }, { signal = \"HUP\"; } ); }; ", last,
+		str_addf(out, "stop: { steps = ( { signal = \"HUP\"; }, { %s = %s; } ); }; ", last,
 			 value);
 	else if (dot)
 		str_addf(out, "%s: { %s = %s; }; ", block, last, value);
