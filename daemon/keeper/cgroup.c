@@ -22,7 +22,8 @@
 #include <sys/xattr.h>
 #include <unistd.h>
 
-#define EMPTY_WAIT_MS 5000
+#define EMPTY_WAIT_MS  5000
+#define REMOVE_WAIT_MS 200
 
 static int none(struct keeper *k, int err, const char *format, ...)
 	__attribute__((format(printf, 3, 4)));
@@ -305,19 +306,31 @@ bool cgroup_workers_empty(struct keeper *k)
 	return !cgroup_fs_populated(base, "w");
 }
 
+/* A task leaves its cgroup a moment after it was reaped (6.18: when it has been switched out). */
+static void remove_soon(int dir, const char *path)
+{
+	int64_t end = clock_mono_ms() + REMOVE_WAIT_MS;
+
+	while (cgroup_fs_remove(dir, path) == -EBUSY && clock_mono_ms() < end)
+		poll(NULL, 0, 1);
+}
+
 void cgroup_end(struct keeper *k)
 {
 	auto_fd base = k->cg.base[0] ? open_base(k) : -1, own = -1;
 
 	if (base < 0)
 		return;
-	cgroup_fs_remove(base, "w");
+	if (any_left_group(k))
+		cgroup_fs_remove(base, "w");
+	else
+		remove_soon(base, "w");
 	unlinkat(base, "left", AT_REMOVEDIR);
 	disable_controllers(k, base);
 	own = open(k->cg.own, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (own >= 0 && cgroup_fs_join(own, ".") < 0)
 		log_debug("%s cannot be entered again", k->cg.own);
-	unlinkat(base, "daemon", AT_REMOVEDIR);
+	remove_soon(base, "daemon");
 	if (k->cg.made && rmdir(k->cg.base) < 0)
 		log_info("%s stays: %s", k->cg.base, strerror(errno));
 }

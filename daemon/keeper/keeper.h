@@ -9,6 +9,7 @@
  *   roles.c        manager and logger: start, replace
  *   store.c        descriptors that outlive the others
  *   reap.c         every exit, into the ledger
+ *   claim.c        adopted processes, on the manager's word and our own check
  *   kill.c         signals for workers on the manager's request
  *   signals.c      our own signals, as requests
  *   shutdown.c     phases, cold, the end of the daemon
@@ -173,6 +174,9 @@ int reap_round(struct keeper *k);
 void reap_tell(struct keeper *k);
 int64_t reap_due(const struct keeper *k);
 void reap_run(struct keeper *k, int64_t now);
+
+/* claim.c. The process behind pidfd is to be the life in row: only if it is our own child. */
+void claim_take(struct keeper *k, uint32_t row, int pidfd);
 
 /* kill.c */
 void kill_requests(struct keeper *k);

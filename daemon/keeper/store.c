@@ -24,8 +24,10 @@ static bool is_log(uint32_t kind)
 
 static bool may_store(const struct store_message *m)
 {
-	if (m->op > STORE_DROP || !memchr(m->name, '\0', sizeof(m->name)))
+	if (m->op > STORE_CLAIM || !memchr(m->name, '\0', sizeof(m->name)))
 		return false;
+	if (m->op == STORE_CLAIM)
+		return m->index < LEDGER_ROWS;
 	switch (m->kind) {
 	case RF_CONF:
 	case RF_CONTROL:
@@ -231,12 +233,14 @@ void store_receive(struct keeper *k)
 		}
 		if (n < 0)
 			return;
-		if (n != sizeof(m) || !may_store(&m) || (m.op == STORE_PUT) != (n_fds == 1)) {
+		if (n != sizeof(m) || !may_store(&m) || (m.op != STORE_DROP) != (n_fds == 1)) {
 			log_warn("the manager sent something that cannot be kept");
 			continue;
 		}
 		if (m.op == STORE_PUT)
 			put(k, &m, &fd);
+		else if (m.op == STORE_CLAIM)
+			claim_take(k, m.index, fd);
 		else
 			drop(k, &m);
 	}

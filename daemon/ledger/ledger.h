@@ -110,6 +110,8 @@ struct ledger_group {
 };
 
 enum life_kind { LIFE_WORKER = 1, LIFE_HELPER /* loader */ };
+/* What the keeper made of a claim (STORE_CLAIM) to the row. */
+enum life_claim { CLAIM_NONE, CLAIM_TAKEN, CLAIM_REFUSED };
 enum life_use { LIFE_FREE, LIFE_MADE /* allocated; the pid may come at any moment */ };
 
 /* M: one per worker. */
@@ -155,6 +157,7 @@ struct ledger_life {
 	_Atomic uint32_t kill_want; /* M: requests ever made */
 	_Atomic uint32_t kill_done; /* K: requests carried out */
 	_Atomic int32_t kill_errno; /* K: of the last */
+	_Atomic uint32_t claim;	    /* K: enum life_claim */
 	/* exit record, written by the keeper before it reaps */
 	_Atomic uint32_t exited;		/* K: 1 once the fields below are valid */
 	int32_t exit_how;			/* K: CLD_EXITED, CLD_KILLED, CLD_DUMPED */

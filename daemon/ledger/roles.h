@@ -62,13 +62,17 @@ int role_fds_get(const struct role_fd_table *t, enum role_fd_kind kind);
 /* Additions and removals, manager → keeper (RF_STORE) and keeper → logger (RF_LOGGER_STORE). The
  * queue belongs to the socket: what a manager sent before it died still arrives. A second PUT for
  * the same {kind, index, name} replaces the first. PUTs of RF_LOG_* are passed on to the logger. */
-enum store_op { STORE_PUT, STORE_DROP };
+enum store_op { STORE_PUT, STORE_DROP, STORE_CLAIM };
 struct store_message {
 	uint32_t op, kind, index, aux;
 	char name[ROLE_FD_NAME];
 };
 int store_put(int sock, enum role_fd_kind kind, uint32_t index, uint32_t aux, const char *name,
 	      int fd);
+/* Claim a process that became the keeper's child by adoption for the life in row `life`: the keeper
+ * checks that it is its own unreaped child, writes its pid into the row and says so in life.claim
+ * (and by the ring and bell). Needs pidfds (5.3; P_PIDFD 5.4). */
+int store_claim(int sock, uint32_t life, int pidfd);
 int store_drop(int sock, enum role_fd_kind kind, uint32_t index, const char *name);
 /* What both are made of; -EAGAIN at once if the socket is full (the two above wait up to 1 s). */
 int store_send(int sock, const struct store_message *m, int fd);

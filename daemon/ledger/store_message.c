@@ -45,3 +45,10 @@ int store_drop(int sock, enum role_fd_kind kind, uint32_t index, const char *nam
 		return -ENAMETOOLONG;
 	return send_bounded(sock, &m, -1);
 }
+
+int store_claim(int sock, uint32_t life, int pidfd)
+{
+	struct store_message m = { .op = STORE_CLAIM, .index = life };
+
+	return send_bounded(sock, &m, pidfd);
+}

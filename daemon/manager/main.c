@@ -33,6 +33,7 @@ static void take_news(struct manager *m)
 	uint32_t row;
 
 	bell_clear(m->bell);
+	m->late_until_ms = MAX_OF(m->late_until_ms, (int64_t)h->late_until_ms);
 	while ((row = ledger_ring_take(&h->to_manager, &scan)) != LEDGER_NONE)
 		life_look(m, row);
 	for (uint32_t i = 0; scan && i < h->lives_high; i++)
