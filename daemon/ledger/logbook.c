@@ -41,7 +41,8 @@ static void lay_out(struct logbook_header *h)
 	h->hashes_at = h->news_at + page_up(sizeof(struct logbook_news));
 	h->sinks_at = h->hashes_at + page_up(LOGBOOK_SINKS * sizeof(uint32_t));
 	h->streams_at = h->sinks_at + page_up((uint64_t)LOGBOOK_SINKS * SINK_STRIDE);
-	h->rings_at = h->streams_at + page_up((uint64_t)LOGBOOK_STREAMS * STREAM_STRIDE);
+	h->rests_at = h->streams_at + page_up((uint64_t)LOGBOOK_STREAMS * STREAM_STRIDE);
+	h->rings_at = h->rests_at + page_up((uint64_t)LOGBOOK_STREAMS * LOGBOOK_REST);
 	h->bytes = h->rings_at + (uint64_t)LOGBOOK_STREAMS * 2 * LOGBOOK_HALF;
 }
 
@@ -330,13 +331,11 @@ struct view {
 static void look(const struct logbook *lb, uint32_t stream, struct view *v)
 {
 	const struct logbook_stream *s = logbook_stream(lb, stream);
-	uint64_t base = lb->h->rings_at + (uint64_t)stream * 2 * lb->h->half_bytes;
-
 	v->lap = atomic_load(&s->lap);
 	for (int i = 0; i < 2; i++) {
 		uint64_t pos = (uint64_t)atomic_load(&s->pos[i]);
 
-		v->base[i] = base + (uint64_t)i * lb->h->half_bytes;
+		v->base[i] = (uint64_t)atomic_load(&s->base[i]);
 		v->start[i] = atomic_load(&s->start[i]);
 		v->end[i] = v->start[i] + (pos > v->base[i] ? pos - v->base[i] : 0);
 	}

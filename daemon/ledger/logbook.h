@@ -37,11 +37,12 @@
 #define LOGBOOK_ERR	LOGBOOK_ROWS /* added to the slot row: its separate stderr */
 #define LOGBOOK_STREAMS (2u * LOGBOOK_ROWS)
 #define LOGBOOK_SINKS	65536u
-#define LOGBOOK_RING	32768u	       /* news for the logger; power of two */
-#define LOGBOOK_HALF	(256u * 1024u) /* bytes of one half of a stream's ring */
-#define LOGBOOK_LINE	65536u	       /* longer lines are cut into pieces of this size */
-#define LOGBOOK_PATH	512u	       /* of a log file, NUL included */
-#define LOGBOOK_LABEL	80u	       /* "web:3", NUL included */
+#define LOGBOOK_RING	32768u /* news for the logger; power of two */
+#define LOGBOOK_HALF	(64u * 1024u)
+#define LOGBOOK_REST	1024u  /* bytes kept of a stream at rest */
+#define LOGBOOK_LINE	65536u /* longer lines are cut into pieces of this size */
+#define LOGBOOK_PATH	512u   /* of a log file, NUL included */
+#define LOGBOOK_LABEL	80u    /* "web:3", NUL included */
 #define LOGBOOK_NONE	UINT32_MAX
 
 /* Bit of a row number in the news ring: it is a sink's. */
@@ -52,7 +53,7 @@ struct logbook_header {
 	uint64_t magic;
 	uint32_t version, streams, sinks, half_bytes;
 	uint32_t stream_stride, sink_stride;
-	uint64_t streams_at, sinks_at, hashes_at, news_at, rings_at, bytes;
+	uint64_t streams_at, sinks_at, hashes_at, news_at, rests_at, rings_at, bytes;
 
 	/* K, at run time */
 	_Atomic uint32_t watching;  /* its hang watch timer runs: no need to ring its bell */
@@ -143,7 +144,9 @@ struct logbook_stream {
 
 	/* L */
 	_Alignas(64) _Atomic int64_t pos[2]; /* off_out of each half: place in the memfd. The
-						 kernel writes it, with the data */
+						kernel writes it, with the data */
+	_Atomic int64_t base[2];	     /* place of its first byte: in the ring, or (a stream
+						at rest) in the page it shares with others */
 	_Atomic uint64_t start[2];	     /* total at the beginning of each half */
 	_Atomic uint32_t lap;		     /* lap & 1 = half being filled */
 	_Atomic uint32_t drain_done;	     /* last request that is complete */

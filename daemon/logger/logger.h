@@ -13,21 +13,20 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define TURN_BYTES    LOGBOOK_HALF  /* read of one stream before the next one has its turn */
-#define PARK_BYTES    (8u * 1024u)  /* a ring that is at rest starts anew beyond this */
-#define PIPE_WANTED   (1024 * 1024) /* a pipe that is found full grows to this */
-#define NAP_US	      1000	    /* after a short read */
-#define OPEN_MAX      512u	    /* log files open at a time */
-#define IDLE_CLOSE_MS 2000	    /* an idle file is closed, an idle ring trimmed */
-#define STALL_MS      1000	    /* a destination that takes nothing so long has failed */
-#define CHECK_MS      1000	    /* how often the name of an open file is looked up */
+#define TURN_BYTES    (256u * 1024u) /* read of one stream before the next one has its turn */
+#define PARK_BYTES    (8u * 1024u)   /* a ring that is at rest starts anew beyond this */
+#define PIPE_WANTED   (1024 * 1024)  /* a pipe that is found full grows to this */
+#define NAP_US	      1000	     /* after a short read */
+#define OPEN_MAX      512u	     /* log files open at a time */
+#define IDLE_CLOSE_MS 2000	     /* an idle file is closed, an idle ring trimmed */
+#define STALL_MS      1000	     /* a destination that takes nothing so long has failed */
+#define CHECK_MS      1000	     /* how often the name of an open file is looked up */
 
 enum stream_bit {
 	ST_READABLE = 1u,  /* the pipe may hold data */
 	ST_RUNNING = 2u,   /* in the run queue */
 	ST_WAITING = 4u,   /* in the queue of its sink */
 	ST_BLOCKED = 8u,   /* the ring is full and the sink does not take data: not read */
-	ST_FAT = 16u,	   /* the ring uses more memory than it needs at rest */
 	ST_PIPE_MAX = 32u, /* the pipe is as large as it can be made */
 	ST_DRAINING = 64u, /* a drain request is open */
 	ST_LISTED = 128u,  /* in the list of those to be looked at when at rest */
@@ -81,6 +80,7 @@ struct logger {
 	uint32_t sink_list;	     /* sinks that are open or failing */
 	uint32_t draining;	     /* number of streams with an open request */
 	int64_t now_ms;
+	int64_t rest_ms; /* when streams are to be looked at again */
 	int64_t finish_ms;
 	bool ring_manager, rang_keeper, worked;
 	bool finishing;	 /* the keeper asked for the end */

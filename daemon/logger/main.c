@@ -346,6 +346,7 @@ int logger_main(int argc, char **argv)
 			     .run_head = LOGBOOK_NONE,
 			     .run_tail = LOGBOOK_NONE,
 			     .list_head = LOGBOOK_NONE,
+			     .rest_ms = INT64_MAX,
 			     .hot_head = LOGBOOK_NONE,
 			     .sink_list = LOGBOOK_NONE };
 

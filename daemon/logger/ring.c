@@ -12,6 +12,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#define RING_REST 8192u /* kept of a ring that is the only place where its lines can be read */
+
 static uint64_t base_of(const struct logbook *lb, uint32_t stream, uint32_t half)
 {
 	return lb->h->rings_at + ((uint64_t)stream * 2 + half) * lb->h->half_bytes;
@@ -33,14 +35,26 @@ static void finish_drop(struct logbook_stream *s)
 	atomic_store(&s->drop_to, 0);
 }
 
+/* Describe the half that is not being filled. Nothing of it counts before lap is stored; pos 0
+ * tells readers that it is in the making. */
+static void lay_half(struct logbook_stream *s, uint32_t half, uint64_t base, uint64_t start,
+		     size_t used)
+{
+	atomic_store(&s->pos[half], 0);
+	atomic_store(&s->base[half], (int64_t)base);
+	atomic_store(&s->start[half], start);
+	atomic_store(&s->pos[half], (int64_t)(base + used));
+}
+
 void ring_attach(const struct logbook *lb, uint32_t stream)
 {
 	struct logbook_stream *s = logbook_stream(lb, stream);
+	uint32_t half = half_now(s);
 
-	for (uint32_t half = 0; half < 2; half++) {
-		if (atomic_load(&s->pos[half]) == 0)
-			atomic_store(&s->pos[half], (int64_t)base_of(lb, stream, half));
-	}
+	if (atomic_load(&s->pos[half]) == 0)
+		lay_half(s, half, base_of(lb, stream, half), 0, 0);
+	if (atomic_load(&s->pos[!half]) == 0)
+		lay_half(s, !half, base_of(lb, stream, !half), atomic_load(&s->start[half]), 0);
 	finish_drop(s);
 }
 
@@ -49,11 +63,17 @@ size_t ring_used(const struct logbook *lb, uint32_t stream)
 	const struct logbook_stream *s = logbook_stream(lb, stream);
 	uint32_t half = half_now(s);
 
-	return (uint64_t)atomic_load(&s->pos[half]) - base_of(lb, stream, half);
+	return (size_t)(atomic_load(&s->pos[half]) - atomic_load(&s->base[half]));
 }
 
 size_t ring_room(const struct logbook *lb, uint32_t stream)
 {
+	const struct logbook_stream *s = logbook_stream(lb, stream);
+	uint32_t half = half_now(s);
+
+	/* What a stream at rest has kept stands elsewhere and is not added to. */
+	if ((uint64_t)atomic_load(&s->base[half]) != base_of(lb, stream, half))
+		return 0;
 	return lb->h->half_bytes - ring_used(lb, stream);
 }
 
@@ -71,9 +91,7 @@ bool ring_turn(const struct logbook *lb, uint32_t stream)
 
 	if (atomic_load(&s->consumed) < atomic_load(&s->start[half]))
 		return false;
-	/* Until lap is stored these two mean nothing, so a kill in between is harmless. */
-	atomic_store(&s->pos[next], (int64_t)base_of(lb, stream, next));
-	atomic_store(&s->start[next], ring_total(lb, stream));
+	lay_half(s, next, base_of(lb, stream, next), ring_total(lb, stream), 0);
 	atomic_fetch_add(&s->lap, 1);
 	return true;
 }
@@ -123,13 +141,13 @@ void ring_span(const struct logbook *lb, uint32_t stream, uint64_t from, uint64_
 		    { 0, 0 }
 	};
 	if (from < start && from < to) {
-		ret->data[n] = (char *)lb->h + base_of(lb, stream, !half) +
+		ret->data[n] = (char *)lb->h + atomic_load(&s->base[!half]) +
 			       (from - atomic_load(&s->start[!half]));
 		ret->len[n++] = MIN_OF(to, start) - from;
 		from = MIN_OF(to, start);
 	}
 	if (from < to) {
-		ret->data[n] = (char *)lb->h + base_of(lb, stream, half) + (from - start);
+		ret->data[n] = (char *)lb->h + atomic_load(&s->base[half]) + (from - start);
 		ret->len[n] = to - from;
 	}
 }
@@ -169,21 +187,25 @@ static void punch(const struct logbook *lb, uint64_t from, uint64_t to)
 				(off_t)(to - from));
 }
 
-void ring_trim(const struct logbook *lb, uint32_t stream, size_t keep)
+void ring_trim(const struct logbook *lb, uint32_t stream, bool small)
 {
 	struct logbook_stream *s = logbook_stream(lb, stream);
 	uint32_t half = half_now(s), next = !half;
-	uint64_t total = ring_total(lb, stream), at = base_of(lb, stream, next);
-	size_t n = MIN_OF(keep, ring_used(lb, stream));
+	uint64_t total = ring_total(lb, stream), own = base_of(lb, stream, next);
+	uint64_t at = small ? lb->h->rests_at + (uint64_t)stream * LOGBOOK_REST : own;
+	uint64_t n = MIN_OF(small ? LOGBOOK_REST : RING_REST, total - logbook_oldest(lb, stream));
+	char newest[RING_REST];
 
-	if (atomic_load(&s->consumed) != total)
+	if (atomic_load(&s->consumed) != total ||
+	    (uint64_t)atomic_load(&s->base[half]) != base_of(lb, stream, half) ||
+	    logbook_copy(lb, stream, total - n, newest, n) != (ssize_t)n)
 		return;
 	/* The newest bytes become the beginning of the other half; with the store of lap the old
 	 * one does not end where the new one starts, so nobody looks at it any more. */
-	memcpy((char *)lb->h + at, (char *)lb->h + atomic_load(&s->pos[half]) - n, n);
-	atomic_store(&s->start[next], total - n);
-	atomic_store(&s->pos[next], (int64_t)(at + n));
+	atomic_store(&s->pos[next], 0);
+	memcpy((char *)lb->h + at, newest, n);
+	lay_half(s, next, at, total - n, n);
 	atomic_fetch_add(&s->lap, 1);
-	punch(lb, at + n, at + lb->h->half_bytes);
+	punch(lb, small ? own : at + n, own + lb->h->half_bytes);
 	punch(lb, base_of(lb, stream, half), base_of(lb, stream, half) + lb->h->half_bytes);
 }

@@ -29,7 +29,8 @@ void ring_span(const struct logbook *lb, uint32_t stream, uint64_t from, uint64_
 uint64_t ring_drop_old(const struct logbook *lb, uint32_t stream);
 /* Give up all that is not consumed up to `to`. */
 uint64_t ring_drop_to(const struct logbook *lb, uint32_t stream, uint64_t to);
-/* Where all is consumed: keep the newest `keep` bytes only, give the other memory back. */
-void ring_trim(const struct logbook *lb, uint32_t stream, size_t keep);
+/* Where all is consumed: keep the newest bytes only, give the other memory back. `small`: few of
+ * them (LOGBOOK_REST), in memory shared with other streams. */
+void ring_trim(const struct logbook *lb, uint32_t stream, bool small);
 
 #endif

@@ -15,7 +15,7 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
-#define CHUNK_BYTES (128u * 1024u) /* read, then written, while it is in the cache */
+#define CHUNK_BYTES LOGBOOK_HALF /* read, then written, while it is in the cache */
 #define PIPE_REST   65536
 #define NAP_MIN_US  60
 #define HOT_BYTES   4096u /* much, for one turn */
@@ -194,26 +194,33 @@ void stream_push_hot(struct logger *lg)
 
 /* ---- drains ---- */
 
-static void start_drain(struct logger *lg, uint32_t stream)
+/* What the pipe holds now is to be read and given on. */
+static void begin_drain(struct logger *lg, uint32_t stream, bool end_of_life)
 {
 	struct logbook_stream *s = logbook_stream(&lg->lb, stream);
 	struct stream *st = stream_get(lg, stream);
-	uint32_t want = atomic_load(&s->drain_want);
 	int waiting = 0;
 
-	if (want == atomic_load(&s->drain_done) ||
-	    ((st->flags & ST_DRAINING) && st->drain_request == want))
-		return;
 	if (st->fd >= 0 && ioctl(st->fd, FIONREAD, &waiting) < 0)
 		waiting = 0;
 	if (!(st->flags & ST_DRAINING))
 		lg->draining++;
 	st->flags |= ST_DRAINING | ST_READABLE;
-	st->drain_request = want;
+	st->drain_request = atomic_load(&s->drain_want);
 	st->drain_ms = lg->now_ms;
 	st->drain_to = ring_total(&lg->lb, stream) + (uint64_t)waiting;
-	if ((int32_t)(atomic_load(&s->drain_end) - atomic_load(&s->drain_done)) > 0)
+	if (end_of_life)
 		atomic_store(&s->end_at, st->drain_to);
+}
+
+static void start_drain(struct logger *lg, uint32_t stream)
+{
+	struct logbook_stream *s = logbook_stream(&lg->lb, stream);
+	struct stream *st = stream_get(lg, stream);
+	uint32_t want = atomic_load(&s->drain_want), done = atomic_load(&s->drain_done);
+
+	if (want != done && (!(st->flags & ST_DRAINING) || st->drain_request != want))
+		begin_drain(lg, stream, (int32_t)(atomic_load(&s->drain_end) - done) > 0);
 }
 
 static void check_drain(struct logger *lg, uint32_t stream)
@@ -256,6 +263,7 @@ static void forget(struct logger *lg, uint32_t stream)
 	ring_attach(&lg->lb, stream);
 	sink_forget(lg, stream, UINT64_MAX);
 	ring_drop_to(&lg->lb, stream, ring_total(&lg->lb, stream));
+	sink_wake(lg, st->sink);
 	client_stream_gone(lg, stream);
 	st->sink = LOGBOOK_NONE;
 }
@@ -277,6 +285,7 @@ void stream_news(struct logger *lg, uint32_t stream)
 	ring_attach(&lg->lb, stream);
 	if (st->sink != atomic_load(&s->sink)) {
 		sink_forget(lg, stream, UINT64_MAX);
+		sink_wake(lg, st->sink); /* out of its queue */
 		if (st->sink == LOGBOOK_NONE)
 			client_stream_new(lg, stream);
 		st->sink = atomic_load(&s->sink);
@@ -296,6 +305,7 @@ static void list_stream(struct logger *lg, uint32_t stream)
 	if (st->flags & ST_LISTED)
 		return;
 	st->flags |= ST_LISTED;
+	lg->rest_ms = MIN_OF(lg->rest_ms, lg->now_ms + IDLE_CLOSE_MS);
 	st->list_next = lg->list_head;
 	lg->list_head = stream;
 }
@@ -383,16 +393,11 @@ static size_t read_turn(struct logger *lg, uint32_t stream)
 	return got;
 }
 
-static void rest_ring(struct logger *lg, uint32_t stream)
+/* A ring that is written out starts anew early: it uses little memory while little comes. */
+static void park_ring(struct logger *lg, uint32_t stream)
 {
-	struct stream *st = stream_get(lg, stream);
-	size_t used = ring_used(&lg->lb, stream);
-
-	if (used > 2 * PARK_BYTES && !(st->flags & ST_FAT)) {
-		st->flags |= ST_FAT;
-		list_stream(lg, stream);
-	}
-	if (used >= PARK_BYTES &&
+	list_stream(lg, stream);
+	if (ring_used(&lg->lb, stream) >= PARK_BYTES &&
 	    atomic_load(&logbook_stream(&lg->lb, stream)->consumed) == ring_total(&lg->lb, stream))
 		ring_turn(&lg->lb, stream);
 }
@@ -416,7 +421,7 @@ static void run_one(struct logger *lg, uint32_t stream)
 		st->used_ms = lg->now_ms;
 		adapt(lg, stream, got);
 		lg->nap_us = MIN_OF(lg->nap_us, st->nap_us);
-		rest_ring(lg, stream);
+		park_ring(lg, stream);
 	}
 	check_drain(lg, stream);
 	if ((st->flags & ST_READABLE) && !(st->flags & ST_BLOCKED) && st->fd >= 0)
@@ -444,13 +449,14 @@ void stream_run_all(struct logger *lg)
 
 static void trim(struct logger *lg, uint32_t stream)
 {
+	const struct logbook_sink *sink;
 	struct stream *st = stream_get(lg, stream);
 
-	if (st->flags & ST_FAT)
-		ring_trim(&lg->lb, stream, PARK_BYTES);
+	st->flags &= ~(uint32_t)ST_LISTED;
+	sink = logbook_sink(&lg->lb, st->sink);
+	ring_trim(&lg->lb, stream, sink && sink->to == CONF_LOG_FILE);
 	if (st->pipe_bytes > PIPE_REST && st->fd >= 0 && fcntl(st->fd, F_SETPIPE_SZ, PIPE_REST) > 0)
 		st->pipe_bytes = PIPE_REST;
-	st->flags &= ~(uint32_t)(ST_FAT | ST_LISTED);
 }
 
 static void late_drains(struct logger *lg)
@@ -469,8 +475,7 @@ void stream_finish(struct logger *lg)
 
 			if (!is_used(lg, stream) || lg->rows[kind][i].fd < 0)
 				continue;
-			logbook_drain(&lg->lb, stream, true);
-			start_drain(lg, stream);
+			begin_drain(lg, stream, true);
 			stream_push_run(lg, stream);
 		}
 	}
@@ -481,6 +486,8 @@ int64_t stream_rest(struct logger *lg)
 	uint32_t stream = lg->list_head, next;
 	int64_t when = INT64_MAX;
 
+	if (lg->draining == 0 && lg->now_ms < lg->rest_ms)
+		return lg->rest_ms;
 	lg->list_head = LOGBOOK_NONE;
 	for (; stream != LOGBOOK_NONE; stream = next) {
 		struct stream *st = stream_get(lg, stream);
@@ -498,5 +505,6 @@ int64_t stream_rest(struct logger *lg)
 		late_drains(lg);
 		when = MIN_OF(when, lg->now_ms + STALL_MS / 4);
 	}
+	lg->rest_ms = when;
 	return when;
 }

@@ -215,7 +215,7 @@ Test(logbook_map, half_done_steps_are_harmless)
 	feed(&b, 0, "one\ntwo\n", 8);
 	consume(&b, 0);
 	/* ring_turn cut short before lap */
-	atomic_store(&s->pos[1], (int64_t)(b.lb.h->rings_at + LOGBOOK_HALF));
+	atomic_store(&s->pos[1], 0);
 	atomic_store(&s->start[1], 8);
 	cr_expect_eq(logbook_total(&b.lb, 0), 8);
 	cr_expect_eq(logbook_copy(&b.lb, 0, 0, copy, 8), 8);
@@ -236,27 +236,43 @@ Test(logbook_map, half_done_steps_are_harmless)
 	close_book(&b);
 }
 
-Test(logbook_map, trim_keeps_the_newest_bytes)
+static void trim_to(bool small, size_t kept)
 {
 	struct book b = open_book();
 	static char data[60000];
-	char copy[4096];
+	char copy[8192];
 
 	for (size_t i = 0; i < sizeof(data); i++)
 		data[i] = (char)('a' + i % 23);
 	ring_attach(&b.lb, 5);
 	feed(&b, 5, data, sizeof(data));
-	ring_trim(&b.lb, 5, 4096);
+	ring_trim(&b.lb, 5, small);
 	cr_expect_eq(logbook_oldest(&b.lb, 5), 0, "not consumed: nothing is given up");
 	consume(&b, 5);
-	ring_trim(&b.lb, 5, 4096);
+	ring_trim(&b.lb, 5, small);
 	cr_expect_eq(logbook_total(&b.lb, 5), sizeof(data));
-	cr_expect_eq(logbook_oldest(&b.lb, 5), sizeof(data) - 4096);
-	cr_expect_eq(logbook_copy(&b.lb, 5, sizeof(data) - 4096, copy, 4096), 4096);
-	cr_expect_arr_eq(copy, data + sizeof(data) - 4096, 4096);
-	feed(&b, 5, "more\n", 5);
-	cr_expect_eq(logbook_copy(&b.lb, 5, sizeof(data), copy, 100), 5);
+	cr_expect_eq(logbook_oldest(&b.lb, 5), sizeof(data) - kept);
+	cr_expect_eq(logbook_copy(&b.lb, 5, sizeof(data) - kept, copy, kept), (ssize_t)kept);
+	cr_expect_arr_eq(copy, data + sizeof(data) - kept, kept);
+	/* It goes on from there. */
+	for (int i = 0; i < 3; i++) {
+		feed(&b, 5, "more\n", 5);
+		cr_expect_eq(logbook_copy(&b.lb, 5, sizeof(data) + (uint64_t)i * 5, copy, 100), 5);
+		cr_expect_eq(logbook_copy(&b.lb, 5, sizeof(data) - 3, copy, 3), 3);
+		cr_expect_arr_eq(copy, data + sizeof(data) - 3, 3);
+	}
+	consume(&b, 5);
+	ring_trim(&b.lb, 5, small);
+	cr_expect_eq(logbook_total(&b.lb, 5), sizeof(data) + 15);
+	cr_expect_geq(logbook_copy(&b.lb, 5, sizeof(data) + 5, copy, 10), 10);
+	cr_expect_arr_eq(copy, "more\nmore\n", 10);
 	close_book(&b);
+}
+
+Test(logbook_map, a_stream_at_rest_keeps_its_newest_bytes)
+{
+	trim_to(true, LOGBOOK_REST);
+	trim_to(false, 8192);
 }
 
 static void expect_tail(struct book *b, uint64_t from, size_t size, const char *want)
