@@ -177,6 +177,21 @@ def SE03_other_owner(bed):
 
 
 @case
+def SE03_owner_of_the_program(bed):
+    """Who owns the program can make it do anything: a build in somebody's own tree."""
+    need_root()
+    bed.write("theirs/reeve.conf", GOOD).chmod(0o664)
+    tool = bed.path / "theirs/conf-tool"
+    shutil.copy(bed.tool, tool)
+    for path in (tool, tool.parent, tool.parent / "reeve.conf"):
+        os.chown(path, 4242, 4242)
+    bed.refused("belongs to uid 4242", path=bed.path / "theirs/reeve.conf")
+    Bed(str(tool), bed.path).loads(path=bed.path / "theirs/reeve.conf")
+    os.chown(tool.parent / "reeve.conf", 4242, 4343)
+    Bed(str(tool), bed.path).refused("writable by others", path=bed.path / "theirs/reeve.conf")
+
+
+@case
 def SE03_directory_of_other_owner(bed):
     need_root()
     bed.write("theirs/reeve.conf", GOOD)
