@@ -73,7 +73,10 @@ int source_read(const char *path, const char *place_file, int place_line,
 
 	auto_fd fd = open_checked(path, options, report, &dev, &ino, &d);
 
-	if (fd < 0) {
+	err = fd < 0 ? fd : 0;
+	if (err == 0 && !str_utf8_valid(path, strlen(path))) /* it goes into JSON and into %d */
+		err = diag_set(&d, -EINVAL, "the path of a configuration file has to be UTF-8");
+	if (err < 0) {
 		report_add(report, false, place_file, place_line, "%s", d.text);
 		return -EINVAL;
 	}

@@ -465,6 +465,16 @@ def included_files_hold_groups_only(bed):
 
 
 @case
+def path_that_is_no_UTF_8(bed):
+    here = os.fsencode(bed.path)
+    with open(here + b"/\xff.conf", "w") as file:
+        file.write(GOOD)
+    bed.refused("has to be UTF-8", path=os.fsdecode(here + b"/\xff.conf"))
+    bed.write("reeve.conf", 'include = [ "*.conf" ];')
+    bed.refused("has to be UTF-8", "reeve.conf:1")
+
+
+@case
 def group_in_two_files(bed):
     bed.write("a.conf", "\n" + GOOD)
     bed.write("reeve.conf", 'include = [ "a.conf" ];\n' + GOOD)
