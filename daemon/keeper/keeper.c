@@ -174,9 +174,12 @@ static int open_log(struct keeper *k, const struct conf *conf)
 
 	log_set_level((enum log_level)level);
 	snprintf(k->level_word, sizeof(k->level_word), "%s", conf_word(CONF_WORDS_LEVEL, level));
-	k->log_to = strdup(conf->daemon.log_to ? conf->daemon.log_to : "auto");
-	if (!k->log_to)
-		return EXIT_FAILURE;
+	if (snprintf(k->log_to, sizeof(k->log_to), "%s",
+		     conf->daemon.log_to ? conf->daemon.log_to : "auto") >=
+	    (int)sizeof(k->log_to)) {
+		log_error("daemon.log.to: the name is too long");
+		return EXIT_CONFIG;
+	}
 	err = log_open(k->log_to);
 	if (err < 0) {
 		log_error("daemon.log.to: opening %s: %s", k->log_to, strerror(-err));
@@ -205,9 +208,31 @@ static int64_t next_due(const struct keeper *k)
 	return due;
 }
 
+/* daemon.log was changed by a reload: for us and for the roles started from now on. */
+static void look_at_log(struct keeper *k)
+{
+	const struct ledger_header *h = k->ledger.h;
+	uint32_t seq = atomic_load(&h->log_seq);
+	char to[sizeof(h->log_to)];
+
+	if (seq == k->log_seq)
+		return;
+	k->log_seq = seq;
+	if (k->options->forced_level < 0 && h->log_level <= LOG_LEVEL_DEBUG) {
+		log_set_level((enum log_level)h->log_level);
+		snprintf(k->level_word, sizeof(k->level_word), "%s",
+			 conf_word(CONF_WORDS_LEVEL, (int)h->log_level));
+	}
+	memcpy(to, h->log_to, sizeof(to));
+	to[sizeof(to) - 1] = '\0';
+	if (to[0] && strcmp(to, k->log_to) != 0 && log_open(to) == 0)
+		snprintf(k->log_to, sizeof(k->log_to), "%s", to);
+}
+
 static void on_bell(struct keeper *k)
 {
 	bell_clear(k->bells[0]);
+	look_at_log(k);
 	kill_requests(k);
 	shutdown_look(k);
 	notify_look(k);
@@ -278,7 +303,6 @@ static void end(struct keeper *k)
 	store_fini(k);
 	logbook_fini(&k->book);
 	ledger_fini(&k->ledger);
-	free(k->log_to);
 }
 
 int keeper_run(const struct keeper_options *o)

@@ -96,11 +96,12 @@ struct keeper {
 	int lock;     /* one open file description that all roles hold */
 	int self_exe; /* the binary that we are */
 	int ledger_fd, book_fd;
-	int bells[3];	     /* keeper, manager, logger */
-	int store_pair[2];   /* ours, the manager's */
-	int logger_store[2]; /* ours, the logger's */
-	int logs_pair[2];    /* the manager's, the logger's */
-	char level_word[16], *log_to;
+	int bells[3];			  /* keeper, manager, logger */
+	int store_pair[2];		  /* ours, the manager's */
+	int logger_store[2];		  /* ours, the logger's */
+	int logs_pair[2];		  /* the manager's, the logger's */
+	char level_word[16], log_to[256]; /* daemon.log in force */
+	uint32_t log_seq;
 	struct role roles[ROLE_COUNT];
 	struct store store;
 	struct cgroups cg;

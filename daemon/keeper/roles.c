@@ -22,7 +22,7 @@
 #define RETRY_FIRST_MS 100
 #define RETRY_MAX_MS   5000
 #define KILL_WAIT_MS   1000
-/* A manager that never once came up gives the daemon up after so many tries. */
+/* After so many tries a daemon whose manager never came up, or that is to end, ends cold. */
 #define HOPELESS 6
 
 static const int ignored[] = { SIGTERM, SIGINT,	 SIGQUIT, SIGHUP, SIGUSR1,
@@ -202,7 +202,8 @@ void role_ended(struct keeper *k, enum role_kind kind, int how, int status)
 		snprintf(k->manager_word, sizeof(k->manager_word), "restarting");
 		if (!up)
 			runtime_dir_say(k, "running");
-		if (r->early_deaths >= HOPELESS && r->turns_before == 0) {
+		if (r->early_deaths >= HOPELESS &&
+		    (r->turns_before == 0 || atomic_load(&k->ledger.h->phase) > PHASE_RUN)) {
 			k->exit_code = EXIT_FAILURE;
 			shutdown_enter(k, PHASE_COLD, "the manager cannot be started");
 		}
@@ -210,17 +211,20 @@ void role_ended(struct keeper *k, enum role_kind kind, int how, int status)
 }
 
 /* A role in an uninterruptible call cannot hold us up: it is reaped when it ends. */
-static bool wait_ended(struct role *r, siginfo_t *ret)
+static bool wait_ended(struct keeper *k, const struct role *r, siginfo_t *ret)
 {
 	int64_t end = clock_mono_ms() + KILL_WAIT_MS;
+	bool ended;
 
+	atomic_fetch_add(&k->ledger.h->reaps_begun, 1);
 	do {
 		*ret = (siginfo_t){ 0 };
-		if (waitid(P_PID, (id_t)r->pid, ret, WEXITED | WNOHANG) == 0 && ret->si_pid)
-			return true;
-		poll(NULL, 0, 1);
-	} while (clock_mono_ms() < end);
-	return false;
+		ended = waitid(P_PID, (id_t)r->pid, ret, WEXITED | WNOHANG) == 0 && ret->si_pid;
+		if (!ended)
+			poll(NULL, 0, 1);
+	} while (!ended && clock_mono_ms() < end);
+	atomic_fetch_add(&k->ledger.h->reaps_done, 1);
+	return ended;
 }
 
 void role_kill(struct keeper *k, enum role_kind kind)
@@ -231,7 +235,7 @@ void role_kill(struct keeper *k, enum role_kind kind)
 	if (r->pid <= 0)
 		return;
 	kill(r->pid, SIGKILL);
-	if (wait_ended(r, &si))
+	if (wait_ended(k, r, &si))
 		role_ended(k, kind, si.si_code, si.si_status);
 	else
 		log_error("%s (pid %d) does not end on SIGKILL (uninterruptible call)", r->name,

@@ -65,6 +65,9 @@ struct ledger_header {
 	_Atomic uint32_t manager_starts, logger_starts;
 	_Atomic int32_t manager_pid, logger_pid;
 	_Atomic uint64_t strangers_reaped; /* children that were in no row */
+	/* Counted before and after each wait that may take a child away. Equal, and the same after
+	 * /proc/PID/task/TID/children was read: nobody left while it was read. */
+	_Atomic uint64_t reaps_begun, reaps_done;
 	_Atomic int64_t
 		late_until_ms; /* our own loop was late: fire no deadline before a fresh look */
 
@@ -89,6 +92,11 @@ struct ledger_header {
 	char sd_status[160];
 	_Atomic uint32_t started_groups; /* first start of the configuration was done */
 	uint64_t conf_generation;
+	/* daemon.log, live: the keeper follows when log_seq changes. What an option set is not here
+	 */
+	_Atomic uint32_t log_seq;
+	uint32_t log_level; /* enum log_level */
+	char log_to[256];   /* as configured; too long = "" = stays as it is */
 
 	struct ledger_ring to_manager; /* K → M: lives with news (exit, claim, signal sent) */
 	struct ledger_ring to_keeper;  /* M → K: lives with kill requests */

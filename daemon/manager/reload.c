@@ -196,6 +196,23 @@ static int commit(struct manager *m, const struct conf *next)
 	return r < 0 ? r : store_put(m->store, RF_CONF, 0, 0, "", fd);
 }
 
+/* Where the daemon's own messages go, here and in the keeper. */
+static void tell_log(struct manager *m)
+{
+	struct ledger_header *h = m->ledger.h;
+	const struct conf_daemon *d = &m->conf->daemon;
+	const char *to = d->log_to && strlen(d->log_to) < sizeof(h->log_to) ? d->log_to : "";
+
+	if (h->log_seq > 0 && h->log_level == (uint32_t)d->log_level && strcmp(h->log_to, to) == 0)
+		return;
+	if (h->log_seq > 0 && to[0] && strcmp(h->log_to, to) != 0 && log_open(to) < 0)
+		log_warn("daemon.log.to: %s cannot be opened; messages go on as before", to);
+	h->log_level = (uint32_t)d->log_level;
+	snprintf(h->log_to, sizeof(h->log_to), "%s", to);
+	h->log_seq++;
+	bell_ring(m->bell_keeper);
+}
+
 void reload_configured(struct manager *m)
 {
 	const struct conf_daemon *d = &m->conf->daemon;
@@ -204,6 +221,7 @@ void reload_configured(struct manager *m)
 	m->ledger.h->watchdog_ms = d->manager_watchdog_ms;
 	if (!m->level_by_option)
 		log_set_level((enum log_level)d->log_level);
+	tell_log(m);
 }
 
 static int apply(struct manager *m, struct conf *next)
