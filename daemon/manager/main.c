@@ -42,6 +42,8 @@ static void take_news(struct manager *m)
 	exits_drained(m);
 	if (h->reopens_asked != h->reopens_done || h->reloads_asked != h->reloads_done)
 		control_check(m);
+	if (h->reopens_done != h->reopens_asked && h->log_to[0] == '/')
+		log_open(h->log_to); /* our own messages; the files of workers are the logger's */
 	h->reopens_done = h->reopens_asked;
 	if (h->reloads_asked != h->reloads_done || h->phase != h->phase_ack)
 		m->changed = true;
