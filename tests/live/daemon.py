@@ -136,7 +136,8 @@ class Daemon:
 
     def launch(self):
         """Start the process; wait for nothing."""
-        argv = [str(self.binary), "-c", str(self.file), *self.args]
+        named = ["-c", str(self.file)] if self.file else []
+        argv = [str(self.binary), *named, *self.args]
         if self.case.mode == "eperm":
             argv.insert(0, str(self.case.context.program("eperm")))
         self.code = None

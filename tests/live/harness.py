@@ -318,5 +318,5 @@ def copy_for_reading(source, target, limit=4 << 20):
             pass
 
 
-__all__ = ["Case", "Context", "Daemon", "Gate", "Journal", "MODES", "NOBODY", "procs", "signal",
-           "until"]
+__all__ = ["Case", "Context", "Daemon", "Gate", "Journal", "MODES", "NOBODY", "procs", "sanitized",
+           "signal", "until"]

@@ -2,6 +2,7 @@
 import os
 import signal
 import socket
+import subprocess
 import time
 
 from conftext import Raw
@@ -318,6 +319,33 @@ class Config(Case):
         relative.start()
         self.assertEqual(relative.call("Version")["config"], str(path))
         relative.stop()
+
+    def test_CF17_the_files_of_a_plain_user(self):
+        if os.getuid() == 0:
+            self.skipTest("needs a plain user: mode user")
+        home = self.dir / "config/reeve"
+        home.mkdir()
+        home.chmod(0o755)
+        d = self.daemon(None, start=False)
+        conf = self.conf(self.one("out=hello", "wait"))
+        del conf["daemon"]["runtime_dir"]
+        del conf["defaults"]["log"]
+        d.file = home / "reeve.conf"
+        d.write(conf)
+        d.file = None
+        d.run = self.dir / "xdg/reeve"
+        d.socket = d.run / "control.sock"
+        os.chmod(self.dir / "xdg", 0o700)
+        d.start()
+        d.until_all(state="ready")
+        self.assertEqual(d.call("Version")["config"], str(home / "reeve.conf"))
+        until(lambda: "hello" in procs.read(self.dir / "state/reeve/log/web.log"), 10)
+        tool = [str(self.context.program("reevectl"))]
+        for more in ([], ["--user"]):
+            done = subprocess.run([*tool, *more, "status"], env=d.environment(), timeout=20,
+                                  capture_output=True, text=True)
+            self.assertEqual(done.returncode, 0, done)
+        d.stop()
 
     def test_CF17_check_and_dump_without_a_daemon(self):
         d = self.daemon(self.one("wait"), start=False)

@@ -247,6 +247,38 @@ class Orphans(Case):
         d.stop()
 
 
+    def test_OR12_strays_without_a_marker_are_swept_by_their_cgroup(self):
+        self.need_cgroup()
+        self.need_not("pid1", "nothing outlives pid 1")
+        journal = self.journal()
+        d = self.daemon(self.one("daemon", "[", "scrub", journal, "ignore=TERM,HUP", "note=child",
+                                 "wait", "]", "wait"))
+        child = journal.wait("note", "child")[0].pid
+        d.until_worker("web:0", state="ready")
+        d.send(signal.SIGKILL)
+        d.wait_exit()
+        d.start()
+        d.until_worker("web:0", state="ready")
+        self.assert_gone(child, "it should have been swept")
+        d.stop()
+
+    def test_OR04_strangers_in_our_cgroup_are_left_alone(self):
+        self.need_cgroup()
+        d = self.daemon(self.one("wait"), start=False)
+        decoy = os.fork()
+        if decoy == 0:
+            (d.cgroup.path / "cgroup.procs").write_text("0")
+            os.execve("/bin/sleep", ["sleep", "50"], {})
+        until(lambda: decoy in d.cgroup.members(), 10)
+        d.start()
+        d.until_all(state="ready")
+        d.send(signal.SIGQUIT)
+        self.assertEqual(d.wait_exit(), 0, d.text())
+        self.assertEqual(os.waitpid(decoy, os.WNOHANG), (0, 0), "a stranger was killed")
+        os.kill(decoy, signal.SIGKILL)
+        os.waitpid(decoy, 0)
+
+
 class Ports(Case):
     def test_OR03_a_listening_socket_survives_restarts(self):
         path = self.dir / "web.sock"

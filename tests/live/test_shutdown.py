@@ -203,6 +203,15 @@ class Shutdown(Case):
         self.assertLess(time.monotonic() - begin, 6)
         d.check_gone()
 
+    def test_SH09_the_warm_phase_can_be_bounded(self):
+        d = self.daemon(self.one("ignore=TERM", "wait", stop={"timeout": "1h"}),
+                        daemon={"shutdown_timeout": "600ms"})
+        d.until_all(state="ready")
+        begin = time.monotonic()
+        d.stop()
+        self.assertGreater(time.monotonic() - begin, 0.55)
+        self.assertLess(time.monotonic() - begin, 8)
+
     def test_SH10_stopped_processes_are_woken(self):
         journal = self.journal()
         d = self.daemon(self.one(journal, "on=TERM:exit:7", "fork=1", "[", "stop", "wait", "]",

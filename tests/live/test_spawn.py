@@ -368,6 +368,25 @@ class Spawn(Case):
         self.assertEqual(seen[0], seen[1])
         self.assertEqual((seen[0]["cwd"], seen[0]["umask"], seen[0]["nice"]), ("/", 0o022, 0))
 
+    def test_SP20_what_is_inherited_and_read(self):
+        (self.dir / "one.env").write_text("# comment\nFROM_FILE=1\nBOTH=file\n\nQUOTED=\"a b\"\n")
+        d = self.daemon(self.one(f"dump={self.dir}/dump.@inc@", "wait",
+                                 inherit_env=["GIVEN_*", "EXACT"],
+                                 env_file=[str(self.dir / "one.env"), f"-{self.dir}/missing.env"],
+                                 env={"BOTH": "env"}),
+                        env={"GIVEN_A": "a", "GIVEN_B": "b", "EXACT": "e", "OTHER": "o"})
+        env = dict(e.split("=", 1) for e in self.dump(self.dir / "dump.1")["env"])
+        self.assertEqual([env.get(k) for k in ("GIVEN_A", "GIVEN_B", "EXACT", "OTHER", "FROM_FILE",
+                                               "BOTH")], ["a", "b", "e", None, "1", "env"])
+        (self.dir / "one.env").write_text("FROM_FILE=2\n")
+        d.until_all(state="ready")
+        d.ctl("restart", "web", code=0)
+        self.assertIn("FROM_FILE=2", self.dump(self.dir / "dump.2")["env"])
+        (self.dir / "one.env").unlink()
+        procs.kill(d.pid_of("web:0"))
+        d.until_worker("web:0", status=lambda s: s and "one.env" in s)
+        d.stop()
+
     def test_SP21_as_configured(self):
         d = self.daemon(self.one(f"dump={self.dir}/dump", "wait", cwd=str(self.dir), umask="0137",
                                  nice=5, no_new_privs=True, stdin=str(self.dir / "d0.conf"),
