@@ -116,13 +116,16 @@ static enum progress look_nothing(const struct waiter *q, const struct worker *w
 	return REACHED;
 }
 
-/* Scale: every worker there is of the group is ready, none is surplus. */
+/* Scale: every worker that is wanted of the group is ready, none is surplus. */
 static enum progress look_scaled(const struct waiter *q, const struct worker *w, char *text,
 				 size_t size)
 {
 	if (!w)
 		return REACHED;
-	return w->surplus || !w->slot->w.wanted_up ? NOT_YET : look_up(q, w, text, size);
+	if (w->surplus)
+		return NOT_YET;
+	/* one that was stopped by hand stays stopped */
+	return w->slot->w.wanted_up ? look_up(q, w, text, size) : look_down(q, w, text, size);
 }
 
 static int act_start(struct worker *w, const struct args_change *a, struct diag *d)
