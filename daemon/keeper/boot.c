@@ -34,24 +34,38 @@ static pid_t start_loader(const char *const *argv, int out)
 	_exit(127);
 }
 
-/* The wait status, or -errno: -ETIME over the deadline, -EINTR when we are asked to stop. */
-static int wait_loader(pid_t pid, int *ret_status)
+/* A signal that ends or changes a wait, or -1 when the time is over. */
+static int wait_signal(int64_t ms)
 {
-	int64_t end = clock_mono_ms() + LOADER_DEADLINE_MS;
+	const struct timespec t = { ms / 1000, ms % 1000 * 1000000 };
 	sigset_t set;
-	int err = 0;
 
 	sigemptyset(&set);
 	sigaddset(&set, SIGCHLD);
 	sigaddset(&set, SIGTERM);
 	sigaddset(&set, SIGINT);
 	sigaddset(&set, SIGQUIT);
+	return sigtimedwait(&set, NULL, &t);
+}
+
+bool boot_stop_asked(int64_t ms)
+{
+	int sig = wait_signal(ms);
+
+	return sig > 0 && sig != SIGCHLD;
+}
+
+/* The wait status, or -errno: -ETIME over the deadline, -EINTR when we are asked to stop. */
+static int wait_loader(pid_t pid, int *ret_status)
+{
+	int64_t end = clock_mono_ms() + LOADER_DEADLINE_MS;
+	int err = 0;
+
 	while (waitpid(pid, ret_status, WNOHANG) == 0) {
 		int64_t left = end - clock_mono_ms();
-		struct timespec t = { left / 1000, left % 1000 * 1000000 };
-		int sig = left > 0 ? sigtimedwait(&set, NULL, &t) : 0;
+		int sig = left > 0 ? wait_signal(left) : 0;
 
-		if (sig == SIGCHLD || (sig < 0 && errno == EINTR))
+		if (sig == SIGCHLD || sig < 0)
 			continue;
 		err = sig > 0 ? -EINTR : -ETIME;
 		kill(pid, SIGKILL);
@@ -106,7 +120,7 @@ int boot_load(const struct keeper_options *o, struct conf **ret)
 	}
 	err = wait_loader(pid, &status);
 	if (err == -EINTR)
-		return 128 + SIGINT;
+		return KEEPER_ASKED;
 	if (err == -ETIME) {
 		fprintf(stderr, "reeved: %s: loading took longer than %d s\n", o->config,
 			LOADER_DEADLINE_MS / 1000);
@@ -126,5 +140,5 @@ int keeper_check(const struct keeper_options *o)
 	if (code == 0)
 		printf("%s: no errors\n", o->config);
 	conf_free(conf);
-	return code;
+	return code == KEEPER_ASKED ? 128 + SIGINT : code;
 }

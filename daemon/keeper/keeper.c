@@ -334,7 +334,7 @@ int keeper_run(const struct keeper_options *o)
 	log_init(ROLE_KEEPER, LOG_LEVEL_INFO);
 	code = boot_load(o, &conf);
 	if (code)
-		return code;
+		return code == KEEPER_ASKED ? 0 : code;
 	code = open_log(&k, conf);
 	if (code == 0)
 		code = prepare(&k, conf);
@@ -346,5 +346,5 @@ int keeper_run(const struct keeper_options *o)
 		log_info("reeved ended with code %d", code);
 	}
 	end(&k);
-	return code;
+	return code == KEEPER_ASKED ? 0 : code;
 }

@@ -34,6 +34,8 @@
 #define EXIT_BUSY     69
 #define EXIT_SURVIVOR 70
 #define EXIT_CONFIG   78
+/* Instead of an exit code: asked to stop before anything was started. */
+#define KEEPER_ASKED -1
 
 /* Deadline of something that is not due. */
 #define KEEPER_NEVER INT64_MAX
@@ -128,6 +130,8 @@ int keeper_check(const struct keeper_options *o);
 int keeper_run(const struct keeper_options *o);
 
 /* boot.c. 0 with *ret, or an exit code after the problems were printed. */
+/* Wait a little; true if a signal asks us to stop before anything was started. */
+bool boot_stop_asked(int64_t ms);
 int boot_load(const struct keeper_options *o, struct conf **ret);
 
 /* runtime_dir.c. Messages are logged; 0 or an exit code. */

@@ -12,7 +12,6 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -156,7 +155,8 @@ static int wait_for_lock(struct keeper *k, const char *path)
 			log_info("%s: waiting for pid %ld to end its workers", path, h.pid);
 		if (waited >= ORPHAN_MS)
 			end_orphaned_manager(k->lock, &h);
-		poll(NULL, 0, LOCK_RETRY_MS);
+		if (boot_stop_asked(LOCK_RETRY_MS))
+			return KEEPER_ASKED;
 	}
 	return 0;
 }

@@ -30,6 +30,13 @@ static void begin(struct keeper *k)
 	cr_assert_eq(store_init(k), 0);
 }
 
+static void end(struct keeper *k)
+{
+	store_fini(k);
+	logbook_fini(&k->book);
+	ledger_fini(&k->ledger);
+}
+
 static int put(struct keeper *k, enum role_fd_kind kind, uint32_t index, const char *name)
 {
 	auto_fd fd = eventfd(0, EFD_CLOEXEC);
@@ -85,6 +92,7 @@ Test(keeper_store, put_replace_drop_leave_no_fd)
 	cr_assert_eq(open_fds(), before);
 	cr_assert_geq(store_get(&k, RF_SOCKET), 0);
 	cr_assert_eq(store_get(&k, RF_CONTROL), -1);
+	end(&k);
 }
 
 Test(keeper_store, roles_get_their_own_and_nothing_else)
@@ -112,6 +120,7 @@ Test(keeper_store, roles_get_their_own_and_nothing_else)
 		     row_of(l, RF_LOG_ERR, "")->fd + 1);
 	free(m);
 	free(l);
+	end(&k);
 }
 
 Test(keeper_store, drop_of_a_pipe_clears_its_note)
@@ -125,6 +134,7 @@ Test(keeper_store, drop_of_a_pipe_clears_its_note)
 	cr_assert_eq(store_drop(k.store_pair[1], RF_LOG_OUT, 7, ""), 0);
 	store_receive(&k);
 	cr_assert_eq(atomic_load(&ledger_fds(&k.ledger, 7)->out), 0);
+	end(&k);
 }
 
 /* A logger that does not read must not stop the keeper, and misses nothing later. */
@@ -170,6 +180,7 @@ Test(keeper_store, full_logger_socket_keeps_order)
 	cr_assert_eq(drops, 1);
 	/* nothing to say: the socket is not watched for room */
 	cr_assert_eq(epoll_wait(k.epoll, &e, 1, 0), 0);
+	end(&k);
 }
 
 Test(keeper_store, refuses_nonsense)
@@ -195,6 +206,7 @@ Test(keeper_store, refuses_nonsense)
 	store_receive(&k);
 	cr_assert_eq(open_fds(), before);
 	cr_assert_eq(store_get(&k, RF_SOCKET), -1);
+	end(&k);
 }
 
 /* CT01: only a control socket that is still ours is removed. */
@@ -222,4 +234,5 @@ Test(keeper_store, control_socket_is_known_by_inode)
 	cr_assert_eq(access(path, F_OK), 0);
 	cr_assert_eq(unlink(path), 0);
 	cr_assert_eq(rmdir(dir), 0);
+	end(&k);
 }

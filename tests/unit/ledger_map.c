@@ -61,6 +61,7 @@ Test(ledger_map, last_rows_are_apart)
 	auto_fd fd = make(&l);
 	const char *base = (const char *)l.h;
 
+	cr_assert_geq(fd, 0);
 	cr_assert_leq((const char *)(ledger_group(&l, LEDGER_GROUPS - 1) + 1),
 		      base + l.h->slots_at);
 	cr_assert_leq((const char *)(ledger_slot(&l, LEDGER_ROWS - 1) + 1), base + l.h->lives_at);
