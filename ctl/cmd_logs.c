@@ -1,6 +1,10 @@
 /*
  * logs: the last lines of workers, and with -f what comes. Lines look as in a text log. What a
  * worker wrote is escaped before it meets a terminal (SE10); with --json it is passed on as it is.
+ *
+ * When the connection breaks (a new logger), following goes on where it was: for each worker the
+ * time of its last line is kept and how many lines had it, so that none comes twice and none is
+ * missed.
  */
 #include "ctl.h"
 
@@ -13,7 +17,9 @@
 
 struct follow {
 	char open[128]; /* worker and stream whose line has no end yet; "" = none */
-	char last_at[40];
+	json_t *seen;	/* worker → [time of its last line, lines with that time] */
+	json_t *skip;	/* the same as it was when the connection broke, or NULL */
+	char began[32]; /* when the first call was made */
 };
 
 static int base64_digit(char c)
@@ -89,15 +95,50 @@ static void print_line(struct ctl *c, const json_t *l, struct follow *f)
 	}
 }
 
-/* After a break: go on behind the last line seen, not from the last ten again. */
-static void resume(struct ctl *c, const struct follow *f)
+/* After a break: from the oldest of the workers' last lines on; what was seen is skipped. */
+static void resume(struct ctl *c, struct follow *f)
 {
-	if (f->last_at[0]) {
-		json_object_set_new(c->sent, "since", json_string(f->last_at));
-		json_object_del(c->sent, "lines");
-	} else {
-		json_object_set_new(c->sent, "lines", json_integer(0));
+	const char *worker, *oldest = f->seen && json_object_size(f->seen) ? NULL : f->began;
+	json_t *last;
+
+	json_object_foreach(f->seen, worker, last)
+	{
+		const char *at = json_string_value(json_array_get(last, 0));
+
+		if (!oldest || strcmp(at, oldest) < 0)
+			oldest = at;
 	}
+	json_decref(f->skip);
+	f->skip = json_deep_copy(f->seen);
+	json_object_set_new(c->sent, "since", json_string(oldest));
+	json_object_del(c->sent, "lines");
+}
+
+/* Note the line; false if it was there before the break. */
+static bool is_new(struct follow *f, const json_t *l)
+{
+	const char *worker = get_text(l, "worker", ""), *at = get_text(l, "at", NULL);
+	json_t *last = json_object_get(f->seen, worker);
+	json_t *old = json_object_get(f->skip, worker);
+	const char *old_at = json_string_value(json_array_get(old, 0));
+	json_int_t n = json_integer_value(json_array_get(old, 1));
+
+	if (!at)
+		return true;
+	if (old_at && strcmp(at, old_at) <= 0) {
+		if (strcmp(at, old_at) < 0)
+			return false;
+		if (n > 0) {
+			json_array_set_new(old, 1, json_integer(n - 1));
+			return false;
+		}
+	}
+	if (last && strcmp(json_string_value(json_array_get(last, 0)), at) == 0)
+		n = json_integer_value(json_array_get(last, 1)) + 1;
+	else
+		n = 1;
+	json_object_set_new(f->seen, worker, json_pack("[s,I]", at, n));
+	return true;
 }
 
 static int on_lines(struct ctl *c, json_t *parameters, bool last, void *data)
@@ -113,11 +154,12 @@ static int on_lines(struct ctl *c, json_t *parameters, bool last, void *data)
 	}
 	json_array_foreach(json_object_get(parameters, "lines"), i, l)
 	{
+		if (c->set.follow && !is_new(f, l))
+			continue;
 		if (c->set.json)
 			out_json(c, l);
 		else
 			print_line(c, l, f);
-		snprintf(f->last_at, sizeof(f->last_at), "%s", get_text(l, "at", ""));
 	}
 	if (lost > 0 && c->set.json)
 		str_addf(&c->out, "{\"lost_bytes\":%lld}\n", (long long)lost);
@@ -188,5 +230,10 @@ int cmd_logs(struct ctl *c)
 		json_decref(p);
 		return code;
 	}
-	return ctl_stream(c, "Logs", p, on_lines, &f);
+	f.seen = json_object();
+	clock_format(clock_real_us(), f.began);
+	code = ctl_stream(c, "Logs", p, on_lines, &f);
+	json_decref(f.seen);
+	json_decref(f.skip);
+	return code;
 }

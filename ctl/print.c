@@ -7,6 +7,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 void fail(const char *format, ...)
@@ -75,6 +76,21 @@ void out_json(struct ctl *c, const json_t *value)
 	str_add(&c->out, "\n");
 }
 
+/* Bytes of text that fit into a line of the terminal on stderr. */
+static size_t fitting(const char *text)
+{
+	struct winsize size = { 0 };
+	size_t len = strlen(text), columns = 79;
+
+	if (ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 10)
+		columns = size.ws_col - 1u;
+	if (len <= columns)
+		return len;
+	for (len = columns; len > 0 && ((unsigned char)text[len] & 0xc0) == 0x80; len--)
+		;
+	return len;
+}
+
 void progress_line(struct ctl *c, const char *text)
 {
 	char line[512];
@@ -82,9 +98,10 @@ void progress_line(struct ctl *c, const char *text)
 
 	if (!c->progress || (!text && !c->line_open))
 		return;
-	n = snprintf(line, sizeof(line), "\r\033[K%s", text ? text : "");
+	text = text ? text : "";
+	n = snprintf(line, sizeof(line), "\r\033[K%.*s", (int)fitting(text), text);
 	fd_write_all(STDERR_FILENO, line, MIN_OF((size_t)n, sizeof(line) - 1));
-	c->line_open = text != NULL;
+	c->line_open = *text != '\0';
 }
 
 enum color state_color(const char *state)
