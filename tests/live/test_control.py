@@ -438,6 +438,32 @@ class Control(Case):
         follow.wait()
         d.stop()
 
+    def test_CT15_following_logs_over_the_loggers_death(self):
+        d = self.daemon(self.one("lines=4000:0:row", "out=end", "wait", workers=2,
+                                 autostart=False))
+        d.roles_may_die = True
+        follow = d.spawn_ctl("logs", "web", "-f", "-n", "0")
+        until(lambda: procs.fds_of(follow.pid) and d.call("Version"), 5)
+        d.ctl("start", "web", "--no-wait", code=0)
+        for _ in range(3):
+            pid = d.role("logger")
+            os.kill(pid, signal.SIGKILL)
+            until(lambda pid=pid: d.role("logger") != pid, 10, "another logger")
+        data, ends = b"", 0
+        while ends < 2:
+            line = follow.stdout.readline()
+            self.assertTrue(line, data[-300:])
+            data += line
+            ends += line.endswith(b" end\n")
+        follow.send_signal(signal.SIGINT)
+        self.assertEqual(follow.wait(10), 130)
+        for index in range(2):
+            rows = [line.split()[-1] for line in data.decode().splitlines()
+                    if f" web:{index} " in line and "row" in line]
+            self.assertEqual(len(rows), 4000)
+            self.assertEqual(len(set(rows)), 4000)
+        d.stop()
+
     def test_CT16_a_result_for_each_target(self):
         d = self.daemon({"web": {"command": self.words("wait"), "workers": 2},
                          "db": {"command": self.words("wait")}})
