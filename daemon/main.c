@@ -133,14 +133,26 @@ static char *default_config(bool user)
 	return NULL;
 }
 
-/* 0 = go on with *o, else exit with the code in *ret_code. */
+static int finish_options(struct keeper_options *o, const char *file)
+{
+	if (o->offline && !o->check)
+		return usage("--offline goes with --check", NULL);
+	if (file && !file[0])
+		return usage("the name of the configuration is empty", NULL);
+	o->config = file ? absolute(file) : default_config(o->user);
+	if (!o->config)
+		return usage("no configuration: HOME is not set, use -c FILE", NULL);
+	return 0;
+}
+
+/* True = go on with *o, else exit with the code in *ret_code. */
 static bool parse_options(int argc, char **argv, struct keeper_options *o, int *ret_code)
 {
-	bool user = geteuid() != 0;
 	const char *file = NULL;
 	int c;
 
 	o->forced_level = -1;
+	o->user = geteuid() != 0;
 	opterr = 0;
 	*ret_code = 0;
 	while ((c = getopt_long(argc, argv, ":c:", long_options, NULL)) != -1) {
@@ -155,10 +167,10 @@ static bool parse_options(int argc, char **argv, struct keeper_options *o, int *
 			o->offline = true;
 			break;
 		case OPT_USER:
-			user = true;
+			o->user = true;
 			break;
 		case OPT_SYSTEM:
-			user = false;
+			o->user = false;
 			break;
 		case OPT_LEVEL:
 			o->forced_level = parse_level(optarg);
@@ -180,14 +192,8 @@ static bool parse_options(int argc, char **argv, struct keeper_options *o, int *
 	}
 	if (optind < argc)
 		*ret_code = usage("too many arguments", argv[optind]);
-	else if (o->offline && !o->check)
-		*ret_code = usage("--offline goes with --check", NULL);
-	else if (file && !file[0])
-		*ret_code = usage("the name of the configuration is empty", NULL);
-	o->user = user;
-	o->config = file ? absolute(file) : default_config(user);
-	if (!*ret_code && !o->config)
-		*ret_code = usage("no configuration: HOME is not set, use -c FILE", NULL);
+	else
+		*ret_code = finish_options(o, file);
 	return *ret_code == 0;
 }
 

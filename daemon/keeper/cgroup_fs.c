@@ -168,12 +168,10 @@ static void kill_members(int dir, const char *path, void *arg)
 	each_member(dir, path, kill_one, NULL);
 }
 
-int cgroup_fs_kill(int dir, const char *path)
+int cgroup_fs_kill_each(int dir, const char *path)
 {
 	int64_t end = clock_mono_ms() + FREEZE_WAIT_MS;
 
-	if (write_in(dir, path, "cgroup.kill", "1") == 0)
-		return 0;
 	/* Frozen they cannot fork faster than they are found. A killed task leaves a frozen
 	 * cgroup by itself. */
 	write_in(dir, path, "cgroup.freeze", "1");
@@ -182,6 +180,13 @@ int cgroup_fs_kill(int dir, const char *path)
 		poll(NULL, 0, 1);
 	walk(dir, path, 0, kill_members, NULL);
 	return write_in(dir, path, "cgroup.freeze", "0");
+}
+
+int cgroup_fs_kill(int dir, const char *path)
+{
+	if (write_in(dir, path, "cgroup.kill", "1") == 0)
+		return 0;
+	return cgroup_fs_kill_each(dir, path);
 }
 
 struct move {

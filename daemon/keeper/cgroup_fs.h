@@ -11,8 +11,10 @@ int cgroup_fs_own(char *ret, size_t size);
 int cgroup_fs_join(int dir, const char *path);
 /* False also if it is gone. Zombies do not count. */
 bool cgroup_fs_populated(int dir, const char *path);
-/* SIGKILL to all in it and below: cgroup.kill (5.14), else freeze, kill each, thaw. */
+/* SIGKILL to all in it and below: by cgroup.kill (5.14), else one by one. */
 int cgroup_fs_kill(int dir, const char *path);
+/* Freeze, kill each, thaw: what older kernels need. */
+int cgroup_fs_kill_each(int dir, const char *path);
 /* Move all processes of it and below to another cgroup. */
 void cgroup_fs_move(int dir, const char *path, const char *to);
 /* Remove it with all below that is empty. */
