@@ -16,6 +16,7 @@
 #include <signal.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -252,11 +253,10 @@ static int open_loop(struct logger *lg)
 
 	lg->epoll = epoll_create1(EPOLL_CLOEXEC);
 	lg->control = epoll_create1(EPOLL_CLOEXEC);
-	lg->scratch = malloc(FORMAT_SCRATCH);
-	if (lg->epoll < 0 || lg->control < 0)
+	lg->scratch = mmap(NULL, FORMAT_SCRATCH, PROT_READ | PROT_WRITE,
+			   MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (lg->epoll < 0 || lg->control < 0 || lg->scratch == MAP_FAILED)
 		return -errno;
-	if (!lg->scratch)
-		return -ENOMEM;
 	r = watch(lg->epoll, lg->control, WATCH_CONTROL);
 	if (r == 0)
 		r = watch(lg->control, lg->bell, WATCH_BELL);
@@ -339,6 +339,16 @@ static void set_up_process(void)
 		drop_capabilities();
 }
 
+/* What the kernel would not do at the end of the process by itself, and what tools look for. */
+static void fini(struct logger *lg)
+{
+	client_fini(lg);
+	free(lg->rows[0]);
+	free(lg->rows[1]);
+	free(lg->sinks);
+	logbook_fini(&lg->lb);
+}
+
 int logger_main(int argc, char **argv)
 {
 	struct logger lg = { .epoll = -1,
@@ -349,6 +359,7 @@ int logger_main(int argc, char **argv)
 			     .rest_ms = INT64_MAX,
 			     .hot_head = LOGBOOK_NONE,
 			     .sink_list = LOGBOOK_NONE };
+	int r;
 
 	log_init(ROLE_LOGGER, LOG_LEVEL_INFO);
 	if (argc < 2) {
@@ -356,10 +367,11 @@ int logger_main(int argc, char **argv)
 		return 2;
 	}
 	set_up_process();
-	if (start(&lg, argv[1]) < 0)
-		return 1;
-	atomic_store(&lg.lb.h->started, (uint32_t)getpid());
-	loop(&lg);
-	client_fini(&lg);
-	return 0;
+	r = start(&lg, argv[1]);
+	if (r == 0) {
+		atomic_store(&lg.lb.h->started, (uint32_t)getpid());
+		loop(&lg);
+	}
+	fini(&lg);
+	return r < 0;
 }

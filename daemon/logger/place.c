@@ -182,14 +182,66 @@ static bool is_ours(const struct place *p, const struct stat *st)
 	return st->st_uid == geteuid() || st->st_uid == 0 || (p->has_owner && st->st_uid == p->uid);
 }
 
+/* Where a file stands. */
+struct spot {
+	int dir;
+	const char *base;
+	bool trusted;
+};
+
+static int find_spot(const struct place *p, struct spot *ret)
+{
+	ret->dir = place_dir(p, &ret->base, &ret->trusted);
+	return ret->dir < 0 ? ret->dir : 0;
+}
+
+/* The path of a descriptor as the kernel knows it; 0 on failure. */
+static size_t path_of_fd(int fd, char text[static PATH_MAX])
+{
+	char self[32];
+	ssize_t n;
+
+	snprintf(self, sizeof(self), "/proc/self/fd/%d", fd);
+	n = readlink(self, text, PATH_MAX - 1);
+	if (n <= 0)
+		return 0;
+	text[n] = '\0';
+	return (size_t)n;
+}
+
+/*
+ * True if the name it was opened by is its only one. A hard link to somebody else's file that is
+ * removed between open and fstat leaves a link count of 1; but then our directory entry is gone
+ * for good, a name made later is another entry. So: first the count, then the entry. The kernel
+ * lowers the count a little before it drops the entry, both under the lock of the directory, which
+ * a rename to the same name takes and does nothing under.
+ */
+static bool has_one_name(int dir, const char *base, int fd, const struct stat *st)
+{
+	char above[PATH_MAX], path[PATH_MAX];
+	size_t len;
+
+	if (st->st_nlink != 1)
+		return false;
+	(void)renameat(dir, base, dir, base);
+	len = path_of_fd(dir, above);
+	if (len == 0 || path_of_fd(fd, path) == 0)
+		return false;
+	len -= above[len - 1] == '/'; /* the root */
+	return strncmp(path, above, len) == 0 && path[len] == '/' &&
+	       strcmp(path + len + 1, base) == 0;
+}
+
 /* What a file that was there before us must be. */
-static int accept_found(const struct place *p, int fd, bool trusted, struct stat *st)
+static int accept_found(const struct place *p, const struct spot *at, int fd, struct stat *st)
 {
 	if (fstat(fd, st) < 0)
 		return -errno;
 	if (!S_ISREG(st->st_mode))
 		return S_ISDIR(st->st_mode) ? -EISDIR : 0;
-	return !trusted && (st->st_nlink > 1 || !is_ours(p, st)) ? -EPERM : 0;
+	if (at->trusted || (is_ours(p, st) && has_one_name(at->dir, at->base, fd, st)))
+		return 0;
+	return -EPERM;
 }
 
 /* Owner and mode may have been changed in the configuration. The bytes matter more. */
@@ -202,37 +254,38 @@ static void dress_found(const struct place *p, int fd, const struct stat *st)
 		(void)dress(p, fd);
 }
 
-int place_read(const struct place *p, struct stat *ret_st)
+static int read_at(const struct place *p, const struct spot *at, struct stat *ret_st)
 {
-	bool trusted = false;
-	const char *base;
-	auto_fd dir = place_dir(p, &base, &trusted);
-	auto_fd fd = -1;
+	auto_fd fd = openat(at->dir, at->base,
+			    O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC | O_NOFOLLOW);
 	int r;
 
-	if (dir < 0)
-		return dir;
-	fd = openat(dir, base, O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC | O_NOFOLLOW);
 	if (fd < 0)
 		return -errno;
-	r = accept_found(p, fd, trusted, ret_st);
+	r = accept_found(p, at, fd, ret_st);
 	return r < 0 ? r : give_fd(&fd);
 }
 
-int place_open(const struct place *p, struct stat *ret_st)
+int place_read(const struct place *p, struct stat *ret_st)
 {
-	bool trusted = false;
-	const char *base;
-	auto_fd dir = place_dir(p, &base, &trusted);
+	struct spot at;
+	int r = find_spot(p, &at);
 
-	if (dir < 0)
-		return dir;
+	if (r < 0)
+		return r;
+	r = read_at(p, &at, ret_st);
+	close(at.dir);
+	return r;
+}
+
+static int open_at(const struct place *p, const struct spot *at, struct stat *ret_st)
+{
 	for (int i = 0; i < TRIES; i++) {
-		auto_fd fd = openat(dir, base, OPEN_FLAGS | O_NOFOLLOW);
+		auto_fd fd = openat(at->dir, at->base, OPEN_FLAGS | O_NOFOLLOW);
 		int r;
 
 		if (fd >= 0) {
-			r = accept_found(p, fd, trusted, ret_st);
+			r = accept_found(p, at, fd, ret_st);
 			if (r < 0)
 				return r;
 			dress_found(p, fd, ret_st);
@@ -240,13 +293,23 @@ int place_open(const struct place *p, struct stat *ret_st)
 		}
 		if (errno != ENOENT)
 			return -errno;
-		r = make(p, dir, base);
-		if (r >= 0 && fstat(r, ret_st) < 0) {
-			close(r);
-			return -errno;
-		}
-		if (r != -EEXIST)
-			return r;
+		fd = make(p, at->dir, at->base);
+		if (fd >= 0)
+			return fstat(fd, ret_st) < 0 ? -errno : give_fd(&fd);
+		if (fd != -EEXIST)
+			return fd;
 	}
 	return -EEXIST;
+}
+
+int place_open(const struct place *p, struct stat *ret_st)
+{
+	struct spot at;
+	int r = find_spot(p, &at);
+
+	if (r < 0)
+		return r;
+	r = open_at(p, &at, ret_st);
+	close(at.dir);
+	return r;
 }

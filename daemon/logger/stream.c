@@ -13,6 +13,7 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #define CHUNK_BYTES LOGBOOK_HALF /* read, then written, while it is in the cache */
@@ -506,5 +507,7 @@ int64_t stream_rest(struct logger *lg)
 		when = MIN_OF(when, lg->now_ms + STALL_MS / 4);
 	}
 	lg->rest_ms = when;
+	if (lg->list_head == LOGBOOK_NONE)
+		madvise(lg->scratch, FORMAT_SCRATCH, MADV_DONTNEED);
 	return when;
 }

@@ -318,6 +318,90 @@ Test(logger_faults, SE02_no_link_is_followed)
 	rig_fini(&r);
 }
 
+/* Swap what stands at theirs/x as fast as possible, as the one who owns the directory. */
+static void swap_for_ever(const char *dir, const char *decoy)
+{
+	if (setgid(65534) < 0 || setuid(65534) < 0 || chdir(dir) < 0)
+		_exit(1);
+	for (;;) {
+		(void)!symlink(decoy, "s");
+		(void)!rename("s", "x");
+		(void)!link(decoy, "h");
+		(void)!rename("h", "x");
+		close(open("r", O_WRONLY | O_CREAT, 0666));
+		(void)!rename("r", "x");
+		unlink("x");
+	}
+}
+
+Test(logger_faults, SE02_swaps_in_a_race)
+{
+	struct conf_log log = rig_log();
+	char dir[256], decoy[256];
+	struct stat st;
+	struct rig r;
+	pid_t pid;
+	int fd;
+
+	if (geteuid() != 0)
+		cr_skip_test("needs root");
+	rig_init(&r);
+	cr_assert_eq(chmod(r.dir, 0755), 0);
+	fd = open(rig_path(&r, "decoy", decoy), O_WRONLY | O_CREAT, 0666);
+	rig_put(fd, "secret\n");
+	close(fd);
+	cr_assert_eq(chmod(decoy, 0666), 0); /* or hard links to it are forbidden */
+	cr_assert_eq(mkdir(rig_path(&r, "theirs", dir), 0755), 0);
+	cr_assert_eq(chown(dir, 65534, 65534), 0);
+	log.format = CONF_FORMAT_RAW;
+	log.mode = 0600;
+	log.has_owner = true;
+	log.owner_uid = log.owner_gid = 65534;
+	log.max_size_bytes = 8;
+	rig_stream(&r, 0, "web:0", &log, "theirs/x");
+	rig_start(&r);
+	pid = fork();
+	if (pid == 0)
+		swap_for_ever(dir, decoy);
+	fd = rig_open(&r, 0);
+	for (int i = 0; i < 2000; i++) {
+		rig_put(fd, "evil\n");
+		atomic_fetch_add(&r.lb.h->reopens, 1);
+		cr_assert_eq(rig_drain(&r, 0, false, RIG_LIMIT_MS), 0);
+	}
+	kill(pid, SIGKILL);
+	waitpid(pid, NULL, 0);
+	rig_expect_file(&r, "decoy", "secret\n");
+	cr_assert_eq(stat(decoy, &st), 0);
+	cr_expect_eq(st.st_mode & 07777, 0666);
+	cr_expect_eq(st.st_uid, 0);
+	cr_expect_gt(rig_counters(&r, 0).written, 0);
+	close(fd);
+	rig_fini(&r);
+}
+
+/* Where splice(2) is refused. */
+Test(logger_faults, works_without_splice)
+{
+	struct conf_log log = rig_log();
+	struct rig r;
+	size_t len;
+	int fd;
+
+	log.format = CONF_FORMAT_RAW;
+	rig_init(&r);
+	rig_stream(&r, 0, "web:0", &log, "l");
+	atomic_store(&r.lb.h->spliceless, 1);
+	rig_start(&r);
+	fd = rig_open(&r, 0);
+	rig_flood(fd, 4 << 20);
+	cr_assert_eq(rig_drain(&r, 0, false, RIG_LIMIT_MS), 0);
+	free(rig_file(&r, "l", &len));
+	cr_expect_eq(len, 4 << 20);
+	close(fd);
+	rig_fini(&r);
+}
+
 /* A hang in a file: the successor leaves it alone for a while, others go on. */
 Test(logger_faults, a_hanging_file_is_quarantined)
 {

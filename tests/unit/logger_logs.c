@@ -157,7 +157,7 @@ Test(logger_logs, history_of_a_shared_file)
 Test(logger_logs, over_rotated_files)
 {
 	struct conf_log log = rig_log();
-	auto_str want = { 0 }, from = { 0 };
+	auto_str want = { 0 };
 	struct reader c;
 	struct rig r;
 	int fd, first;
