@@ -27,6 +27,7 @@ enum stream_bit {
 	ST_RUNNING = 2u,   /* in the run queue */
 	ST_WAITING = 4u,   /* in the queue of its sink */
 	ST_BLOCKED = 8u,   /* the ring is full and the sink does not take data: not read */
+	ST_PIPED = 16u,	   /* its pipe has come; the first life may end before (LG12) */
 	ST_PIPE_MAX = 32u, /* the pipe is as large as it can be made */
 	ST_DRAINING = 64u, /* a drain request is open */
 	ST_LISTED = 128u,  /* in the list of those to be looked at when at rest */

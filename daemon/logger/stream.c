@@ -95,39 +95,6 @@ static void unwatch_and_close(struct logger *lg, uint32_t stream)
 	close_fd(&st->fd);
 }
 
-void stream_put_fd(struct logger *lg, uint32_t stream, int fd)
-{
-	struct stream *st = stream_make(lg, stream);
-	int size = fcntl(fd, F_GETPIPE_SZ), r = -ENOMEM;
-
-	if (st) {
-		unwatch_and_close(lg, stream);
-		st->fd = fd;
-		r = watch_pipe(lg, stream, true);
-	}
-	if (r < 0) {
-		log_error("log pipe of stream %u cannot be watched: %s", stream, strerror(-r));
-		close(fd);
-		if (st)
-			st->fd = -1;
-		return;
-	}
-	st->pipe_bytes = size > 0 ? (uint32_t)size : PIPE_REST;
-	st->nap_us = NAP_US;
-	st->heat = 0;
-	st->flags = (st->flags & ~(uint32_t)ST_PIPE_MAX) | ST_READABLE;
-	if (is_used(lg, stream)) {
-		ring_attach(&lg->lb, stream);
-		stream_push_run(lg, stream);
-	}
-}
-
-void stream_drop_fd(struct logger *lg, uint32_t stream)
-{
-	if (stream_get(lg, stream))
-		unwatch_and_close(lg, stream);
-}
-
 /* ---- hot and cold ---- */
 
 static void make_hot(struct logger *lg, uint32_t stream)
@@ -209,6 +176,10 @@ static void begin_drain(struct logger *lg, uint32_t stream, bool end_of_life)
 	st->flags |= ST_DRAINING | ST_READABLE;
 	st->drain_request = atomic_load(&s->drain_want);
 	st->drain_ms = lg->now_ms;
+	if (st->fd < 0 && !(st->flags & ST_PIPED)) {
+		st->drain_to = UINT64_MAX; /* the keeper is about to send it */
+		return;
+	}
 	st->drain_to = ring_total(&lg->lb, stream) + (uint64_t)waiting;
 	if (end_of_life)
 		atomic_store(&s->end_at, st->drain_to);
@@ -224,6 +195,18 @@ static void start_drain(struct logger *lg, uint32_t stream)
 		begin_drain(lg, stream, (int32_t)(atomic_load(&s->drain_end) - done) > 0);
 }
 
+/* The pipe has come after the request. */
+static void restart_drain(struct logger *lg, uint32_t stream)
+{
+	struct logbook_stream *s = logbook_stream(&lg->lb, stream);
+	const struct stream *st = stream_get(lg, stream);
+
+	if ((st->flags & ST_DRAINING) && st->drain_to == UINT64_MAX)
+		begin_drain(lg, stream,
+			    (int32_t)(atomic_load(&s->drain_end) - atomic_load(&s->drain_done)) >
+				    0);
+}
+
 static void check_drain(struct logger *lg, uint32_t stream)
 {
 	struct logbook_stream *s = logbook_stream(&lg->lb, stream);
@@ -233,7 +216,7 @@ static void check_drain(struct logger *lg, uint32_t stream)
 
 	if (!(st->flags & ST_DRAINING))
 		return;
-	if (total < st->drain_to && st->fd >= 0 && !late)
+	if (total < st->drain_to && !late && (st->fd >= 0 || !(st->flags & ST_PIPED)))
 		return;
 	/* What is left and waits for nothing is a line without its end. */
 	if (atomic_load(&s->consumed) < MIN_OF(st->drain_to, total) && !late &&
@@ -246,6 +229,44 @@ static void check_drain(struct logger *lg, uint32_t stream)
 	lg->ring_manager = true;
 }
 
+/* ---- pipes that come and go ---- */
+
+void stream_put_fd(struct logger *lg, uint32_t stream, int fd)
+{
+	struct stream *st = stream_make(lg, stream);
+	int size = fcntl(fd, F_GETPIPE_SZ), r = -ENOMEM;
+
+	if (st) {
+		unwatch_and_close(lg, stream);
+		st->fd = fd;
+		r = watch_pipe(lg, stream, true);
+	}
+	if (r < 0) {
+		log_error("log pipe of stream %u cannot be watched: %s", stream, strerror(-r));
+		close(fd);
+		if (st)
+			st->fd = -1;
+		return;
+	}
+	st->pipe_bytes = size > 0 ? (uint32_t)size : PIPE_REST;
+	st->nap_us = NAP_US;
+	st->heat = 0;
+	st->flags = (st->flags & ~(uint32_t)ST_PIPE_MAX) | ST_READABLE | ST_PIPED;
+	if (is_used(lg, stream)) {
+		ring_attach(&lg->lb, stream);
+		restart_drain(lg, stream);
+		stream_push_run(lg, stream);
+	}
+}
+
+void stream_drop_fd(struct logger *lg, uint32_t stream)
+{
+	if (!stream_get(lg, stream))
+		return;
+	unwatch_and_close(lg, stream);
+	stream_get(lg, stream)->flags &= ~(uint32_t)ST_PIPED;
+}
+
 /* ---- news ---- */
 
 static void forget(struct logger *lg, uint32_t stream)
@@ -256,6 +277,7 @@ static void forget(struct logger *lg, uint32_t stream)
 	atomic_store(&s->drain_done, atomic_load(&s->drain_want));
 	if (!st)
 		return;
+	st->flags &= ~(uint32_t)ST_PIPED;
 	if (st->flags & ST_DRAINING) {
 		st->flags &= ~(uint32_t)ST_DRAINING;
 		lg->draining--;
