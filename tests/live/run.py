@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """
-Runs the live tests: run.py [--mode M] [--jobs N] [--build DIR] [PATTERN…]
+Runs the live tests: run.py [--mode M] [--jobs N] [--build DIR] [--repeat N] [PATTERN…]
 
 Without --mode every mode runs, in a sanitizer build only the default one. A pattern is a piece of
 "file.method". Each test runs in a process of its own with a private directory, a cgroup and a
@@ -248,6 +248,7 @@ def main():
     parser.add_argument("--mode", choices=harness.MODES)
     parser.add_argument("--jobs", type=int, default=2 * (os.cpu_count() or 1))
     parser.add_argument("--build", default=os.environ.get("REEVE_BUILD", "build"))
+    parser.add_argument("--repeat", type=int, default=1, help="each test so many times")
     parser.add_argument("--list", action="store_true", help="only name the tests")
     parser.add_argument("patterns", nargs="*")
     options = parser.parse_args()
@@ -265,7 +266,7 @@ def main():
                     run.count["skipped"] += 1
                 print(f"skipped {mode}: needs root")
                 continue
-            run.all([(mode, i, *test) for i, test in enumerate(tests)])
+            run.all([(mode, i, *test) for i, test in enumerate(tests * options.repeat)])
             reap_strangers()
     finally:
         run.close()
