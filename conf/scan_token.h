@@ -8,9 +8,9 @@
 
 #define SCAN_DEPTH_MAX	16
 #define SCAN_STRING_MAX 131071 /* what execve(2) takes as one argument (MAX_ARG_STRLEN) */
-#define SCAN_BLOCK_MAX	10000  /* keys of one block: libconfig searches them one by one (CF08) */
+#define SCAN_BLOCK_MAX	5000   /* keys of one block: libconfig searches them one by one (CF08) */
 #define SCAN_KEYS_MAX	200000
-#define SCAN_PAIRS_MAX	100000000
+#define SCAN_PAIRS_MAX	20000000 /* such searches in all: under 2 s */
 
 enum token_kind {
 	TOKEN_END,

@@ -8,8 +8,6 @@
 #include <stdio.h>
 #include <string.h>
 
-#define WORDS_MAX 4096
-
 bool conf_env_reserved(const char *name)
 {
 	static const char *const globs[] = { "NOTIFY_SOCKET", "LISTEN_*", "WATCHDOG_*", "REEVE_*" };
@@ -64,6 +62,7 @@ static int split(struct reading *r, struct value v, char ***ret)
 {
 	const char *p = value_text(v);
 	char **words = NULL;
+	size_t n = 0;
 	int err = 0;
 
 	while (err == 0 && *(p += strspn(p, " \t\r\n"))) {
@@ -75,6 +74,8 @@ static int split(struct reading *r, struct value v, char ***ret)
 			err = text_expand(r, v, word.data ? word.data : "", &text);
 		if (err == 0)
 			err = strings_push(&words, text);
+		if (err == 0 && ++n > LIST_MAX)
+			err = say_bad(r, v, "", "more than %d words", LIST_MAX);
 	}
 	if (err < 0)
 		strings_free(words);
@@ -102,8 +103,6 @@ static int read_command(struct reading *r, struct value v, void *field)
 		return err;
 	if (!words || !words[0] || !words[0][0]) {
 		err = say_bad(r, v, NULL, "nothing to execute");
-	} else if (strings_count(words) > WORDS_MAX) {
-		err = say_bad(r, v, "", "more than %d words", WORDS_MAX);
 	} else if (words[0][0] != '/' && strchr(words[0], '/')) {
 		const char *w = strncmp(words[0], "./", 2) == 0 ? words[0] + 2 : words[0];
 
@@ -215,8 +214,10 @@ static int read_env_block(struct reading *r, struct value v, char ***env)
 /* The list form: for any name, and replaces. */
 static int read_env_list(struct reading *r, struct value v, char ***env)
 {
-	int err = 0;
+	int err = list_check(r, v);
 
+	if (err < 0)
+		return err;
 	for (size_t i = 0; i < value_count(v) && err != -ENOMEM; i++) {
 		struct value e = value_at(v, i);
 		const char *text = value_kind(e) == VALUE_STRING ? value_text(e) : NULL;

@@ -197,13 +197,23 @@ static int read_listen(struct reading *r, struct value v, void *field)
 
 const struct conf_type type_listen = { 0, read_listen, write_text, equal_text, fini_text };
 
+int list_check(struct reading *r, struct value v)
+{
+	if (value_kind(v) != VALUE_LIST)
+		return say_wrong_kind(r, v);
+	if (value_count(v) > LIST_MAX)
+		return say_bad(r, v, "", "%zu elements; at most %d are possible", value_count(v),
+			       LIST_MAX);
+	return 0;
+}
+
 int list_read(struct reading *r, struct value v, list_item_fn *item, char ***ret)
 {
 	char **list = NULL;
-	int err = 0;
+	int err = list_check(r, v);
 
-	if (value_kind(v) != VALUE_LIST)
-		return say_wrong_kind(r, v);
+	if (err < 0)
+		return err;
 	r->in_list = true;
 	for (size_t i = 0; i < value_count(v); i++) {
 		struct value e = value_at(v, i);
