@@ -79,6 +79,7 @@ struct logger {
 	uint32_t list_head;	     /* streams used lately */
 	uint32_t hot_head, n_hot;    /* streams with ST_HOT */
 	uint32_t sink_list;	     /* sinks that are open or failing */
+	uint32_t std_busy;	     /* the sink that last had to stop inside a line on stdout */
 	uint32_t draining;	     /* number of streams with an open request */
 	int64_t now_ms;
 	int64_t rest_ms; /* when streams are to be looked at again */

@@ -349,6 +349,17 @@ static void fini(struct logger *lg)
 	logbook_fini(&lg->lb);
 }
 
+/* argv[2…3]: level and destination of our own messages. */
+static void take_options(int argc, char **argv)
+{
+	for (int level = 0; argc > 2 && level <= LOG_LEVEL_DEBUG; level++) {
+		if (strcmp(argv[2], conf_word(CONF_WORDS_LEVEL, level)) == 0)
+			log_set_level((enum log_level)level);
+	}
+	if (argc > 3)
+		log_open(argv[3]);
+}
+
 int logger_main(int argc, char **argv)
 {
 	struct logger lg = { .epoll = -1,
@@ -358,7 +369,8 @@ int logger_main(int argc, char **argv)
 			     .list_head = LOGBOOK_NONE,
 			     .rest_ms = INT64_MAX,
 			     .hot_head = LOGBOOK_NONE,
-			     .sink_list = LOGBOOK_NONE };
+			     .sink_list = LOGBOOK_NONE,
+			     .std_busy = LOGBOOK_NONE };
 	int r;
 
 	log_init(ROLE_LOGGER, LOG_LEVEL_INFO);
@@ -366,6 +378,7 @@ int logger_main(int argc, char **argv)
 		log_error("started by hand: this is a part of reeved");
 		return 2;
 	}
+	take_options(argc, argv);
 	set_up_process();
 	r = start(&lg, argv[1]);
 	if (r == 0) {

@@ -290,6 +290,9 @@ static void watch_room(struct logger *lg, uint32_t sink)
 
 	if (k->stall_ms == 0)
 		k->stall_ms = lg->now_ms;
+	if (std_fd(logbook_sink(&lg->lb, sink)) >= 0 &&
+	    atomic_load(&logbook_sink(&lg->lb, sink)->intent.active))
+		lg->std_busy = sink;
 	list_sink(lg, sink);
 	if (epoll_ctl(lg->control, k->polled ? EPOLL_CTL_MOD : EPOLL_CTL_ADD, k->fd, &e) == 0)
 		k->polled = true;
@@ -321,6 +324,15 @@ static int trouble(struct logger *lg, uint32_t sink, int err)
 	return sink_fail(lg, sink, err);
 }
 
+/* Another sink on the same stdout is in the middle of a line. */
+static bool must_wait(struct logger *lg, uint32_t sink)
+{
+	const struct logbook_sink *busy = logbook_sink(&lg->lb, lg->std_busy);
+
+	return busy && lg->std_busy != sink && atomic_load(&busy->intent.active) &&
+	       std_fd(logbook_sink(&lg->lb, sink)) >= 0;
+}
+
 /* 0 if it can be written to. */
 static int make_ready(struct logger *lg, uint32_t sink)
 {
@@ -335,6 +347,8 @@ static int make_ready(struct logger *lg, uint32_t sink)
 		sink_close(lg, sink);
 	if (k->fd < 0)
 		r = open_sink(lg, sink);
+	if (r == 0 && must_wait(lg, sink))
+		r = -EAGAIN;
 	if (r == 0 && atomic_load(&row->intent.active))
 		r = write_resume(lg, sink);
 	if (r < 0)
