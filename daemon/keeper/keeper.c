@@ -16,6 +16,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/file.h>
 #include <sys/eventfd.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
@@ -301,6 +302,10 @@ static void end(struct keeper *k)
 	}
 	notify_end(k);
 	store_fini(k);
+	/* For all who share it: a role that hangs in a system call must not keep the next one out.
+	 */
+	if (k->ledger.h)
+		flock(k->lock, LOCK_UN);
 	logbook_fini(&k->book);
 	ledger_fini(&k->ledger);
 }

@@ -105,6 +105,7 @@ struct keeper {
 	char level_word[16], log_to[256]; /* daemon.log in force */
 	uint32_t log_seq;
 	struct role roles[ROLE_COUNT];
+	pid_t abandoned[4]; /* roles that SIGKILL has not ended yet; 0 = free */
 	struct store store;
 	struct cgroups cg;
 	/* reap.c */
@@ -153,8 +154,11 @@ void cgroup_end(struct keeper *k);
 void role_start(struct keeper *k, enum role_kind kind);
 /* It was reaped. */
 void role_ended(struct keeper *k, enum role_kind kind, int how, int status);
-/* End it now and reap it. */
+/* End it now and reap it; one in an uninterruptible call is left behind (role_left_behind). */
 void role_kill(struct keeper *k, enum role_kind kind);
+/* A role that was left behind has ended at last: false if pid is none. */
+bool role_left_behind(const struct keeper *k, pid_t pid);
+void role_left_ended(struct keeper *k, pid_t pid);
 int64_t roles_due(const struct keeper *k);
 void roles_run(struct keeper *k, int64_t now);
 

@@ -12,7 +12,8 @@
 bool kill_allowed(const struct keeper *k, pid_t pid)
 {
 	return pid > 1 && pid != getpid() && pid != getpgrp() &&
-	       pid != k->roles[ROLE_IS_MANAGER].pid && pid != k->roles[ROLE_IS_LOGGER].pid;
+	       pid != k->roles[ROLE_IS_MANAGER].pid && pid != k->roles[ROLE_IS_LOGGER].pid &&
+	       !role_left_behind(k, pid);
 }
 
 static int send_one(struct keeper *k, pid_t pid, int signal, int to)

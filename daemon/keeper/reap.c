@@ -7,6 +7,7 @@
 #include "keeper/keeper.h"
 
 #include "base/clock.h"
+#include "base/mem.h"
 
 #include <errno.h>
 #include <string.h>
@@ -40,12 +41,14 @@ static void write_exit(struct ledger_life *life, const siginfo_t *si, const stru
 	atomic_store_explicit(&life->exited, 1, memory_order_release);
 }
 
-static void reap(pid_t pid)
+static void reap(struct keeper *k, pid_t pid)
 {
 	siginfo_t si;
 
+	atomic_fetch_add(&k->ledger.h->reaps_begun, 1);
 	while (waitid(P_PID, (id_t)pid, &si, WEXITED | WNOHANG) < 0 && errno == EINTR)
 		;
+	atomic_fetch_add(&k->ledger.h->reaps_done, 1);
 }
 
 static void take(struct keeper *k, const siginfo_t *si, const struct rusage *ru)
@@ -54,20 +57,22 @@ static void take(struct keeper *k, const siginfo_t *si, const struct rusage *ru)
 
 	for (int i = 0; i < ROLE_COUNT; i++) {
 		if (k->roles[i].pid == si->si_pid) {
-			reap(si->si_pid);
+			reap(k, si->si_pid);
 			role_ended(k, (enum role_kind)i, si->si_code, si->si_status);
 			return;
 		}
 	}
+	role_left_ended(k, si->si_pid);
 	row = ledger_find_pid(&k->ledger, si->si_pid);
 	if (row == LEDGER_NONE) {
-		reap(si->si_pid);
+		reap(k, si->si_pid);
 		atomic_fetch_add_explicit(&k->ledger.h->strangers_reaped, 1, memory_order_relaxed);
-		k->news = true; /* perhaps the last one of a tree that it waits for */
+		/* Perhaps the last one of a tree that it waits for; a cgroup would tell. */
+		k->news |= !k->cg.base[0];
 		return;
 	}
 	write_exit(ledger_life(&k->ledger, row), si, ru);
-	reap(si->si_pid);
+	reap(k, si->si_pid);
 	ledger_ring_put(&k->ledger.h->to_manager, row);
 	k->news = true;
 }
@@ -91,8 +96,10 @@ void reap_hint(struct keeper *k, pid_t hint)
 
 	if (hint > 0 && peek(P_PID, hint, &si, &ru) == 1)
 		take(k, &si, &ru);
+	/* Not at once: a round is one long system call, on the processor that the manager, just
+	 * woken, would have run on. */
 	if (k->round_ms == KEEPER_NEVER)
-		k->round_ms = k->last_round_ms + ROUND_MS;
+		k->round_ms = MAX_OF(k->last_round_ms + ROUND_MS, clock_mono_ms() + 1);
 }
 
 int reap_round(struct keeper *k)

@@ -227,6 +227,23 @@ static bool wait_ended(struct keeper *k, const struct role *r, siginfo_t *ret)
 	return ended;
 }
 
+/* It hangs in a system call (a dead disk). With SIGKILL pending it will never run another
+ * instruction of its own, so a successor may work beside it. */
+static void leave_behind(struct keeper *k, enum role_kind kind)
+{
+	struct role *r = &k->roles[kind];
+
+	log_error("%s (pid %d) does not end on SIGKILL: it hangs in a system call", r->name,
+		  (int)r->pid);
+	for (size_t i = 0; i < ARRAY_LEN(k->abandoned); i++) {
+		if (k->abandoned[i] == 0) {
+			k->abandoned[i] = r->pid;
+			role_ended(k, kind, CLD_KILLED, SIGKILL);
+			return;
+		}
+	}
+}
+
 void role_kill(struct keeper *k, enum role_kind kind)
 {
 	struct role *r = &k->roles[kind];
@@ -238,8 +255,24 @@ void role_kill(struct keeper *k, enum role_kind kind)
 	if (wait_ended(k, r, &si))
 		role_ended(k, kind, si.si_code, si.si_status);
 	else
-		log_error("%s (pid %d) does not end on SIGKILL (uninterruptible call)", r->name,
-			  (int)r->pid);
+		leave_behind(k, kind);
+}
+
+bool role_left_behind(const struct keeper *k, pid_t pid)
+{
+	for (size_t i = 0; i < ARRAY_LEN(k->abandoned); i++) {
+		if (pid > 0 && k->abandoned[i] == pid)
+			return true;
+	}
+	return false;
+}
+
+void role_left_ended(struct keeper *k, pid_t pid)
+{
+	for (size_t i = 0; i < ARRAY_LEN(k->abandoned); i++) {
+		if (k->abandoned[i] == pid)
+			k->abandoned[i] = 0;
+	}
 }
 
 int64_t roles_due(const struct keeper *k)
