@@ -57,9 +57,10 @@ class Chaos(Case):
             procs.kill(pid, signal.SIGCONT)
 
     def do_kill_worker(self):
-        mains = [e.pid for e in self.journal_.entries("start")[-20:] if procs.alive(e.pid)]
+        mains = [self.d.host(e.pid) for e in self.journal_.entries("start")[-20:]]
+        mains = [pid for pid in mains if pid and procs.alive(pid)]
         if mains:
-            procs.kill(self.d.host(self.chance.choice(mains)),
+            procs.kill(self.chance.choice(mains),
                        self.chance.choice([signal.SIGKILL, signal.SIGSEGV, signal.SIGTERM]))
             self.did["kill worker"] += 1
 
