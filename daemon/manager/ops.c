@@ -16,17 +16,27 @@ static int refuse_shutdown(const struct manager *m, struct diag *d)
 	return diag_set(d, -ESHUTDOWN, "the daemon is shutting down");
 }
 
-int op_start(struct worker *w, struct diag *d)
+/* Up is wanted from now on, by hand; refused while it is on its way out. */
+static int want_up(struct worker *w, struct diag *d)
 {
-	struct worker_state *s = &w->slot->w;
 	int r = refuse_shutdown(w->m, d);
 
 	if (r < 0)
 		return r;
 	if (w->surplus || !w->group->conf)
 		return diag_set(d, -ENOENT, "it is being removed");
-	s->wanted_up = 1;
-	s->by_hand = 1;
+	w->slot->w.wanted_up = 1;
+	w->slot->w.by_hand = 1;
+	return 0;
+}
+
+int op_start(struct worker *w, struct diag *d)
+{
+	struct worker_state *s = &w->slot->w;
+	int r = want_up(w, d);
+
+	if (r < 0)
+		return r;
 	if (s->state == WS_QUARANTINED || s->state == WS_BACKOFF || s->state == WS_DONE)
 		worker_forget(s);
 	worker_post(w, WI_START);
@@ -44,17 +54,12 @@ int op_stop(struct worker *w, bool cold, struct diag *d)
 
 int op_restart(struct worker *w, bool cold, struct diag *d)
 {
-	struct worker_state *s = &w->slot->w;
-	int r = refuse_shutdown(w->m, d);
+	int r = want_up(w, d);
 
 	if (r < 0)
 		return r;
-	if (w->surplus || !w->group->conf)
-		return diag_set(d, -ENOENT, "it is being removed");
-	s->wanted_up = 1;
-	s->by_hand = 1;
-	worker_forget(s);
-	w->slot->op_restart = s->incarnation;
+	worker_forget(&w->slot->w);
+	w->slot->op_restart = w->slot->w.incarnation;
 	worker_post(w, cold && w->slot->life[0] != LEDGER_NONE ? WI_KILL : WI_RENEW);
 	return 0;
 }
