@@ -10,6 +10,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
@@ -107,6 +108,21 @@ static bool drop_idle(struct vl_server *s, const uid_t *uid)
 	return false;
 }
 
+/* Every place is taken by a call in progress: the longest silent one goes, it can come again. Root
+ * and our own user last, since they have no cap of their own. */
+static bool drop_silent(struct vl_server *s)
+{
+	double since = ev_now(s->options.loop) - IDLE_SECONDS;
+	struct vl_conn *victim = NULL;
+
+	for (struct vl_conn *c = s->first; c && c->active_at <= since; c = c->next)
+		if (!victim || (privileged(victim) && !privileged(c)))
+			victim = c;
+	if (victim)
+		vl_conn_free(victim);
+	return victim != NULL;
+}
+
 /* Over the cap of its uid a new client costs an idle one of the same uid, or it is turned away:
  * it comes again, and nobody else pays for it. */
 static void enforce_uid_cap(struct vl_server *s, struct vl_conn *fresh)
@@ -152,9 +168,15 @@ static bool accept_next(struct vl_server *s)
 {
 	int fd;
 
-	if (s->clients >= s->options.clients_max && !drop_idle(s, NULL)) {
-		pause_accept(s, true);
-		return false;
+	if (s->clients >= s->options.clients_max) {
+		struct pollfd p = { s->listen_fd, POLLIN, 0 };
+
+		if (poll(&p, 1, 0) <= 0) /* nobody waits: nobody has to go */
+			return false;
+		if (!drop_idle(s, NULL) && !drop_silent(s)) {
+			pause_accept(s, true);
+			return false;
+		}
 	}
 	fd = accept_one(s);
 	if (out_of_fds(fd)) {

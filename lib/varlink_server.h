@@ -8,7 +8,8 @@
  *    VL_TURN_BYTES bytes of each connection, a stalled one is dropped after VL_STALL_MS;
  *  - pipelined requests are answered in order, one at a time; a client that has closed its sending
  *    side still gets its answers;
- *  - idle clients beyond the cap of their uid or the total are dropped, the longest idle first;
+ *  - beyond the cap of a uid or the total the longest idle client is dropped; where none is idle,
+ *    the new one of that uid is turned away, or the longest silent one gives its place;
  *  - without fds (EMFILE) one client at a time is still served on a reserved one, and nothing
  *    spins;
  *  - fds that clients send are never installed (the socket is read without room for them);

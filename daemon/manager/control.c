@@ -12,6 +12,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -237,6 +238,16 @@ static int open_socket(struct control *c)
 	return store_put(m->store, RF_CONTROL, 0, 0, conf->socket, c->listen_fd);
 }
 
+/* A quarter of our descriptors: workers with a notify socket need one each. */
+static unsigned clients_max(void)
+{
+	struct rlimit limit;
+
+	if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
+		return 512;
+	return (unsigned)MAX_OF(MIN_OF(limit.rlim_cur / 4, (rlim_t)4096), (rlim_t)64);
+}
+
 int control_init(struct manager *m)
 {
 	struct control *c = calloc(1, sizeof(*c));
@@ -249,6 +260,7 @@ int control_init(struct manager *m)
 		.url = "",
 		.authorise = authorise,
 		.data = c,
+		.clients_max = clients_max(),
 	};
 	struct stat st;
 	int r;

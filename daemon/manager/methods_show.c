@@ -7,6 +7,7 @@
 #include "base/clock.h"
 #include "base/fd.h"
 #include "base/mem.h"
+#include "manager/proc.h"
 #include "manager/tree.h"
 
 #include <dirent.h>
@@ -18,6 +19,15 @@
 #define MEMBERS_MAX 1024
 #define FDS_MAX	    256
 #define ENV_MAX	    (256u << 10)
+
+/*
+ * Arguments, environment and memory maps are read under the lock of the process's memory; who is in
+ * an uninterruptible wait may hold it, and we would wait with it (SH12).
+ */
+static bool may_look(char state)
+{
+	return state != 'D';
+}
 
 /* Strings separated by NULs, as in /proc/PID/{environ,cmdline}. */
 static void write_strings(struct str *out, const char *key, pid_t pid, const char *file)
@@ -66,7 +76,7 @@ int64_t worker_pss(struct worker *w)
 	bool any = false;
 
 	for (ssize_t i = 0; i < n; i++) {
-		if (!process_memory(members[i].pid, &pss, &private))
+		if (!may_look(members[i].state) || !process_memory(members[i].pid, &pss, &private))
 			continue;
 		sum += pss;
 		any = true;
@@ -94,7 +104,7 @@ static void write_process(const struct job *j, struct str *out, const struct wor
 	vl_write_int(out, "ppid", p->ppid);
 	vl_write_text(out, "worker", w ? w->name : "");
 	vl_write_bytes(out, "name", p->comm, strnlen(p->comm, sizeof(p->comm)));
-	if (j->admin)
+	if (j->admin && may_look(p->state))
 		write_strings(out, "argv", p->pid, "cmdline");
 	vl_write_text(out, "state", state);
 	vl_write_int(out, "uid", p->uid);
@@ -103,7 +113,7 @@ static void write_process(const struct job *j, struct str *out, const struct wor
 	vl_write_bool(out, "orphan", !p->main && w && p->ppid == w->m->ledger.h->keeper_pid);
 	vl_write_real(out, "cpu_s", (double)p->cpu_us / 1e6);
 	vl_write_int(out, "rss_bytes", p->rss_kb * 1024);
-	if (j->memory)
+	if (j->memory && may_look(p->state))
 		write_memory(out, p->pid);
 	vl_write_close(out, '}');
 }
@@ -263,8 +273,9 @@ static void write_moment(struct str *out, const char *key, int64_t mono_ms)
 static void write_private(struct str *out, const struct worker *w, pid_t pid)
 {
 	auto_str config = { 0 };
+	struct proc_stat s;
 
-	if (pid)
+	if (pid && proc_stat(pid, &s) == 0 && may_look(s.state))
 		write_strings(out, "env", pid, "environ");
 	if (w->group->conf) {
 		conf_dump_group(w->group->conf, &config);

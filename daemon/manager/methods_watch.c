@@ -211,11 +211,20 @@ static bool has_word(const json_t *words, const char *word)
 	return false;
 }
 
+static size_t workers_of(const struct manager *m)
+{
+	size_t n = 0;
+
+	for (int i = 0; i < WS_COUNT; i++)
+		n += m->in_state[i];
+	return n;
+}
+
 /* The packet for the logger, see logbook.h. */
 static json_t *logs_packet(struct manager *m, const struct args_logs *a, const struct targets *t)
 {
 	bool out = has_word(a->streams, "out"), err = has_word(a->streams, "err");
-	bool all = !a->targets || (t->n == 1 && strcmp(t->items[0].text, "all") == 0);
+	bool all = !a->targets || t->n_refs == workers_of(m);
 	json_t *o = json_pack("{s:b, s:b, s:b}", "follow", a->follow, "out", out, "err", err);
 	int64_t since;
 
