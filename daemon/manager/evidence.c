@@ -9,11 +9,11 @@
 #include "base/mem.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
-#define LOOK_MS	     10 /* a look is not believed longer than this */
 #define MEMBERS_MAX  65536
 #define READINGS_MAX 8
 
@@ -26,6 +26,7 @@ struct stranger {
 struct evidence {
 	struct manager *m;
 	bool no_children_file; /* CONFIG_PROC_CHILDREN is off */
+	int children;	       /* the keeper's children file; -1: not open */
 	int64_t looked_ms;     /* 0: there is no look */
 	uint32_t look;	       /* number of the look */
 	uint32_t *ended_by;    /* by life row: the look that found its exit record */
@@ -42,6 +43,7 @@ int evidence_new(struct manager *m, struct evidence **ret)
 	if (!e)
 		return -ENOMEM;
 	e->m = m;
+	e->children = -1;
 	e->ended_by = calloc(LEDGER_ROWS, sizeof(*e->ended_by)); /* pages come when used */
 	if (!e->ended_by) {
 		free(e);
@@ -55,6 +57,7 @@ void evidence_free(struct evidence *e)
 {
 	if (!e)
 		return;
+	close_fd(&e->children);
 	free(e->ended_by);
 	free(e->strangers);
 	free(e->live);
@@ -181,26 +184,53 @@ static int children_of(struct evidence *e, pid_t pid, struct pids *ret)
 	return children_by_scan(pid, ret);
 }
 
+/* The keeper has one thread: one file says it all. */
+static int read_keeper(struct evidence *e, struct pids *ret)
+{
+	pid_t keeper = e->m->ledger.h->keeper_pid;
+	char path[64];
+
+	if (e->children < 0 && !e->no_children_file) {
+		snprintf(path, sizeof(path), "/proc/%d/task/%d/children", (int)keeper, (int)keeper);
+		e->children = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
+	}
+	if (e->children < 0 || lseek(e->children, 0, SEEK_SET) < 0)
+		return children_of(e, keeper, ret);
+	return proc_children_read(e->children, ret);
+}
+
+/* *ret_quiet: the keeper says that nobody left while it was read. */
+static int read_counted(struct evidence *e, struct pids *ret, bool *ret_quiet)
+{
+	const struct ledger_header *h = e->m->ledger.h;
+	uint64_t done = h->reaps_done, begun = h->reaps_begun;
+	int r = read_keeper(e, ret);
+
+	*ret_quiet = done == begun && h->reaps_begun == begun;
+	return r;
+}
+
 /*
  * All children of the keeper. The kernel's children file leaves out a child when one that stands
  * before it is reaped during the reading (proc_pid_children(5)); that one was in what was read, so
- * two equal readings are complete. While too many end, all of /proc is looked at instead.
+ * two equal readings are complete, and so is one during which nobody was reaped. While too many
+ * end, all of /proc is looked at instead.
  */
 static int keepers_children(struct evidence *e, struct pids *ret)
 {
 	pid_t keeper = e->m->ledger.h->keeper_pid;
 	struct pids before = { 0 };
-	bool settled = false;
-	int r = children_of(e, keeper, ret);
+	bool settled;
+	int r = read_counted(e, ret, &settled);
 
 	for (int i = 0; r == 0 && !settled && !e->no_children_file && i < READINGS_MAX; i++) {
 		pids_fini(&before);
 		before = *ret;
 		*ret = (struct pids){ 0 };
-		r = children_of(e, keeper, ret);
-		settled =
-			ret->n == before.n &&
-			(ret->n == 0 || memcmp(ret->at, before.at, ret->n * sizeof(*ret->at)) == 0);
+		r = read_counted(e, ret, &settled);
+		settled = settled || (ret->n == before.n &&
+				      (ret->n == 0 ||
+				       memcmp(ret->at, before.at, ret->n * sizeof(*ret->at)) == 0));
 	}
 	pids_fini(&before);
 	if (r < 0 || settled || e->no_children_file)
@@ -233,7 +263,7 @@ static int look_for(struct evidence *e, uint32_t row)
 {
 	bool ended = ledger_life(&e->m->ledger, row)->exited != 0;
 
-	if (e->looked_ms && clock_mono_ms() - e->looked_ms <= LOOK_MS &&
+	if (e->looked_ms && clock_mono_ms() - e->looked_ms <= EVIDENCE_LOOK_MS &&
 	    (!ended || e->ended_by[row] == e->look))
 		return 0;
 	return look(e);
@@ -257,6 +287,13 @@ static bool belongs(struct evidence *e, struct stranger *s, uint32_t row, const 
 	return strcmp(s->marker, marker) == 0;
 }
 
+/* On its way through the kernel's exit: its environment is gone already, what it has open and
+ * locked is not. It may be anybody's, and is a zombie in a moment. */
+static bool about_to_end(const struct stranger *s)
+{
+	return (s->stat.flags & PROC_EXITING) != 0;
+}
+
 bool evidence_empty(struct evidence *e, uint32_t row)
 {
 	char marker[EVIDENCE_MARKER];
@@ -267,9 +304,17 @@ bool evidence_empty(struct evidence *e, uint32_t row)
 		return true;
 	evidence_marker(e->m, row, marker);
 	for (size_t i = 0; i < e->n; i++)
-		if (belongs(e, &e->strangers[i], row, marker))
+		if (about_to_end(&e->strangers[i]) || belongs(e, &e->strangers[i], row, marker))
 			return false;
 	return true;
+}
+
+/* The look may be older than the pid. */
+static bool still_there(const struct stranger *s)
+{
+	struct proc_stat now;
+
+	return proc_stat(s->stat.pid, &now) == 0 && now.starttime == s->stat.starttime;
 }
 
 /* Descendants of what is in the list from `at` on; the list grows while it is walked. */
@@ -298,7 +343,7 @@ int evidence_members(struct evidence *e, uint32_t row, int64_t max_age_ms, struc
 	if (ledger_life_live(&e->m->ledger, row))
 		pids_add(ret, (pid_t)e->m->ledger.pids[row]);
 	for (size_t i = 0; i < e->n; i++)
-		if (belongs(e, &e->strangers[i], row, marker))
+		if (belongs(e, &e->strangers[i], row, marker) && still_there(&e->strangers[i]))
 			pids_add(ret, e->strangers[i].stat.pid);
 	return add_descendants(e, ret, first);
 }

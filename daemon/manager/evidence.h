@@ -9,6 +9,8 @@
 
 #include "manager/proc.h"
 
+#define EVIDENCE_LOOK_MS 10 /* a look is not believed longer than this */
+
 struct evidence;
 int evidence_new(struct manager *m, struct evidence **ret);
 void evidence_free(struct evidence *e);

@@ -100,16 +100,13 @@ void pids_add(struct pids *p, pid_t pid)
 	p->at[p->n++] = pid;
 }
 
-static int add_children(int dir, struct pids *ret)
+int proc_children_read(int fd, struct pids *ret)
 {
 	char text[8192];
-	auto_fd fd = openat(dir, "children", O_RDONLY | O_CLOEXEC);
 	pid_t pid = 0;
 	bool digits = false;
 	ssize_t n;
 
-	if (fd < 0)
-		return errno == ENOENT ? -ENOTSUP : -errno;
 	while ((n = read(fd, text, sizeof(text))) > 0) {
 		for (ssize_t i = 0; i < n; i++) {
 			if (isdigit((unsigned char)text[i])) {
@@ -124,7 +121,16 @@ static int add_children(int dir, struct pids *ret)
 	}
 	if (digits)
 		pids_add(ret, pid);
-	return n < 0 ? -errno : 0;
+	return n < 0 ? -errno : ret->failed ? -ENOMEM : 0;
+}
+
+static int add_children(int dir, struct pids *ret)
+{
+	auto_fd fd = openat(dir, "children", O_RDONLY | O_CLOEXEC);
+
+	if (fd < 0)
+		return errno == ENOENT ? -ENOTSUP : -errno;
+	return proc_children_read(fd, ret);
 }
 
 int proc_children(pid_t pid, struct pids *ret)

@@ -20,6 +20,7 @@ struct proc_stat {
 	uint64_t cpu_ticks, starttime;
 	int64_t rss_pages;
 };
+#define PROC_EXITING	0x04u /* PF_EXITING: in do_exit(), not yet a zombie */
 #define PROC_FORKNOEXEC 0x40u /* PF_FORKNOEXEC: forked and not exec'ed since */
 
 /* 0, -ESRCH if there is none, or -errno. */
@@ -38,6 +39,8 @@ void pids_add(struct pids *p, pid_t pid);
 
 /* Children of all tasks of pid, appended. -ENOTSUP without CONFIG_PROC_CHILDREN. */
 int proc_children(pid_t pid, struct pids *ret);
+/* The same from an open /proc/PID/task/TID/children. */
+int proc_children_read(int fd, struct pids *ret);
 /* pid and ppid of everything, for kernels without it; free(*ret). Number or -errno. */
 struct proc_pair {
 	pid_t pid, ppid;

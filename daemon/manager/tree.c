@@ -191,9 +191,11 @@ static bool signal_member(struct trees *t, uint32_t row, const char *leaf, pid_t
 	return true;
 }
 
-static int members(struct trees *t, uint32_t row, const char *leaf, struct pids *ret)
+static int members(struct trees *t, uint32_t row, const char *leaf, int64_t max_age_ms,
+		   struct pids *ret)
 {
-	return leaf ? cgroup_pids(t->base, leaf, ret) : evidence_members(t->evidence, row, 0, ret);
+	return leaf ? cgroup_pids(t->base, leaf, ret)
+		    : evidence_members(t->evidence, row, max_age_ms, ret);
 }
 
 static bool has_pid(const struct pids *p, pid_t pid)
@@ -206,12 +208,12 @@ static bool has_pid(const struct pids *p, pid_t pid)
 
 /* One pass over all members, but for those in `done`, who are added to it; number signalled. */
 static int signal_pass(struct trees *t, uint32_t row, const char *leaf, int signal,
-		       struct pids *done)
+		       int64_t max_age_ms, struct pids *done)
 {
 	struct pids pids = { 0 };
 	int n = 0;
 
-	members(t, row, leaf, &pids);
+	members(t, row, leaf, max_age_ms, &pids);
 	for (size_t i = 0; i < pids.n; i++) {
 		if (has_pid(done, pids.at[i]) || !signal_member(t, row, leaf, pids.at[i], signal))
 			continue;
@@ -225,24 +227,27 @@ static int signal_pass(struct trees *t, uint32_t row, const char *leaf, int sign
 static int signal_once(struct trees *t, uint32_t row, const char *leaf, int signal)
 {
 	struct pids done = { 0 };
-	int n = signal_pass(t, row, leaf, signal, &done);
+	int n = signal_pass(t, row, leaf, signal, 0, &done);
 
 	pids_fini(&done);
 	return n;
 }
 
 /* A storm forks between a pass and the next: go on while passes find somebody new, up to a cap. A
- * pid that died and came back within one call is met by the watch's next look. */
+ * pid that died and came back within one call is met by the watch's next look. The first pass may
+ * use a look that is milliseconds old, and a main process without company needs no second one: what
+ * either misses is found when the main process has ended. So killing N workers is not O(N * N). */
 static int kill_passes(struct trees *t, uint32_t row, const char *leaf)
 {
+	pid_t main = (pid_t)t->m->ledger.pids[row];
 	struct pids done = { 0 };
 	int sum = 0;
 
 	for (int i = 0; i < KILL_PASSES; i++) {
-		int n = signal_pass(t, row, leaf, SIGKILL, &done);
+		int n = signal_pass(t, row, leaf, SIGKILL, i == 0 ? EVIDENCE_LOOK_MS : 0, &done);
 
 		sum += n;
-		if (n == 0)
+		if (n == 0 || (sum == 1 && done.at[0] == main))
 			break;
 	}
 	pids_fini(&done);
