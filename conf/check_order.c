@@ -5,6 +5,8 @@
 
 #include <string.h>
 
+#define NEAREST_MAX 100 /* a search through all names costs time */
+
 enum visit { UNSEEN, OPEN, DONE };
 
 struct order {
@@ -29,11 +31,12 @@ static bool is_disabled(const struct loading *l, const char *name)
 	return false;
 }
 
-static const char *nearest(const struct conf *c, const char *name)
+static const char *nearest(const struct loading *l, const char *name)
 {
+	const struct conf *c = l->conf;
 	auto_free const char **names = calloc(c->n_groups + 1, sizeof(*names));
 
-	if (!names)
+	if (!names || l->report->errors > NEAREST_MAX)
 		return NULL;
 	for (size_t i = 0; i < c->n_groups; i++)
 		names[i] = c->groups[i].name;
@@ -71,7 +74,7 @@ static void check_names(struct loading *l, size_t i)
 				     "after = [ \"%s\" ]: that group is left out (enabled = false)",
 				     *a);
 		} else {
-			near = nearest(l->conf, *a);
+			near = nearest(l, *a);
 			load_problem(l, i, "group.after", false,
 				     "after = [ \"%.64s\" ]: there is no such group%s%s%s", *a,
 				     near ? "; write: after = [ \"" : "", near ? near : "",

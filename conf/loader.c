@@ -124,6 +124,13 @@ static char *write_result(const struct conf *c, const struct conf_report *r)
 	return text;
 }
 
+/* Made without jansson, which has nothing left to make it of. */
+static char *out_of_memory(void)
+{
+	return strdup("{\"problems\":[{\"file\":\"\",\"line\":0,\"warning\":false,\"text\":"
+		      "\"loading needs more memory than the loader may have\"}],\"conf\":null}");
+}
+
 int loader_main(int argc, char **argv)
 {
 	struct conf_load_options options = { 0 };
@@ -140,9 +147,11 @@ int loader_main(int argc, char **argv)
 	text = err == -ENOMEM ? NULL : write_result(c, &report);
 	conf_free(c);
 	conf_report_fini(&report);
-	if (!text)
-		return 1;
-	if (fd_write_all(STDOUT_FILENO, text, strlen(text)) < 0)
+	if (!text) {
+		err = -ENOMEM;
+		text = out_of_memory();
+	}
+	if (text && fd_write_all(STDOUT_FILENO, text, strlen(text)) < 0)
 		err = -EIO;
 	free(text);
 	return err == 0 ? 0 : err == -EINVAL ? EXIT_CONFIG : 1;

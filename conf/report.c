@@ -6,8 +6,6 @@
 #include <stdio.h>
 #include <string.h>
 
-#define PROBLEMS_MAX 1000
-
 void conf_report_fini(struct conf_report *r)
 {
 	free(r->items);
@@ -40,12 +38,16 @@ void report_diag(struct conf_report *r, bool warning, const struct diag *d)
 {
 	struct conf_problem *p;
 
-	if (!r || known(r, d))
+	if (!r)
+		return;
+	if (r->n >= PROBLEMS_MAX) { /* only the result counts from here on */
+		r->errors += !warning;
+		return;
+	}
+	if (known(r, d))
 		return;
 	if (!warning)
 		r->errors++;
-	if (r->n >= PROBLEMS_MAX)
-		return;
 	p = room_for_one(r);
 	if (!p)
 		return;

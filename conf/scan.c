@@ -11,6 +11,8 @@
 #include <string.h>
 #include <strings.h>
 
+#define INDENT_MAX 200 /* columns looked at */
+
 struct block {
 	unsigned id;
 	int line, indent;
@@ -45,7 +47,7 @@ static int indent_of(const struct scan *s, const char *at, bool first)
 	const char *p = at;
 	int n = 0;
 
-	while (p > s->start && p[-1] != '\n')
+	while (p > s->start && p[-1] != '\n' && at - p < INDENT_MAX)
 		p--;
 	for (; *p == ' ' || *p == '\t'; p++)
 		n += *p == '\t' ? 8 : 1;

@@ -7,11 +7,13 @@
 #include <stdio.h>
 #include <string.h>
 
+#define TEXT_MAX  1000 /* of a word in single quotes; looking on would be quadratic */
 #define RUN_CHARS "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_*.+-"
 
 static void say(struct scan *s, int line, const struct str *text)
 {
-	s->errors++;
+	if (++s->errors >= PROBLEMS_MAX) /* nobody reads on, and each costs time */
+		s->stop = s->broken = true;
 	report_add(s->report, false, s->file, line, "%s", text->data ? text->data : "");
 }
 
@@ -261,9 +263,15 @@ static void read_string(struct scan *s)
 /* '…', /path, $NAME: up to the closing quote, or to a blank or mark. */
 static size_t text_length(const struct scan *s)
 {
-	size_t line = *s->p == '\'' ? span(s, "\n", false) : 0;
-	const char *close = line > 1 ? memchr(s->p + 1, '\'', line - 1) : NULL;
+	const char *close = NULL;
 
+	if (*s->p == '\'') {
+		size_t room = MIN_OF((size_t)(s->end - s->p), (size_t)TEXT_MAX);
+		const char *line = memchr(s->p, '\n', room);
+
+		room = line ? (size_t)(line - s->p) : room;
+		close = memchr(s->p + 1, '\'', room - 1);
+	}
 	if (close)
 		return (size_t)(close + 1 - s->p);
 	return MAX_OF(span(s, " \t\r\n;,{}[]()\"", false), 1);

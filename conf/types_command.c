@@ -141,16 +141,14 @@ static int check_name(struct reading *r, struct value v, const char *name, size_
 }
 
 /* Put K=v in, in place of an older K=. Takes ownership of entry. */
-static int set_entry(char ***env, char *entry, bool *ret_was_there)
+static int set_entry(char ***env, char *entry)
 {
 	size_t len = strcspn(entry, "=") + 1;
 
-	*ret_was_there = false;
 	for (char **e = *env; e && *e; e++) {
 		if (strncmp(*e, entry, len) == 0) {
 			free(*e);
 			*e = entry;
-			*ret_was_there = true;
 			return 0;
 		}
 	}
@@ -186,7 +184,6 @@ static int read_env_block(struct reading *r, struct value v, char ***env)
 
 	while (value_next(&w)) {
 		char *entry = NULL;
-		bool known;
 		int e;
 
 		r->member = w.name;
@@ -201,7 +198,7 @@ static int read_env_block(struct reading *r, struct value v, char ***env)
 				       &entry);
 		}
 		if (e == 0)
-			e = set_entry(env, entry, &known);
+			e = set_entry(env, entry);
 		if (e < 0)
 			err = e;
 		if (e == -ENOMEM)
@@ -211,34 +208,49 @@ static int read_env_block(struct reading *r, struct value v, char ***env)
 	return err;
 }
 
-/* The list form: for any name, and replaces. */
-static int read_env_list(struct reading *r, struct value v, char ***env)
+static int env_item(struct reading *r, struct value v, const char *text, char **ret)
 {
-	int err = list_check(r, v);
+	const char *equals = strchr(text, '=');
 
-	if (err < 0)
-		return err;
-	for (size_t i = 0; i < value_count(v) && err != -ENOMEM; i++) {
-		struct value e = value_at(v, i);
-		const char *text = value_kind(e) == VALUE_STRING ? value_text(e) : NULL;
-		const char *equals = text ? strchr(text, '=') : NULL;
-		char *entry = NULL;
-		bool known = false;
-		int x;
+	if (!equals)
+		return say_bad(r, v, NULL, "not of the form \"NAME=value\"");
+	return make_entry(r, v, text, (size_t)(equals - text), equals + 1, ret);
+}
 
-		if (!equals)
-			x = say_bad(r, e, NULL, "not of the form \"NAME=value\"");
-		else
-			x = make_entry(r, e, text, (size_t)(equals - text), equals + 1, &entry);
-		if (x == 0)
-			x = set_entry(env, entry, &known);
-		if (known)
-			x = say_bad(r, e, "", "\"%.*s\" is set twice in this list",
-				    (int)(equals - text), text);
-		if (x < 0)
-			err = x;
-	}
+static int by_name(const void *a, const void *b)
+{
+	const char *x = *(char *const *)a, *y = *(char *const *)b;
+	size_t n = strcspn(x, "="), m = strcspn(y, "=");
+	int c = memcmp(x, y, MIN_OF(n, m));
+
+	return c ? c : (n > m) - (n < m);
+}
+
+/* Sorted neighbours; a search for each would be quadratic. */
+static int check_twice(struct reading *r, struct value v, char *const *env)
+{
+	size_t n = strings_count(env);
+	auto_free char **sorted = malloc((n + 1) * sizeof(*sorted));
+	int err = 0;
+
+	if (!sorted)
+		return -ENOMEM;
+	memcpy(sorted, env, (n + 1) * sizeof(*sorted));
+	if (n > 1)
+		qsort(sorted, n, sizeof(*sorted), by_name);
+	for (size_t i = 1; i < n; i++)
+		if (by_name(&sorted[i - 1], &sorted[i]) == 0)
+			err = say_bad(r, v, "", "\"%.*s\" is set twice in this list",
+				      (int)strcspn(sorted[i], "="), sorted[i]);
 	return err;
+}
+
+/* The list form: for any name, and replaces. */
+static int read_env_list(struct reading *r, struct value v, char ***ret)
+{
+	int err = list_read(r, v, env_item, ret);
+
+	return err < 0 ? err : check_twice(r, v, *ret);
 }
 
 static int read_env(struct reading *r, struct value v, void *field)
@@ -249,8 +261,8 @@ static int read_env(struct reading *r, struct value v, void *field)
 
 	if (!block && value_kind(v) != VALUE_LIST)
 		return say_wrong_kind(r, v);
-	env = strings_copy(block ? *have : NULL);
-	if (!env)
+	env = block ? strings_copy(*have) : NULL;
+	if (block && !env)
 		return -ENOMEM;
 	err = block ? read_env_block(r, v, &env) : read_env_list(r, v, &env);
 	if (err < 0) {

@@ -209,11 +209,15 @@ int list_check(struct reading *r, struct value v)
 
 int list_read(struct reading *r, struct value v, list_item_fn *item, char ***ret)
 {
-	char **list = NULL;
 	int err = list_check(r, v);
+	char **list;
+	size_t n = 0;
 
 	if (err < 0)
 		return err;
+	list = calloc(value_count(v) + 1, sizeof(*list));
+	if (!list)
+		return -ENOMEM;
 	r->in_list = true;
 	for (size_t i = 0; i < value_count(v); i++) {
 		struct value e = value_at(v, i);
@@ -226,17 +230,13 @@ int list_read(struct reading *r, struct value v, list_item_fn *item, char ***ret
 		else
 			x = item(r, e, value_text(e), &text);
 		if (x == 0)
-			x = strings_push(&list, text);
-		if (x < 0)
+			list[n++] = text;
+		else
 			err = x;
 		if (x == -ENOMEM)
 			break;
 	}
 	r->in_list = false;
-	if (err == 0 && !list) {
-		list = calloc(1, sizeof(*list));
-		err = list ? 0 : -ENOMEM;
-	}
 	if (err < 0)
 		strings_free(list);
 	else
