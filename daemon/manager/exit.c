@@ -82,7 +82,7 @@ static void ask_last_words(struct worker *w, const struct ledger_life *life,
 	if (!w->draining)
 		w->m->drains++;
 	w->draining = true;
-	bell_ring(w->m->bell_logger);
+	w->m->logger_news = true;
 }
 
 static void write_record(struct worker *w, uint32_t row, const struct worker_end *e,

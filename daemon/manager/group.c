@@ -158,7 +158,7 @@ static void drop_streams(struct worker *w)
 		logbook_stream_clear(&m->book, stream);
 		store_drop(m->store, err ? RF_LOG_ERR : RF_LOG_OUT, w->row, "");
 	}
-	bell_ring(m->bell_logger);
+	m->logger_news = true;
 }
 
 void group_forget_worker(struct worker *w)
@@ -214,7 +214,7 @@ void group_plan_stream(struct group *g, struct worker *w)
 	if (log->stderr_to == CONF_STDERR_SEPARATE)
 		logbook_stream_set(&g->m->book, w->row + LOGBOOK_ERR, (uint32_t)sink, w->name,
 				   STREAM_ERR);
-	bell_ring(g->m->bell_logger);
+	g->m->logger_news = true;
 }
 
 /* Live changes of `log` reach the workers that run. */

@@ -90,6 +90,14 @@ static void ticked(struct ev_loop *loop, ev_timer *t, int events)
 	m->changed = true;
 }
 
+/* Not before: a process that wakes up takes the processor from the start that is being made. */
+static void tell_logger(struct manager *m)
+{
+	if (m->logger_news)
+		bell_ring(m->bell_logger);
+	m->logger_news = false;
+}
+
 /* Before the loop sleeps: run everything to completion. */
 static void turn(struct ev_loop *loop, ev_prepare *p, int events)
 {
@@ -105,6 +113,7 @@ static void turn(struct ev_loop *loop, ev_prepare *p, int events)
 		m->changed = false;
 	} while (m->inputs_head);
 	groups_prune(m);
+	tell_logger(m);
 	if (m->starts_more)
 		ev_feed_event(m->loop, &m->bell_io, EV_READ); /* another turn at once */
 	if (needs_tick(m) && !ev_is_active(&m->tick))
@@ -140,6 +149,7 @@ static int map_shared(struct manager *m, struct diag *d)
 	m->bell_keeper = role_fds_get(m->fds, RF_BELL_KEEPER);
 	m->bell_logger = role_fds_get(m->fds, RF_BELL_LOGGER);
 	m->logs_out = role_fds_get(m->fds, RF_LOGS_OUT);
+	m->logger_news = true; /* a predecessor may have died before it rang */
 	return r;
 }
 

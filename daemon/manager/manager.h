@@ -45,9 +45,9 @@ struct worker {
 	uint16_t inputs; /* bit per enum worker_input that waits to be stepped */
 	bool queued_start;
 	bool in_flight; /* counts in starts_in_flight */
-	bool draining; /* its last exit record waits for the last words */
-	bool surplus;  /* not configured any more: freed once it is stopped */
-	bool discard;  /* being freed by the queue */
+	bool draining;	/* its last exit record waits for the last words */
+	bool surplus;	/* not configured any more: freed once it is stopped */
+	bool discard;	/* being freed by the queue */
 	/* notify.c */
 	int notify_fd;
 	ev_io notify_io;
@@ -59,7 +59,7 @@ struct worker {
 	/* last sample of its tree (methods_list.c) */
 	uint64_t memory_bytes, cpu_us;
 	int64_t sampled_ms;
-	int64_t pss_bytes, pss_sampled_ms; /* only where somebody asked; -1 = unknown */
+	int64_t pss_bytes, pss_sampled_ms;  /* only where somebody asked; -1 = unknown */
 	char name[CONF_GROUP_NAME_MAX + 8]; /* "web:3" */
 };
 
@@ -94,6 +94,7 @@ struct manager {
 	uint64_t admit_pass;
 	uint32_t drains;	     /* workers that are draining */
 	bool changed;		     /* a state changed in this turn */
+	bool logger_news;	     /* the logger's bell is rung at the end of this turn */
 	uint32_t in_state[WS_COUNT]; /* workers by state */
 	bool phase_seen;	     /* the warm phase was entered here */
 	bool renewing;		     /* some worker may be of an older generation */
