@@ -21,6 +21,7 @@
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/utsname.h>
 
 #define EVENTS 16
 /* A turn that comes this much later than it should: we did not run. */
@@ -45,6 +46,12 @@ static int step_limits(struct keeper *k, const struct conf *conf)
 
 static int step_subreaper(struct keeper *k, const struct conf *conf)
 {
+	struct utsname u;
+	int major = 0, minor = 0;
+
+	uname(&u);
+	sscanf(u.release, "%d.%d", &major, &minor);
+	k->pid_lookup_fast = major > 5 || (major == 5 && minor >= 13);
 	if (getpid() != 1 && prctl(PR_SET_CHILD_SUBREAPER, 1) < 0)
 		log_warn("cannot be a subreaper (%s): orphans go to pid 1", strerror(errno));
 	return 0;

@@ -111,7 +111,8 @@ struct keeper {
 	/* reap.c */
 	int64_t round_ms; /* a round over all children is due */
 	int64_t last_round_ms;
-	bool news; /* the manager's bell is to be rung */
+	bool pid_lookup_fast; /* waitid(P_PID) walks no list: Linux 5.13 */
+	bool news;	      /* the manager's bell is to be rung */
 	/* shutdown.c */
 	int64_t first_stop_ms; /* first stopping signal; 0 = none */
 	int64_t ack_ms;	       /* the manager has to know the phase by then */
@@ -121,6 +122,7 @@ struct keeper {
 	/* watch.c */
 	bool control_armed; /* a connection will wake us */
 	int64_t log_judge_ms;
+	uint64_t log_turns;
 	/* notify.c */
 	struct notifier *notifier; /* NULL = no service manager */
 	char manager_word[16];	   /* in runtime_dir/keeper */
