@@ -271,9 +271,14 @@ static int look_for(struct evidence *e, uint32_t row)
 
 static void read_marker(struct evidence *e, struct stranger *s)
 {
+	struct proc_stat now;
+
 	s->marker_read = true;
 	if (proc_marker(s->stat.pid, s->marker, sizeof(s->marker)) < 0)
 		s->marker[0] = '\0';
+	/* it may have begun to end after its stat was read */
+	if (!s->marker[0] && proc_stat(s->stat.pid, &now) == 0)
+		s->stat.flags |= now.flags & PROC_EXITING;
 }
 
 static bool belongs(struct evidence *e, struct stranger *s, uint32_t row, const char *marker)
@@ -304,7 +309,7 @@ bool evidence_empty(struct evidence *e, uint32_t row)
 		return true;
 	evidence_marker(e->m, row, marker);
 	for (size_t i = 0; i < e->n; i++)
-		if (about_to_end(&e->strangers[i]) || belongs(e, &e->strangers[i], row, marker))
+		if (belongs(e, &e->strangers[i], row, marker) || about_to_end(&e->strangers[i]))
 			return false;
 	return true;
 }
