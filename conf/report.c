@@ -34,30 +34,36 @@ static struct conf_problem *room_for_one(struct conf_report *r)
 	return &r->items[r->n];
 }
 
+/* Problems of one kind that are kept; errors must not drown in warnings. */
+static size_t count_kind(const struct conf_report *r, bool warning)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < r->n; i++)
+		n += r->items[i].warning == warning;
+	return n;
+}
+
 void report_diag(struct conf_report *r, bool warning, const struct diag *d)
 {
+	size_t max = warning ? WARNINGS_MAX : PROBLEMS_MAX, have;
 	struct conf_problem *p;
 
 	if (!r)
 		return;
-	if (r->n >= PROBLEMS_MAX) { /* only the result counts from here on */
-		r->errors += !warning;
+	have = count_kind(r, warning);
+	if (have < max && known(r, d))
 		return;
-	}
-	if (known(r, d))
-		return;
-	if (!warning)
-		r->errors++;
-	p = room_for_one(r);
+	r->errors += !warning;
+	p = have < max ? room_for_one(r) : NULL;
 	if (!p)
 		return;
 	p->at = *d;
 	p->warning = warning;
-	if (++r->n == PROBLEMS_MAX) {
-		p->warning = true;
-		diag_at(&p->at, 0, d->file, 0, "more than %d problems; the rest is not shown",
-			PROBLEMS_MAX - 1);
-	}
+	r->n++;
+	if (have + 1 == max)
+		diag_at(&p->at, 0, d->file, 0, "more than %zu %s; the rest is not shown", max - 1,
+			warning ? "warnings" : "errors");
 }
 
 void report_add(struct conf_report *r, bool warning, const char *file, int line, const char *format,

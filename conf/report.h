@@ -6,7 +6,8 @@
 
 #include <stdlib.h>
 
-#define PROBLEMS_MAX 1000
+#define PROBLEMS_MAX 1000 /* errors that are kept */
+#define WARNINGS_MAX 200
 
 void report_diag(struct conf_report *r, bool warning, const struct diag *d);
 void report_add(struct conf_report *r, bool warning, const char *file, int line, const char *format,

@@ -388,8 +388,16 @@ def CF08_hostile_nesting(bed):
 @case
 def CF08_many_mistakes(bed):
     bed.write("reeve.conf", "".join(f"x{i} = yes;\n" for i in range(5000)))
-    text = bed.refused("problems; the rest is not shown", timeout=10)
+    text = bed.refused("errors; the rest is not shown", timeout=10)
     assert len(text.splitlines()) <= 1000
+
+
+@case
+def errors_do_not_drown_in_warnings(bed):
+    groups = "".join(f'g{i}: {{ command = "/no/such/program"; }};\n' for i in range(1500))
+    bed.write("reeve.conf", "groups: {\n" + groups + 'z: { command = "/x"; after = [ "y" ]; }; };')
+    text = bed.refused('after = [ "y" ]', "more than 199 warnings; the rest is not shown")
+    assert len(text.splitlines()) == 201
 
 
 @case
