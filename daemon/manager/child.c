@@ -107,8 +107,10 @@ static long step_signals(struct child_plan *p)
 	const unsigned long preset[5] = { 0 };
 
 	for (long s = 1; s <= SIGNALS; s++) {
-		long r = RAW4(SYS_rt_sigaction, s, preset, 0, KERNEL_SIGSET_BYTES);
+		long r = 0;
 
+		if (p->reset_signals >> (s - 1) & 1)
+			r = RAW4(SYS_rt_sigaction, s, preset, 0, KERNEL_SIGSET_BYTES);
 		if (r < 0 && s != SIGKILL && s != SIGSTOP)
 			return r;
 	}
@@ -420,7 +422,8 @@ static long clone_three(bool shared, struct child_plan *plan, void *stack, size_
 	};
 
 	if (shared) {
-		args.flags |= CLONE_VM | CLONE_CHILD_CLEARTID;
+		/* handlers become defaults, what is ignored stays so */
+		args.flags |= CLONE_VM | CLONE_CHILD_CLEARTID | CLONE_CLEAR_SIGHAND;
 		args.child_tid = (uintptr_t)ctid;
 	}
 	if (cgroup >= 0) {

@@ -21,9 +21,10 @@
 struct child_plan {
 	struct ledger_life *life; /* stage and stage_errno are written here */
 	const struct ledger_header *header;
-	uint32_t incarnation; /* the row must still say so */
-	bool run_only;	      /* only in PHASE_RUN */
-	pid_t parent;	      /* getppid() must say so */
+	uint32_t incarnation;	/* the row must still say so */
+	bool run_only;		/* only in PHASE_RUN */
+	pid_t parent;		/* getppid() must say so */
+	uint64_t reset_signals; /* set to their defaults; bit 0 is signal 1 */
 
 	const char *stdin_path; /* opened by the child: a slow file system is its own problem */
 	int stdio[3];		/* sources; [0] is used if there is no stdin_path */

@@ -33,6 +33,7 @@ struct spawner {
 	struct manager *m;
 	struct own_values own;
 	enum clone_way way;
+	uint64_t ignored;    /* signals that we ignore: of ours only these survive into a child */
 	bool no_into_cgroup; /* children join their leaf themselves */
 	struct job *in_flight, *pool;
 	size_t n_pool;
@@ -164,6 +165,7 @@ static pid_t clone_once(struct spawner *s, struct job *job, enum clone_way way, 
 	pid_t pid;
 
 	job->shared = way == CLONE_WAY_SHARED;
+	job->plan.reset_signals = job->shared ? s->ignored : UINT64_MAX;
 	life->ctid = job->shared;
 	pid = child_clone(way, &job->plan, job->stack, JOB_STACK_BYTES, cgroup, &l->pids[job->row],
 			  &life->ctid);
@@ -487,6 +489,18 @@ static int own_oom_score(void)
 	return atoi(text);
 }
 
+/* What a role ignores is settled before its parts are started. */
+static uint64_t ignored_signals(void)
+{
+	struct sigaction action;
+	uint64_t mask = 0;
+
+	for (int s = 1; s <= SIGRTMAX; s++)
+		if (sigaction(s, NULL, &action) == 0 && action.sa_handler == SIG_IGN)
+			mask |= 1ull << (s - 1);
+	return mask;
+}
+
 /* Lives that a predecessor cloned: their memory was its own. */
 static void adopt_flights(struct spawner *s)
 {
@@ -526,6 +540,7 @@ int spawn_init(struct manager *m)
 	s->own.nice = getpriority(PRIO_PROCESS, 0);
 	s->own.oom = own_oom_score();
 	s->way = best_way();
+	s->ignored = ignored_signals();
 	ev_init(&s->timer, timer_fired);
 	s->timer.data = s;
 	m->spawner = s;

@@ -52,8 +52,8 @@ static int reopen(pid_t pid, int number, const struct worker *w)
 	if (fd < 0)
 		return -errno;
 	r = give_to_user(fd, w);
-	if (r == 0)
-		r = fd_set_nonblock(fd, false);
+	if (r == 0 && fcntl(fd, F_SETFL, O_WRONLY) < 0) /* blocking from here on */
+		r = -errno;
 	return r < 0 ? r : give_fd(&fd);
 }
 

@@ -111,7 +111,6 @@ void rig_init(struct rig *r, bool cgroups)
 	r->shared = mmap(NULL, sizeof(*r->shared), PROT_READ | PROT_WRITE,
 			 MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	cr_assert_neq(r->shared, MAP_FAILED);
-	cr_assert_eq(prctl(PR_SET_CHILD_SUBREAPER, 1), 0);
 	if (cgroups)
 		find_cgroup(r);
 }
@@ -134,9 +133,19 @@ void rig_fini(struct rig *r)
 /* --- the keeper --------------------------------------------------------------------------------
  */
 
+#define must(condition)                                                                            \
+	do {                                                                                       \
+		if (!(condition)) {                                                                \
+			snprintf(r->shared->complaint, sizeof(r->shared->complaint),               \
+				 "%s:%d: keeper: %s", __FILE__, __LINE__, #condition);             \
+			_exit(1);                                                                  \
+		}                                                                                  \
+	} while (0)
+
 static void keeper_begin(struct rig *r, struct keeper *k)
 {
 	static const uint8_t identity[16] = "a rig";
+	char probe[256];
 	sigset_t child;
 
 	*k = (struct keeper){
@@ -144,27 +153,25 @@ static void keeper_begin(struct rig *r, struct keeper *k)
 		.gone_ms = 0, /* no successor, no word about it */
 		.logger_store = {-1, -1}
 	};
+	must(prctl(PR_SET_PDEATHSIG, SIGKILL) == 0 && prctl(PR_SET_CHILD_SUBREAPER, 1) == 0);
 	k->epoll = epoll_create1(EPOLL_CLOEXEC);
-	cr_assert_eq(ledger_create(identity, r->dir, &k->ledger_fd, &k->ledger), 0);
-	cr_assert_eq(logbook_create(&k->book_fd, &k->book), 0);
+	must(ledger_create(identity, r->dir, &k->ledger_fd, &k->ledger) == 0);
+	must(logbook_create(&k->book_fd, &k->book) == 0);
 	snprintf(k->ledger.h->cgroup_base, sizeof(k->ledger.h->cgroup_base), "%s", r->cgroup);
-	if (*r->cgroup) {
-		char probe[256];
-
-		snprintf(probe, sizeof(probe), "%s/cgroup.kill", r->cgroup);
-		k->ledger.h->cgroup_kill_ok = access(probe, F_OK) == 0;
-	}
+	snprintf(probe, sizeof(probe), "%s/cgroup.kill", r->cgroup);
+	k->ledger.h->cgroup_kill_ok = *r->cgroup && access(probe, F_OK) == 0;
 	for (int i = 0; i < 3; i++)
 		k->bells[i] = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	k->dir = open(r->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	cr_assert_eq(store_init(k), 0);
+	must(store_init(k) == 0);
 	sigemptyset(&child);
 	sigaddset(&child, SIGCHLD);
 	sigprocmask(SIG_BLOCK, &child, NULL);
 	k->signals = signalfd(-1, &child, SFD_CLOEXEC | SFD_NONBLOCK);
+	must(k->signals >= 0);
 }
 
-static void keeper_serve(struct keeper *k)
+static void keeper_serve(struct rig *r, struct keeper *k)
 {
 	struct pollfd fds[] = {
 		{k->signals,	      POLLIN, 0},
@@ -174,7 +181,7 @@ static void keeper_serve(struct keeper *k)
 	struct signalfd_siginfo si;
 
 	while (k->roles[ROLE_IS_MANAGER].pid) {
-		cr_assert_gt(poll(fds, 3, 2 * RIG_DEADLINE_S * 1000), 0, "nothing happens");
+		must(poll(fds, 3, 3 * RIG_DEADLINE_S * 1000) > 0);
 		while (read(k->signals, &si, sizeof(si)) == sizeof(si))
 			;
 		bell_clear(k->bells[0]);
@@ -182,11 +189,12 @@ static void keeper_serve(struct keeper *k)
 		kill_requests(k);
 		while (reap_round(k) > 0)
 			;
+		reap_tell(k);
 	}
 }
 
 /* Whoever is left is ours: we are the subreaper. */
-static void keeper_end(struct rig *r, struct keeper *k)
+static void end_all_children(void)
 {
 	struct pids left = { 0 };
 
@@ -197,10 +205,6 @@ static void keeper_end(struct rig *r, struct keeper *k)
 			kill(left.at[i], SIGKILL);
 	} while (left.n > 0 && waitpid(-1, NULL, 0) > 0);
 	pids_fini(&left);
-	store_fini(k);
-	ledger_fini(&k->ledger);
-	logbook_fini(&k->book);
-	close(k->dir);
 }
 
 /* --- the manager -------------------------------------------------------------------------------
@@ -239,6 +243,7 @@ static void manager_run(struct rig *r, struct keeper *k, const char *conf_text,
 	struct role_fd_table none = { ROLE_FDS_VERSION, 0 };
 	struct manager *m = calloc(1, sizeof(*m));
 
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	m->loop = ev_loop_new(EVFLAG_AUTO);
 	ev_set_userdata(m->loop, r);
 	m->ledger = k->ledger;
@@ -266,7 +271,7 @@ static void manager_run(struct rig *r, struct keeper *k, const char *conf_text,
 	_exit(0);
 }
 
-void rig_run(struct rig *r, const char *conf_text, void (*body)(struct manager *m))
+static void run_keeper(struct rig *r, const char *conf_text, void (*body)(struct manager *m))
 {
 	struct keeper k;
 	pid_t pid;
@@ -278,8 +283,20 @@ void rig_run(struct rig *r, const char *conf_text, void (*body)(struct manager *
 	k.roles[ROLE_IS_MANAGER].pid = pid;
 	k.roles[ROLE_IS_MANAGER].name = "rig";
 	k.ledger.h->manager_pid = pid;
-	keeper_serve(&k);
-	keeper_end(r, &k);
+	keeper_serve(r, &k);
+	end_all_children();
+	_exit(0);
+}
+
+/* The test's own process has threads, which would swallow the keeper's signals. */
+void rig_run(struct rig *r, const char *conf_text, void (*body)(struct manager *m))
+{
+	pid_t pid = fork();
+
+	if (pid == 0)
+		run_keeper(r, conf_text, body);
+	while (waitpid(pid, NULL, 0) < 0 && errno == EINTR)
+		;
 }
 
 struct wait {

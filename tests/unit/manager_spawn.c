@@ -476,3 +476,41 @@ Test(manager_spawn, a_successor_knows)
 		body_successor);
 	rig_fini(&r);
 }
+
+/* SP05: what we ignore or block, the worker gets as if it had never been. */
+static void body_signals(struct manager *m)
+{
+	struct worker *w = manager_find_worker(m, "web", 0);
+	auto_fd pipe = -1;
+	char text[200];
+	sigset_t all;
+	ssize_t n;
+
+	signal(SIGPIPE, SIG_IGN);
+	signal(SIGHUP, SIG_IGN);
+	signal(SIGRTMIN + 3, SIG_IGN);
+	sigfillset(&all);
+	sigprocmask(SIG_SETMASK, &all, NULL);
+	spawn_fini(m);
+	rig_check(spawn_init(m) == 0);
+	check_code(m, rig_start(w), 0);
+	rig_until(m, stored, w, "the keeper shows the pipe");
+	pipe = rig_pipe(w, false);
+	n = read(pipe, text, sizeof(text) - 1);
+	rig_check(n > 0);
+	text[n] = '\0';
+	rig_check(strcmp(text, "SigBlk:\t0000000000000000\nSigIgn:\t0000000000000000\n") == 0, "%s",
+		  text);
+}
+
+Test(manager_spawn, sp05_signals_are_reset)
+{
+	struct rig r;
+
+	rig_init(&r, true);
+	rig_run(&r,
+		"groups: { web: { command = [ \"/bin/grep\", \"-E\", \"Sig(Blk|Ign)\","
+		" \"/proc/self/status\" ]; log: { file = \"%s/l\"; }; }; };",
+		body_signals);
+	rig_fini(&r);
+}
