@@ -29,6 +29,8 @@ TAP = re.compile(r"^(not )?ok\b[^#]*(#\s*skip\b.*)?", re.IGNORECASE)
 
 ASAN = ("strict_string_checks=1:detect_stack_use_after_return=1:check_initialization_order=1"
         ":allocator_may_return_null=1")
+# Without this Criterion says nothing of skipped tests.
+CRITERION_NAMES_TESTS = {"CRITERION_VERBOSITY_LEVEL": "1"}
 UBSAN = "print_stacktrace=1:halt_on_error=1"
 
 
@@ -124,6 +126,10 @@ def tally_of_meson_test(entry):
             tested, passing, failing = map(int, match.groups())
             tally += Tally(passing, failing, tested - passing - failing)
             continue
+        if line.startswith("[SKIP] "):
+            say(f"skipped: {line[7:]}")
+            tally.skipped += 1
+            continue
         match = TAP.match(line)
         if match:
             tally += Tally(*((0, 0, 1) if match[2] else (0, 1, 0) if match[1] else (1, 0, 0)))
@@ -184,7 +190,7 @@ def meson_suite(kind, suite, env):
     log = ROOT / f"build-{kind}/meson-logs/{name}.json"
     log.unlink(missing_ok=True)
     run(["meson", "test", "-C", f"build-{kind}", "--no-rebuild", "--print-errorlogs",
-         "--suite", suite, "--logbase", name], 900, env)
+         "--suite", suite, "--logbase", name], 900, {**env, **CRITERION_NAMES_TESTS})
     tally = Tally()
     if log.exists():
         for line in log.read_text(errors="replace").splitlines():

@@ -47,6 +47,7 @@ class Counting(harness.Case):
 
     def test_one_meson_test(self):
         line = "[====] Synthesis: Tested: 5 | Passing: 3 | Failing: 2 | Crashing: 2 \n"
+        skip = "[SKIP] a::s: no root\n"
         tap = "1..3\nok 1 - a\nnot ok 2 - b\nok 3 - c # SKIP no root\n"
         for entry, counts in (
                 ({"result": "OK", "stdout": "nothing"}, "1 passed, 0 failed, 0 skipped"),
@@ -54,6 +55,7 @@ class Counting(harness.Case):
                 ({"result": "TIMEOUT", "stdout": tap[:16]}, "1 passed, 1 failed, 0 skipped"),
                 ({"result": "FAIL", "stdout": tap}, "1 passed, 1 failed, 1 skipped"),
                 ({"result": "FAIL", "stderr": line}, "3 passed, 2 failed, 0 skipped"),
+                ({"result": "OK", "stderr": skip + line}, "3 passed, 2 failed, 1 skipped"),
                 ({"result": "OK", "stdout": "7 passed, 0 failed, 2 skipped\n"},
                  "7 passed, 0 failed, 2 skipped"),
                 ({"result": "SKIP", "stdout": "because"}, "0 passed, 0 failed, 1 skipped")):
