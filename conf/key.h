@@ -1,4 +1,15 @@
 /*
+ * The library from file to struct conf, each part one file:
+ *   open.c         the way to a file, checked          scan*.c   its tokens, before libconfig
+ *   source.c       one file read and parsed            include.c the others
+ *   table.c        THE TABLE OF KEYS                   types_*.c, users.c, listen.c, arith.c,
+ * expand.c block.c        a block read by the table           value.c   a value of a file or of
+ * JSON merge.c        presets, defaults, group            check*.c  what concerns several keys or
+ * groups say.c          messages about values               report.c  the list of them json.c
+ * dump.c  the ways out                        diff.c    what a reload changes loader.c       the
+ * helper process around it A new key is a row in table.c, a field in conf.h and a paragraph in
+ * reeve.conf.5.scd.
+ *
  * How a row of the key table is read, written and compared. A type is a handful of functions over
  * a field found by offsetof; all that the library does with keys goes through them.
  */

@@ -44,7 +44,7 @@ static size_t count_kind(const struct conf_report *r, bool warning)
 	return n;
 }
 
-void report_diag(struct conf_report *r, bool warning, const struct diag *d)
+static void report_diag(struct conf_report *r, bool warning, const struct diag *d)
 {
 	size_t max = warning ? WARNINGS_MAX : PROBLEMS_MAX, have;
 	struct conf_problem *p;

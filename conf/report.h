@@ -9,7 +9,6 @@
 #define PROBLEMS_MAX 1000 /* errors that are kept */
 #define WARNINGS_MAX 200
 
-void report_diag(struct conf_report *r, bool warning, const struct diag *d);
 void report_add(struct conf_report *r, bool warning, const char *file, int line, const char *format,
 		...) __attribute__((format(printf, 5, 6)));
 /* By file and line. */

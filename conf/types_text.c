@@ -50,7 +50,8 @@ static void tidy_path(char *path)
 	*out = '\0';
 }
 
-int path_read(struct reading *r, struct value v, const char *text, char **ret)
+/* Expand, and make sure it is an absolute path. */
+static int path_read(struct reading *r, struct value v, const char *text, char **ret)
 {
 	auto_free char *path = NULL;
 	char mended[300], relative[220];
@@ -197,7 +198,8 @@ static int read_listen(struct reading *r, struct value v, void *field)
 
 const struct conf_type type_listen = { 0, read_listen, write_text, equal_text, fini_text };
 
-int list_check(struct reading *r, struct value v)
+/* Is there room for so many? If not it is said. */
+static int list_check(struct reading *r, struct value v)
 {
 	if (value_kind(v) != VALUE_LIST)
 		return say_wrong_kind(r, v);

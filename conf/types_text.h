@@ -8,13 +8,9 @@
 
 /* Expand a text (or, of the canonical form, copy it). */
 int text_expand(struct reading *r, struct value v, const char *text, char **ret);
-/* Expand, and make sure it is an absolute path. */
-int path_read(struct reading *r, struct value v, const char *text, char **ret);
 
 #define LIST_MAX 4096 /* elements of any list */
 
-/* Is there room for so many? If not it is said. */
-int list_check(struct reading *r, struct value v);
 typedef int list_item_fn(struct reading *r, struct value v, const char *text, char **ret);
 /* Each string of a list through `item`; the list is never NULL on success. */
 int list_read(struct reading *r, struct value v, list_item_fn *item, char ***ret);
