@@ -137,6 +137,8 @@ void role_start(struct keeper *k, enum role_kind kind)
 		store_receive(k);
 	else if (r->starts > 0 && store_fresh_logger(k) < 0)
 		log_warn("%s: no sockets for it", r->name);
+	if (kind == ROLE_IS_LOGGER)
+		atomic_store(&k->book.h->write_began_ms, 0); /* the dead one's */
 	r->turns_before = atomic_load(&k->ledger.h->turns);
 	r->started_ms = clock_mono_ms();
 	r->retry_ms = KEEPER_NEVER;

@@ -88,21 +88,27 @@ static void judge(struct keeper *k, enum role_kind kind, int64_t now)
 	r->judge_ms = later(now, period(k));
 }
 
-/* The log book: `watching` tells the logger that it need not ring. Set before the look. */
+/*
+ * The log book: `watching` tells the logger that it need not ring. The watch goes on as long as the
+ * logger works, a look every two seconds, and ends with the first look that finds it at rest.
+ */
+static void watch_writes(struct keeper *k, int64_t began, int64_t now)
+{
+	atomic_store(&k->book.h->watching, 1);
+	k->log_turns = atomic_load(&k->book.h->turns);
+	k->log_judge_ms = (began ? began : now) + LOG_HANG_MS;
+}
+
 static void look_at_writes(struct keeper *k)
 {
 	struct logbook_header *b = k->book.h;
 	int64_t began;
 
-	atomic_store(&b->watching, 1);
+	if (k->log_judge_ms != KEEPER_NEVER || k->roles[ROLE_IS_LOGGER].pid <= 0)
+		return;
 	began = atomic_load(&b->write_began_ms);
-	if (began == 0) {
-		atomic_store(&b->watching, 0);
-		began = atomic_load(&b->write_began_ms);
-		if (began)
-			atomic_store(&b->watching, 1);
-	}
-	k->log_judge_ms = began ? began + LOG_HANG_MS : KEEPER_NEVER;
+	if (atomic_exchange(&b->watch_asked, 0) || began)
+		watch_writes(k, began, clock_mono_ms());
 }
 
 void watch_look(struct keeper *k)
@@ -116,8 +122,7 @@ void watch_look(struct keeper *k)
 	}
 	if (k->roles[ROLE_IS_MANAGER].judge_ms == KEEPER_NEVER)
 		arm_control(k);
-	if (k->log_judge_ms == KEEPER_NEVER)
-		look_at_writes(k);
+	look_at_writes(k);
 }
 
 void watch_late(struct keeper *k, int64_t now)
@@ -179,22 +184,40 @@ static void run_role(struct keeper *k, enum role_kind kind, int64_t now)
 	}
 }
 
-static void run_writes(struct keeper *k, int64_t now)
+static void replace_logger(struct keeper *k)
 {
 	struct logbook_header *b = k->book.h;
-	int64_t began = atomic_load(&b->write_began_ms);
 
-	if (k->log_judge_ms > now)
-		return;
-	k->log_judge_ms = KEEPER_NEVER;
-	if (!began || now - began < LOG_HANG_MS || k->roles[ROLE_IS_LOGGER].pid <= 0)
-		return; /* watch_look goes on from here */
 	log_warn("the logger (pid %d) hangs in a write: replacing it",
 		 (int)k->roles[ROLE_IS_LOGGER].pid);
 	atomic_store(&b->hang_sink, atomic_load(&b->write_sink));
 	atomic_fetch_add(&b->hangs, 1);
 	atomic_store(&b->write_began_ms, 0);
+	atomic_store(&b->watching, 0);
+	k->log_judge_ms = KEEPER_NEVER;
 	role_kill(k, ROLE_IS_LOGGER);
+}
+
+static void run_writes(struct keeper *k, int64_t now)
+{
+	struct logbook_header *b = k->book.h;
+	int64_t began;
+
+	if (k->log_judge_ms > now)
+		return;
+	began = atomic_load(&b->write_began_ms);
+	if (began && now - began >= LOG_HANG_MS && k->roles[ROLE_IS_LOGGER].pid > 0) {
+		replace_logger(k);
+		return;
+	}
+	if (!began && atomic_load(&b->turns) == k->log_turns) {
+		atomic_store(&b->watching, 0);
+		k->log_judge_ms = KEEPER_NEVER;
+		began = atomic_load(&b->write_began_ms);
+		if (!began)
+			return;
+	}
+	watch_writes(k, began, now);
 }
 
 void watch_run(struct keeper *k, int64_t now)

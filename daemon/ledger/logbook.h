@@ -65,6 +65,8 @@ struct logbook_header {
 	/* L */
 	_Atomic uint64_t turns;		/* completed loop turns that had work */
 	_Atomic int64_t write_began_ms; /* monotonic; 0 = in no call that may block for long */
+	_Atomic uint32_t watch_asked;	/* 1, then the keeper's bell: nobody watched when a call
+					   began. The keeper takes it by exchange */
 	_Atomic uint32_t write_sink;	/* the sink of that call; LOGBOOK_NONE = a client's files */
 	_Atomic uint32_t hangs_seen;	/* hangs already answered with a quarantine */
 	_Atomic uint32_t reopens_done;

@@ -12,12 +12,9 @@ void guard_begin(struct logger *lg, uint32_t sink)
 
 	atomic_store_explicit(&h->write_sink, sink, memory_order_relaxed);
 	atomic_store(&h->write_began_ms, clock_mono_ms());
-	if (atomic_load_explicit(&h->watching, memory_order_relaxed)) {
-		lg->rang_keeper = false;
-	} else if (!lg->rang_keeper) {
-		lg->rang_keeper = true;
+	/* The keeper clears `watching`, then looks at write_began_ms: one of us sees the other. */
+	if (!atomic_load(&h->watching) && !atomic_exchange(&h->watch_asked, 1))
 		bell_ring(lg->bell_keeper);
-	}
 }
 
 void guard_end(struct logger *lg)

@@ -84,7 +84,7 @@ struct logger {
 	int64_t now_ms;
 	int64_t rest_ms; /* when streams are to be looked at again */
 	int64_t finish_ms;
-	bool ring_manager, rang_keeper, worked;
+	bool ring_manager, worked;
 	bool finishing;	 /* the keeper asked for the end */
 	bool orphan;	 /* the keeper is gone */
 	uint32_t nap_us; /* how long the pipes read in this turn can be left alone; 0 = go on */
