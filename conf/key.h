@@ -1,14 +1,13 @@
 /*
  * The library from file to struct conf, each part one file:
- *   open.c         the way to a file, checked          scan*.c   its tokens, before libconfig
- *   source.c       one file read and parsed            include.c the others
- *   table.c        THE TABLE OF KEYS                   types_*.c, users.c, listen.c, arith.c,
- * expand.c block.c        a block read by the table           value.c   a value of a file or of
- * JSON merge.c        presets, defaults, group            check*.c  what concerns several keys or
- * groups say.c          messages about values               report.c  the list of them json.c
- * dump.c  the ways out                        diff.c    what a reload changes loader.c       the
- * helper process around it A new key is a row in table.c, a field in conf.h and a paragraph in
- * reeve.conf.5.scd.
+ * - open.c the way to a file; source.c one file; scan*.c its tokens; include.c the others
+ * - table.c THE TABLE OF KEYS; types_*.c users.c listen.c expand.c arith.c what values mean
+ * - value.c a value of a file or of JSON; block.c a block, read by the table
+ * - merge.c presets, defaults, group; check*.c what concerns several keys or groups
+ * - say.c messages about values; report.c the list of them
+ * - json.c dump.c the ways out; diff.c what a reload changes; loader.c the helper process
+ *
+ * A new key is a row in table.c, a field in conf.h and a paragraph in reeve.conf.5.scd.
  *
  * How a row of the key table is read, written and compared. A type is a handful of functions over
  * a field found by offsetof; all that the library does with keys goes through them.
