@@ -16,6 +16,7 @@
 
 #define MEMBERS_MAX  65536
 #define READINGS_MAX 8
+#define PASSES_MAX   4
 
 struct stranger {
 	struct proc_stat stat;
@@ -32,8 +33,10 @@ struct evidence {
 	uint32_t *ended_by;    /* by life row: the look that found its exit record */
 	struct stranger *strangers;
 	size_t n, room;
-	uint32_t *live; /* hash set of the pids of live rows */
+	uint32_t *live;	 /* hash set of the pids of live rows */
+	uint32_t *ended; /* and of those with an exit record, behind it */
 	size_t live_room;
+	bool settled; /* nobody ended unseen while it was looked: who is not here is not there */
 };
 
 int evidence_new(struct manager *m, struct evidence **ret)
@@ -94,13 +97,13 @@ bool evidence_is_role(const struct manager *m, pid_t pid)
 	       pid == getpid();
 }
 
-static size_t place_of(const struct evidence *e, uint32_t pid)
+static uint32_t *place_of(const struct evidence *e, uint32_t *set, uint32_t pid)
 {
 	size_t mask = e->live_room - 1, at = (pid * 2654435761u) & mask;
 
-	while (e->live[at] && e->live[at] != pid)
+	while (set[at] && set[at] != pid)
 		at = (at + 1) & mask;
-	return at;
+	return &set[at];
 }
 
 /* Pids of live rows into the set, and which rows have an exit record. */
@@ -113,48 +116,53 @@ static int note_rows(struct evidence *e)
 	while (room < 2 * (size_t)high)
 		room *= 2;
 	if (room > e->live_room) {
-		uint32_t *live = realloc(e->live, room * sizeof(*live));
+		uint32_t *live = realloc(e->live, 2 * room * sizeof(*live));
 
 		if (!live)
 			return -ENOMEM;
 		e->live = live;
+		e->ended = live + room;
 		e->live_room = room;
 	}
-	memset(e->live, 0, e->live_room * sizeof(*e->live));
+	memset(e->live, 0, 2 * e->live_room * sizeof(*e->live));
 	for (uint32_t row = 0; row < high; row++) {
 		uint32_t pid = l->pids[row];
 
 		if (pid == 0)
 			continue;
-		if (ledger_life(l, row)->exited)
+		if (ledger_life(l, row)->exited) {
 			e->ended_by[row] = e->look;
-		else
-			e->live[place_of(e, pid)] = pid;
+			*place_of(e, e->ended, pid) = pid;
+		} else {
+			*place_of(e, e->live, pid) = pid;
+		}
 	}
 	return 0;
 }
 
-static void add_stranger(struct evidence *e, pid_t pid)
+/* False if it was found dead. */
+static bool add_stranger(struct evidence *e, pid_t pid)
 {
 	struct stranger s = { 0 };
 
 	/* nearly all are workers; of the others: the rows were read before the children, who was
 	 * born in between has a row by now */
-	if (e->live[place_of(e, (uint32_t)pid)] || evidence_is_role(e->m, pid) ||
+	if (*place_of(e, e->live, (uint32_t)pid) || evidence_is_role(e->m, pid) ||
 	    ledger_find_pid(&e->m->ledger, pid) != LEDGER_NONE)
-		return;
+		return true;
 	if (proc_stat(pid, &s.stat) < 0 || s.stat.state == 'Z' || s.stat.state == 'X')
-		return;
+		return false;
 	if (e->n == e->room) {
 		size_t room = e->room ? e->room * 2 : 16;
 		struct stranger *more = realloc(e->strangers, room * sizeof(*more));
 
 		if (!more)
-			return;
+			return false;
 		e->strangers = more;
 		e->room = room;
 	}
 	e->strangers[e->n++] = s;
+	return true;
 }
 
 static int children_by_scan(pid_t pid, struct pids *ret)
@@ -239,21 +247,55 @@ static int keepers_children(struct evidence *e, struct pids *ret)
 	return children_by_scan(keeper, ret);
 }
 
+static bool is_among(const struct pids *p, pid_t pid)
+{
+	for (size_t i = 0; i < p->n; i++)
+		if (p->at[i] == pid)
+			return true;
+	return false;
+}
+
+/*
+ * One pass over all strangers; *dead: on entry who was dead before, on return who is dead now.
+ * One that ended after it was listed may have left children, which came up behind the reading:
+ * then the pass has not seen all.
+ */
+static int pass(struct evidence *e, struct pids *dead)
+{
+	struct pids children = { 0 }, now_dead = { 0 };
+	int r = keepers_children(e, &children);
+
+	e->n = 0;
+	e->settled = true;
+	for (size_t i = 0; r == 0 && i < children.n; i++) {
+		pid_t pid = children.at[i];
+
+		if (add_stranger(e, pid))
+			continue;
+		pids_add(&now_dead, pid);
+		if (!*place_of(e, e->ended, (uint32_t)pid) && !is_among(dead, pid))
+			e->settled = false;
+	}
+	pids_fini(&children);
+	pids_fini(dead);
+	*dead = now_dead;
+	return r;
+}
+
 static int look(struct evidence *e)
 {
-	struct pids children = { 0 };
+	struct pids dead = { 0 };
 	int64_t now = clock_mono_ms();
 	int r;
 
 	e->look++;
 	e->n = 0;
 	e->looked_ms = 0;
+	e->settled = false;
 	r = note_rows(e);
-	if (r == 0)
-		r = keepers_children(e, &children);
-	for (size_t i = 0; r == 0 && i < children.n; i++)
-		add_stranger(e, children.at[i]);
-	pids_fini(&children);
+	for (int i = 0; r == 0 && !e->settled && i < PASSES_MAX; i++)
+		r = pass(e, &dead);
+	pids_fini(&dead);
 	if (r == 0)
 		e->looked_ms = now;
 	return r;
@@ -303,7 +345,7 @@ bool evidence_empty(struct evidence *e, uint32_t row)
 {
 	char marker[EVIDENCE_MARKER];
 
-	if (look_for(e, row) < 0)
+	if (look_for(e, row) < 0 || !e->settled)
 		return false;
 	if (e->n == 0)
 		return true;
