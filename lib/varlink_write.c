@@ -134,14 +134,19 @@ json_t *vl_text(const char *text, size_t len)
 static void put_key(struct str *out, const char *key)
 {
 	char last = out->len > 0 ? out->data[out->len - 1] : '{';
+	bool comma = last != '{' && last != '[' && last != ':';
+	size_t n = key ? strlen(key) : 0;
+	char *at = str_extend(out, (comma ? 1 : 0) + (key ? n + 3 : 0));
 
-	if (last != '{' && last != '[' && last != ':')
-		str_add_bytes(out, ",", 1);
+	if (!at)
+		return;
+	if (comma)
+		*at++ = ',';
 	if (!key)
 		return;
-	str_add_bytes(out, "\"", 1);
-	str_add(out, key);
-	str_add_bytes(out, "\":", 2);
+	*at++ = '"';
+	memcpy(at, key, n);
+	memcpy(at + n, "\":", 2);
 }
 
 void vl_write_open(struct str *out, const char *key, char bracket)
@@ -167,6 +172,23 @@ static bool plain(unsigned char c)
 	return c >= 0x20 && c != '"' && c != '\\' && c < 0x7f;
 }
 
+/* Most text is plain: copied in one piece. */
+static bool put_plain(struct str *out, const char *text, size_t len)
+{
+	char *at;
+
+	for (size_t i = 0; i < len; i++)
+		if (!plain((unsigned char)text[i]))
+			return false;
+	at = str_extend(out, len + 2);
+	if (!at)
+		return true; /* out says that it failed */
+	at[0] = at[len + 1] = '"';
+	if (len > 0)
+		memcpy(at + 1, text, len);
+	return true;
+}
+
 static void put_special(struct str *out, unsigned char c)
 {
 	if (c == '"' || c == '\\')
@@ -185,6 +207,8 @@ void vl_write_bytes(struct str *out, const char *key, const char *text, size_t l
 	size_t i = 0, n;
 
 	put_key(out, key);
+	if (put_plain(out, text, len))
+		return;
 	str_add_bytes(out, "\"", 1);
 	while (i < len) {
 		for (n = 0; i + n < len && plain(p[i + n]); n++)

@@ -46,6 +46,15 @@ void str_add_bytes(struct str *s, const void *bytes, size_t len)
 	s->data[s->len] = '\0';
 }
 
+char *str_extend(struct str *s, size_t n)
+{
+	if (!reserve(s, n))
+		return NULL;
+	s->len += n;
+	s->data[s->len] = '\0';
+	return s->data + s->len - n;
+}
+
 void str_add(struct str *s, const char *text)
 {
 	str_add_bytes(s, text, strlen(text));

@@ -16,6 +16,8 @@ struct str {
 void str_fini(struct str *s);
 void str_add(struct str *s, const char *text);
 void str_add_bytes(struct str *s, const void *bytes, size_t len);
+/* n more bytes at the end: where they are, to be written by the caller, or NULL. */
+char *str_extend(struct str *s, size_t n);
 void str_addf(struct str *s, const char *format, ...) __attribute__((format(printf, 2, 3)));
 /* Drop n bytes from the front. */
 void str_eat(struct str *s, size_t n);
