@@ -199,8 +199,23 @@ void print_changes(struct ctl *c, const json_t *changes);
 	X(doctor)                                                                                  \
 	X(dump)                                                                                    \
 	X(events)                                                                                  \
-	X(help) X(kill) X(logs) X(plan) X(ready) X(reload) X(reset) X(restart) X(scale) X(show)    \
-		X(shutdown) X(start) X(status) X(stop) X(tree) X(version) X(wait)
+	X(help)                                                                                    \
+	X(kill)                                                                                    \
+	X(logs)                                                                                    \
+	X(plan)                                                                                    \
+	X(ready)                                                                                   \
+	X(reload)                                                                                  \
+	X(reset)                                                                                   \
+	X(restart)                                                                                 \
+	X(scale)                                                                                   \
+	X(show)                                                                                    \
+	X(shutdown)                                                                                \
+	X(start)                                                                                   \
+	X(status)                                                                                  \
+	X(stop)                                                                                    \
+	X(tree)                                                                                    \
+	X(version)                                                                                 \
+	X(wait)
 #define DECLARE_VERB(name) int cmd_##name(struct ctl *c);
 VERBS(DECLARE_VERB)
 

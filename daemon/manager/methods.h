@@ -135,8 +135,21 @@ void op_done(struct ledger_op *op);
 	X(dump)                                                                                    \
 	X(doctor)                                                                                  \
 	X(events)                                                                                  \
-	X(kill) X(list) X(logs) X(plan) X(reload) X(reset) X(restart) X(scale) X(show) X(shutdown) \
-		X(start) X(stop) X(tree) X(version) X(wait)
+	X(kill)                                                                                    \
+	X(list)                                                                                    \
+	X(logs)                                                                                    \
+	X(plan)                                                                                    \
+	X(reload)                                                                                  \
+	X(reset)                                                                                   \
+	X(restart)                                                                                 \
+	X(scale)                                                                                   \
+	X(show)                                                                                    \
+	X(shutdown)                                                                                \
+	X(start)                                                                                   \
+	X(stop)                                                                                    \
+	X(tree)                                                                                    \
+	X(version)                                                                                 \
+	X(wait)
 #define DECLARE_METHOD(name) void method_##name(struct vl_call *c, const void *args);
 METHODS(DECLARE_METHOD)
 

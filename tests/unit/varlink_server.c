@@ -236,11 +236,12 @@ Test(varlink_server, giant_answer_drops_the_client)
 /* D: many pipelined requests, no reads; the flood stands still, others are served. */
 Test(varlink_server, flood_without_reading)
 {
+	static const char flood[] = ECHO("flood");
 	int fd = client(), other = client();
-	size_t sent = 0, len = strlen(ECHO("flood")) + 1;
+	size_t sent = 0, len = sizeof(flood);
 
 	for (int idle = 0; idle < 200;) {
-		ssize_t n = send(fd, ECHO("flood") + sent % len, len - sent % len, MSG_NOSIGNAL);
+		ssize_t n = send(fd, &flood[sent % len], len - sent % len, MSG_NOSIGNAL);
 
 		idle = n > 0 ? 0 : idle + 1;
 		sent += n > 0 ? (size_t)n : 0;
