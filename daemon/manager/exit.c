@@ -147,8 +147,14 @@ static void decide(struct worker *w, uint32_t row, const struct worker_end *e)
 	*next = w->slot->w;
 	next->wanted_up = worker_wanted(w);
 	next->ended_well = worker_end_good(r, e);
-	verdict = worker_decide_end(next, r, e, ledger_exits(&w->m->ledger, w->row)->window,
-				    clock_mono_ms());
+	if (next->wanted_up && !e->asked && worker_lacked_means(-life->stage_errno)) {
+		/* the child met the limit, e.g. processes of its user at the exec */
+		next->deadline_ms = clock_mono_ms() + worker_no_means_delay(next);
+		verdict = WI_END_BACKOFF;
+	} else {
+		verdict = worker_decide_end(next, r, e, ledger_exits(&w->m->ledger, w->row)->window,
+					    clock_mono_ms());
+	}
 	next->wanted_up = w->slot->w.wanted_up;
 	next->main_gone = 0;
 	next->renew = 0;

@@ -224,7 +224,7 @@ static void kill_tree(struct worker *w)
 	bell_ring(w->m->bell_keeper);
 }
 
-static bool want_of_means(int err)
+bool worker_lacked_means(int err)
 {
 	return err == -EAGAIN || err == -ENOMEM || err == -EMFILE || err == -ENFILE ||
 	       err == -ENOSPC || err == -ENOBUFS;
@@ -247,7 +247,7 @@ void worker_start_failed(struct worker *w, int err, const struct diag *d)
 {
 	struct worker_state *s = &w->slot->w;
 
-	if (want_of_means(err)) {
+	if (worker_lacked_means(err)) {
 		drop_unborn(w);
 		s->incarnation--;
 		s->deadline_ms = clock_mono_ms() + worker_no_means_delay(s);

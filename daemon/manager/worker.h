@@ -6,6 +6,8 @@
 
 /* Up is wanted, and the phase allows it. */
 bool worker_wanted(const struct worker *w);
+/* A start failed with this -errno for want of resources: tried again, never charged (SP08). */
+bool worker_lacked_means(int err);
 /* A successor goes on with a worker where its predecessor stopped. */
 void worker_resume(struct worker *w);
 

@@ -194,6 +194,18 @@ class Spawn(Case):
                 os._exit(code)
         self.assertEqual(os.waitpid(child, 0)[1], 0, "prlimit")
 
+    def test_SP08_too_many_processes_of_the_user(self):
+        """The limit is met in the child: at the exec, after it became the user."""
+        self.need_root()
+        d = self.daemon(self.one(f"dump={self.dir}/dump", "wait", user=self.some_user()[0],
+                                 limits={"nproc": 0}, restart={"limit": 1}))
+        worker = d.until_worker("web:0", incarnation=lambda n: n >= 5)
+        self.assertIn(worker["state"], ("backoff", "waiting", "starting"))
+        self.assertEqual(worker["restarts"], 0)
+        self.assertIn("Resource temporarily unavailable", d.exits("web:0")[0]["error"])
+        self.assertFalse((self.dir / "dump").exists(), "it ran")
+        d.stop()
+
     def test_SP09_out_of_descriptors_harms_nobody(self):
         self.need_root()
         d = self.daemon(self.one("notify=READY=1", "wait", workers=3, ready="notify"))
