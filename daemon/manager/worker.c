@@ -542,7 +542,7 @@ static void resume_ladder(struct worker *w)
 		ladder_step(w, s->step == 0);
 	} else if (s->step_intent != s->step) {
 		s->step = s->step_intent;
-		s->deadline_ms = clock_mono_ms() + w->group->row->steps[s->step - 1].wait_ms;
+		s->deadline_ms = later(clock_mono_ms(), w->group->row->steps[s->step - 1].wait_ms);
 		if (!s->stop_ms)
 			s->stop_ms = clock_mono_ms();
 	}
