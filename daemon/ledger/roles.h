@@ -4,6 +4,10 @@
  *
  * A role is reeved exec'ed again with argv[0] = its name and argv[1] = the number of a memfd that
  * holds its fd table. All fds of the table are open under the numbers it gives; nothing else is.
+ * argv[2] = daemon.log.level (a word), argv[3] = daemon.log.to, argv[4] = "forced" if the level was
+ * given by an option and a reload must not change it.
+ * All signals are blocked (but those that say the process is broken), those of a terminal ignored.
+ * The logger has a parent-death signal; the manager has a last duty first (leftovers.h).
  */
 #ifndef REEVE_LEDGER_ROLES_H
 #define REEVE_LEDGER_ROLES_H
