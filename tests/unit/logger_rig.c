@@ -15,6 +15,7 @@
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/prctl.h>
+#include <sys/ptrace.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -148,6 +149,8 @@ void rig_exec(struct rig *r)
 		if (r->out >= 0)
 			dup2(r->out, STDOUT_FILENO);
 		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		if (r->traced)
+			ptrace(PTRACE_TRACEME, 0, NULL, NULL);
 		execl(r->program, ROLE_LOGGER, number, (char *)NULL);
 		_exit(127);
 	}

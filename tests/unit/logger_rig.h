@@ -21,7 +21,8 @@ struct rig {
 	int pipes[RIG_STREAMS]; /* slot rows 0..: O_RDWR|O_NONBLOCK, -1 = none */
 	int errs[RIG_STREAMS];
 	const char *program;
-	int out; /* the logger's stdout; -1 = ours */
+	int out;     /* the logger's stdout; -1 = ours */
+	bool traced; /* it stops at exec and is ours to step */
 	pid_t pid;
 };
 
