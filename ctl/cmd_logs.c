@@ -2,9 +2,9 @@
  * logs: the last lines of workers, and with -f what comes. Lines look as in a text log. What a
  * worker wrote is escaped before it meets a terminal (SE10); with --json it is passed on as it is.
  *
- * When the connection breaks (a new logger), following goes on where it was: for each worker the
- * time of its last line is kept and how many lines had it, so that none comes twice and none is
- * missed.
+ * When the connection breaks (a new logger), following goes on from a little earlier. A line has
+ * one time while it is followed and another in the file, so what was seen lately is known by its
+ * text: each such line is left out once.
  */
 #include "ctl.h"
 
@@ -15,11 +15,22 @@
 #include <stdio.h>
 #include <string.h>
 
+#define SEEN_MS	 2000  /* how far back what was seen is known, at least */
+#define SEEN_MAX 20000 /* and how many lines of it */
+
+/* Lines seen from a time on: text → how often. */
+struct seen {
+	json_t *lines;
+	char start[32];
+	int64_t since_ms; /* our own clock, when it was begun */
+};
+
 struct follow {
 	char open[128]; /* worker and stream whose line has no end yet; "" = none */
-	json_t *seen;	/* worker → [time of its last line, lines with that time] */
-	json_t *skip;	/* the same as it was when the connection broke, or NULL */
-	char began[32]; /* when the first call was made */
+	char began[32]; /* when the first call was made, if it wanted no history; else "" */
+	struct seen now, before;
+	json_t *skip;	/* lines that come once more after a break, or NULL */
+	char broke[32]; /* when it broke */
 };
 
 static int base64_digit(char c)
@@ -95,49 +106,73 @@ static void print_line(struct ctl *c, const json_t *l, struct follow *f)
 	}
 }
 
-/* After a break: from the oldest of the workers' last lines on; what was seen is skipped. */
+static void count_line(json_t *lines, const char *key, json_int_t by)
+{
+	json_int_t n = json_integer_value(json_object_get(lines, key)) + by;
+
+	if (n > 0)
+		json_object_set_new(lines, key, json_integer(n));
+	else
+		json_object_del(lines, key);
+}
+
+static void seen_begin(struct seen *s)
+{
+	*s = (struct seen){ .lines = json_object(), .since_ms = clock_mono_ms() };
+}
+
+/* Two halves, so that the older one can be forgotten as a whole. */
+static void seen_note(struct follow *f, const char *key, const char *at)
+{
+	if (clock_mono_ms() - f->now.since_ms > SEEN_MS ||
+	    json_object_size(f->now.lines) >= SEEN_MAX) {
+		json_decref(f->before.lines);
+		f->before = f->now;
+		seen_begin(&f->now);
+	}
+	count_line(f->now.lines, key, 1);
+	if (!f->now.start[0] || strcmp(at, f->now.start) < 0)
+		snprintf(f->now.start, sizeof(f->now.start), "%s", at);
+}
+
+/* After a break: once more from the time of the oldest line that is known, or from the beginning.
+ */
 static void resume(struct ctl *c, struct follow *f)
 {
-	const char *worker, *oldest = f->seen && json_object_size(f->seen) ? NULL : f->began;
-	json_t *last;
+	const char *since = f->before.start[0] ? f->before.start
+			    : f->now.start[0]  ? f->now.start
+					       : f->began;
+	const char *key;
+	json_t *n;
 
-	json_object_foreach(f->seen, worker, last)
-	{
-		const char *at = json_string_value(json_array_get(last, 0));
-
-		if (!oldest || strcmp(at, oldest) < 0)
-			oldest = at;
-	}
+	clock_format(clock_real_us(), f->broke);
 	json_decref(f->skip);
-	f->skip = json_deep_copy(f->seen);
-	json_object_set_new(c->sent, "since", json_string(oldest));
+	f->skip = f->before.lines ? json_deep_copy(f->before.lines) : json_object();
+	json_object_foreach(f->now.lines, key, n)
+	{
+		count_line(f->skip, key, json_integer_value(n));
+	}
+	if (!since[0])
+		return; /* the same call again */
+	json_object_set_new(c->sent, "since", json_string(since));
 	json_object_del(c->sent, "lines");
 }
 
-/* Note the line; false if it was there before the break. */
+/* Note the line; false if it was seen before the break. */
 static bool is_new(struct follow *f, const json_t *l)
 {
-	const char *worker = get_text(l, "worker", ""), *at = get_text(l, "at", NULL);
-	json_t *last = json_object_get(f->seen, worker);
-	json_t *old = json_object_get(f->skip, worker);
-	const char *old_at = json_string_value(json_array_get(old, 0));
-	json_int_t n = json_integer_value(json_array_get(old, 1));
+	const char *at = get_text(l, "at", "");
+	const char *text = get_text(l, "line", get_text(l, "bytes", ""));
+	auto_str key = { 0 };
 
-	if (!at)
+	str_addf(&key, "%s %s %s", get_text(l, "worker", ""), get_text(l, "stream", ""), text);
+	if (key.failed)
 		return true;
-	if (old_at && strcmp(at, old_at) <= 0) {
-		if (strcmp(at, old_at) < 0)
-			return false;
-		if (n > 0) {
-			json_array_set_new(old, 1, json_integer(n - 1));
-			return false;
-		}
+	if (f->skip && strcmp(at, f->broke) <= 0 && json_object_get(f->skip, key.data)) {
+		count_line(f->skip, key.data, -1);
+		return false;
 	}
-	if (last && strcmp(json_string_value(json_array_get(last, 0)), at) == 0)
-		n = json_integer_value(json_array_get(last, 1)) + 1;
-	else
-		n = 1;
-	json_object_set_new(f->seen, worker, json_pack("[s,I]", at, n));
+	seen_note(f, key.data, at);
 	return true;
 }
 
@@ -230,10 +265,12 @@ int cmd_logs(struct ctl *c)
 		json_decref(p);
 		return code;
 	}
-	f.seen = json_object();
-	clock_format(clock_real_us(), f.began);
+	seen_begin(&f.now);
+	if (c->set.lines == 0)
+		clock_format(clock_real_us(), f.began);
 	code = ctl_stream(c, "Logs", p, on_lines, &f);
-	json_decref(f.seen);
+	json_decref(f.now.lines);
+	json_decref(f.before.lines);
 	json_decref(f.skip);
 	return code;
 }

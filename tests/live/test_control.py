@@ -442,8 +442,7 @@ class Control(Case):
         d = self.daemon(self.one("lines=4000:0:row", "out=end", "wait", workers=2,
                                  autostart=False))
         d.roles_may_die = True
-        follow = d.spawn_ctl("logs", "web", "-f", "-n", "0")
-        until(lambda: procs.fds_of(follow.pid) and d.call("Version"), 5)
+        follow = d.spawn_ctl("logs", "web", "-f", "-n", "100000")
         d.ctl("start", "web", "--no-wait", code=0)
         for _ in range(3):
             pid = d.role("logger")
