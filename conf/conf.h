@@ -125,6 +125,9 @@ struct conf_limit {
 	rlim_t soft, hard;
 };
 
+/* "nofile" for RLIMIT_NOFILE. */
+const char *limit_name(int resource);
+
 struct conf_log {
 	enum conf_log_to to;
 	char *file; /* template; absolute */

@@ -119,9 +119,6 @@ extern const struct conf_type type_user, type_extra_groups, type_owner, type_who
 /* host.c: CPUs of the affinity mask and the cgroup quota, rounded up, at least 1. */
 int host_cpus(void);
 
-/* types_group.c */
-const char *limit_name(int resource);
-
 /* strings.c: NULL-terminated lists. */
 size_t strings_count(char *const *list);
 void strings_free(char **list);

@@ -12,6 +12,7 @@
 #include "manager/control.h"
 #include "manager/sockets.h"
 #include "manager/spawn.h"
+#include "manager/tree.h"
 
 #include <errno.h>
 #include <signal.h>
@@ -308,6 +309,7 @@ void reload_helper_ended(struct manager *m, uint32_t row)
 	struct conf *next = NULL;
 	size_t len = 0;
 
+	tree_remove(m, row);
 	ledger_free_life(&m->ledger, row);
 	if (!rl || rl->life != row)
 		return; /* a predecessor's: whoever asked asks again */

@@ -33,6 +33,7 @@ struct spawner {
 	struct manager *m;
 	struct own_values own;
 	enum clone_way way;
+	bool copy_ids;	     /* children that become another user get memory of their own */
 	uint64_t ignored;    /* signals that we ignore: of ours only these survive into a child */
 	bool no_into_cgroup; /* children join their leaf themselves */
 	struct job *in_flight, *pool;
@@ -219,7 +220,7 @@ static pid_t clone_blocked(struct spawner *s, struct job *job, int leaf)
 
 	/* the kernel gives the score to every process that shares memory, to us and to other
 	 * children too; only a child with memory of its own can have another one */
-	if (job->plan.set_oom && way == CLONE_WAY_SHARED)
+	if (way == CLONE_WAY_SHARED && (job->plan.set_oom || (job->plan.set_ids && s->copy_ids)))
 		way = CLONE_WAY_COPY;
 	/* glibc's own call spares the two signals that it uses itself */
 	syscall(SYS_rt_sigprocmask, SIG_SETMASK, &all, &before, sizeof(all));
@@ -489,6 +490,16 @@ static int own_oom_score(void)
 	return atoi(text);
 }
 
+/* Between setresuid() and exec a child is the user's and still shares our memory. The kernel lets
+ * nobody trace it then, unless fs.suid_dumpable is 1 ("debug", proc(5)). */
+static bool traceable_after_setuid(void)
+{
+	char text[16];
+
+	return fd_read_at(AT_FDCWD, "/proc/sys/fs/suid_dumpable", text, sizeof(text)) <= 0 ||
+	       atoi(text) == 1;
+}
+
 /* What a role ignores is settled before its parts are started. */
 static uint64_t ignored_signals(void)
 {
@@ -541,6 +552,7 @@ int spawn_init(struct manager *m)
 	s->own.oom = own_oom_score();
 	s->way = best_way();
 	s->ignored = ignored_signals();
+	s->copy_ids = traceable_after_setuid();
 	ev_init(&s->timer, timer_fired);
 	s->timer.data = s;
 	m->spawner = s;

@@ -260,7 +260,10 @@ int spawn_plan_worker(struct job *job, struct worker *w, const struct own_values
 		r = spawn_output(job, w, own, said.journal, d);
 	if (r == 0 && w->group->conf->notify) {
 		r = notify_open(w, job->row, said.notify, sizeof(said.notify));
-		if (r < 0)
+		if (r == -ENAMETOOLONG)
+			diag_set(d, r, "runtime_dir %s is too long for the path of a notify socket",
+				 w->m->ledger.h->runtime_dir);
+		else if (r < 0)
 			diag_set(d, r, "making its notify socket: %s", strerror(-r));
 	}
 	if (r == 0)
@@ -293,6 +296,21 @@ int spawn_plan_helper(struct job *job, struct manager *m, const char *const *arg
 	return r;
 }
 
+/* Limits that are above ours: what a daemon without CAP_SYS_RESOURCE cannot give. */
+static void limits_above_ours(const struct conf_group *g, struct str *ret)
+{
+	for (size_t i = 0; i < g->n_limits; i++) {
+		const struct conf_limit *l = &g->limits[i];
+		struct rlimit own;
+
+		if (getrlimit((__rlimit_resource_t)l->resource, &own) < 0 ||
+		    own.rlim_max >= l->hard)
+			continue;
+		str_addf(ret, "%s%s (the daemon's own hard limit is %llu)", ret->len ? ", " : "",
+			 limit_name(l->resource), (unsigned long long)own.rlim_max);
+	}
+}
+
 /* What the stage was about, as the user wrote it. */
 static void object_of(const struct conf_group *g, const struct conf_worker *who,
 		      enum spawn_stage stage, struct str *ret)
@@ -301,6 +319,9 @@ static void object_of(const struct conf_group *g, const struct conf_worker *who,
 	case STAGE_STDIO:
 		if (g->stdin_path)
 			conf_expand(g->stdin_path, who, ret);
+		break;
+	case STAGE_LIMITS:
+		limits_above_ours(g, ret);
 		break;
 	case STAGE_NICE:
 		str_addf(ret, "to %d", g->nice);

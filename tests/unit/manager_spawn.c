@@ -15,8 +15,12 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sched.h>
 #include <sys/mount.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 
 static struct worker *first(struct manager *m, const char *group)
@@ -166,6 +170,40 @@ static const struct {
 	{ "stdin",   STAGE_STDIO, ENOENT,
 	  "opening standard input and output /nowhere/in: No such file or directory"		     },
 };
+
+/* What a daemon cannot give is named (root may give all with CAP_SYS_RESOURCE). */
+static void body_limits(struct manager *m)
+{
+	struct worker *w = first(m, "web");
+	struct rlimit own = { 60, 60 };
+	const struct ledger_life *life;
+	char text[256];
+	uint32_t row;
+
+	rig_check(setresuid(65534, 65534, 65534) == 0 || geteuid() != 0);
+	rig_check(setrlimit(RLIMIT_CORE, &(struct rlimit){ 0, 60 }) == 0 && own.rlim_max == 60);
+	row = rig_start(w);
+	life = ledger_life(&m->ledger, row);
+	check_code(m, row, CHILD_FAILED_CODE);
+	rig_check(life->stage == STAGE_LIMITS && life->stage_errno == EPERM, "%d",
+		  (int)life->stage);
+	spawn_failure_text(w, life->stage, life->stage_errno, text, sizeof(text));
+	rig_check(strcmp(text, "setting limits core (the daemon's own hard limit is 60): "
+			       "Operation not permitted") == 0,
+		  "%s", text);
+}
+
+Test(manager_spawn, a_limit_that_cannot_be_given)
+{
+	struct rig r;
+
+	rig_init(&r, false);
+	rig_run(&r,
+		"groups: { web: { command = [ \"/bin/true\" ]; limits: { core = 100; };"
+		" log: { file = \"%s/l\"; to = \"null\"; }; }; };",
+		body_limits);
+	rig_fini(&r);
+}
 
 static const char failing_conf[] =
 	"defaults: { log: { file = \"%s/%%g.log\"; }; };"
@@ -512,5 +550,69 @@ Test(manager_spawn, sp05_signals_are_reset)
 		"groups: { web: { command = [ \"/bin/grep\", \"-E\", \"Sig(Blk|Ign)\","
 		" \"/proc/self/status\" ]; log: { file = \"%s/l\"; }; }; };",
 		body_signals);
+	rig_fini(&r);
+}
+
+/* --- the journal -------------------------------------------------------------------------------
+ */
+
+/* A journal of our own, where only this process and its children see it. */
+static int make_journal(struct manager *m)
+{
+	static const struct sockaddr_un at = { AF_UNIX, "/run/systemd/journal/stdout" };
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	if (unshare(CLONE_NEWNS) < 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0 ||
+	    mount("rig", "/run", "tmpfs", 0, NULL) < 0) {
+		close(fd);
+		return -1;
+	}
+	mkdir("/run/systemd", 0755);
+	mkdir("/run/systemd/journal", 0755);
+	rig_check(bind(fd, (const struct sockaddr *)&at, sizeof(at)) == 0 && listen(fd, 8) == 0);
+	return fd;
+}
+
+static void read_stream(struct manager *m, int journal, const char *wanted)
+{
+	auto_fd stream = accept4(journal, NULL, NULL, SOCK_CLOEXEC);
+	auto_free char *text = NULL;
+
+	rig_check(stream >= 0 && fd_read_all(stream, 10000, &text, NULL) == 0);
+	rig_check(strcmp(text, wanted) == 0, "%s", text);
+}
+
+static void body_journal(struct manager *m)
+{
+	struct worker *w = first(m, "web");
+	auto_fd journal = make_journal(m), pipe = -1;
+	char text[64];
+
+	if (journal < 0)
+		return; /* no namespaces here */
+	check_code(m, rig_start(w), 0);
+	read_stream(m, journal, "web:0\n\n6\n1\n0\n0\n0\nout 1\n");
+	read_stream(m, journal, "web:0\n\n4\n1\n0\n0\n0\nerr\n");
+	rig_check(w->pipe_out < 0, "no pipe is needed");
+	/* and without one the life still runs, into the ring */
+	close_fd(&journal);
+	check_code(m, rig_start(w), 0);
+	rig_until(m, stored, w, "the keeper shows the pipe");
+	pipe = rig_pipe(w, false);
+	rig_check(read(pipe, text, sizeof(text)) == 6 && memcmp(text, "out 0\n", 6) == 0);
+}
+
+Test(manager_spawn, a_journal_stream)
+{
+	struct rig r;
+
+	if (geteuid() != 0)
+		cr_skip("a journal of our own needs root");
+	rig_init(&r, false);
+	rig_run(&r,
+		"groups: { web: { command = [ \"/bin/sh\", \"-c\","
+		" \"env | grep -c JOURNAL_STREAM | sed 's/^/out /'; echo err >&2\" ];"
+		" log: { to = \"journal\"; stderr = \"separate\"; }; }; };",
+		body_journal);
 	rig_fini(&r);
 }
