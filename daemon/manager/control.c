@@ -103,27 +103,33 @@ static const struct vl_param wait_params[] = {
 };
 static const struct vl_param no_params[] = { END };
 
+#define METHOD(...)                                                                                \
+	{                                                                                          \
+		__VA_ARGS__                                                                        \
+	}
 static const struct vl_method methods[] = {
-	{"Doctor",    RIGHT_OPERATOR, 0,		       no_params,	  0,			     method_doctor },
-	{ "Dump",	  RIGHT_ADMIN,    0,			  no_params,	     0,				method_dump   },
-	{ "Events",   RIGHT_READER,	  0,		     events_params,   sizeof(struct args_events), method_events },
-	{ "Kill",	  RIGHT_OPERATOR, 0,		     kill_params,	  sizeof(struct args_change), method_kill	  },
-	{ "List",	  RIGHT_READER,	0,			   list_params,	sizeof(struct args_list),	  method_list   },
-	{ "Logs",	  RIGHT_READER,	VL_STREAM | VL_GIVES, logs_params,	   sizeof(struct args_logs),
-	  method_logs												   },
-	{ "Plan",	  RIGHT_OPERATOR, 0,		     no_params,	0,			   method_plan   },
-	{ "Reload",   RIGHT_OPERATOR, 0,		       reload_params,   sizeof(struct args_reload), method_reload },
-	{ "Reset",	   RIGHT_OPERATOR, 0,		      reset_params,    sizeof(struct args_change), method_reset  },
-	{ "Restart",  RIGHT_OPERATOR, 0,			start_params,    sizeof(struct args_change), method_restart},
-	{ "Scale",	   RIGHT_OPERATOR, 0,		      scale_params,    sizeof(struct args_change), method_scale  },
-	{ "Show",	  RIGHT_READER,	0,			   show_params,	sizeof(struct args_list),	  method_show   },
-	{ "Shutdown", RIGHT_ADMIN,	   0,		      shutdown_params, sizeof(struct args_change),
-	  method_shutdown											       },
-	{ "Start",	   RIGHT_OPERATOR, 0,		      start_params,    sizeof(struct args_change), method_start  },
-	{ "Stop",	  RIGHT_OPERATOR, 0,		     stop_params,	  sizeof(struct args_change), method_stop	  },
-	{ "Tree",	  RIGHT_READER,	0,			   tree_params,	sizeof(struct args_list),	  method_tree   },
-	{ "Version",  RIGHT_READER,   0,		      no_params,	 0,			    method_version},
-	{ "Wait",	  RIGHT_READER,	0,			   wait_params,	sizeof(struct args_wait),	  method_wait   },
+	METHOD("Doctor", RIGHT_OPERATOR, 0, no_params, 0, method_doctor),
+	METHOD("Dump", RIGHT_ADMIN, 0, no_params, 0, method_dump),
+	METHOD("Events", RIGHT_READER, 0, events_params, sizeof(struct args_events), method_events),
+	METHOD("Kill", RIGHT_OPERATOR, 0, kill_params, sizeof(struct args_change), method_kill),
+	METHOD("List", RIGHT_READER, 0, list_params, sizeof(struct args_list), method_list),
+	METHOD("Logs", RIGHT_READER, VL_STREAM | VL_GIVES, logs_params, sizeof(struct args_logs),
+	       method_logs),
+	METHOD("Plan", RIGHT_OPERATOR, 0, no_params, 0, method_plan),
+	METHOD("Reload", RIGHT_OPERATOR, 0, reload_params, sizeof(struct args_reload),
+	       method_reload),
+	METHOD("Reset", RIGHT_OPERATOR, 0, reset_params, sizeof(struct args_change), method_reset),
+	METHOD("Restart", RIGHT_OPERATOR, 0, start_params, sizeof(struct args_change),
+	       method_restart),
+	METHOD("Scale", RIGHT_OPERATOR, 0, scale_params, sizeof(struct args_change), method_scale),
+	METHOD("Show", RIGHT_READER, 0, show_params, sizeof(struct args_list), method_show),
+	METHOD("Shutdown", RIGHT_ADMIN, 0, shutdown_params, sizeof(struct args_change),
+	       method_shutdown),
+	METHOD("Start", RIGHT_OPERATOR, 0, start_params, sizeof(struct args_change), method_start),
+	METHOD("Stop", RIGHT_OPERATOR, 0, stop_params, sizeof(struct args_change), method_stop),
+	METHOD("Tree", RIGHT_READER, 0, tree_params, sizeof(struct args_list), method_tree),
+	METHOD("Version", RIGHT_READER, 0, no_params, 0, method_version),
+	METHOD("Wait", RIGHT_READER, 0, wait_params, sizeof(struct args_wait), method_wait),
 };
 
 static const struct vl_interface interface = {
@@ -272,6 +278,8 @@ int control_init(struct manager *m)
 	c->listen_fd = role_fds_get(m->fds, RF_CONTROL);
 	if (c->listen_fd >= 0 && lstat(m->conf->daemon.control.socket, &st) == 0)
 		c->inode = st.st_ino;
+	ev_timer_init(&c->sampler, sample_fired, 0., 0.);
+	c->sampler.data = c;
 	r = open_socket(c);
 	if (r == 0)
 		r = vl_server_new(&options, &c->server);

@@ -22,6 +22,8 @@ struct control {
 	ino_t inode; /* of our socket file: another's is never unlinked */
 	struct waiter *waiters;
 	struct follower *followers;
+	ev_timer sampler; /* methods_list.c: refreshes samples that a list did not wait for */
+	uint32_t sample_at;
 };
 
 static inline struct manager *call_manager(struct vl_call *c)
@@ -67,6 +69,7 @@ void write_worker(struct str *out, const char *key, struct worker *w, bool pss);
 void write_time(struct str *out, const char *key, int64_t real_us);
 void write_how(struct str *out, const struct exit_record *rec);
 void write_signal(struct str *out, const char *key, int number);
+void sample_fired(struct ev_loop *loop, ev_timer *t, int events);
 
 /* ---- methods_job.c ---- */
 
@@ -95,6 +98,7 @@ struct job {
 	unsigned rows;
 	bool memory, unwell, all, admin, kept;
 	size_t group, worker;		     /* for prepare */
+	unsigned prepared;		     /* pieces done */
 	uint64_t groups[LEDGER_GROUPS / 64]; /* bit per row: it is named, or a worker of it is */
 	struct str out;
 	ev_timer again;

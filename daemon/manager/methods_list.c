@@ -1,7 +1,7 @@
 /*
  * List: workers and groups as text, without a tree of JSON objects, since `status` is asked a lot.
- * Memory and CPU come from samples; those that are too old are made anew before the rows are
- * written, in slices (methods_job.c), so that a list of thousands holds nobody up.
+ * Memory and CPU come from samples; a few that are too old are made anew before the rows are
+ * written, the others behind it, so that a list of thousands is not kept waiting for /proc.
  */
 #include "manager/methods.h"
 
@@ -13,8 +13,11 @@
 #include <stdio.h>
 #include <string.h>
 
-#define SAMPLE_FRESH_MS 2000
-#define ROWS_A_REPLY	256
+#define SAMPLE_FRESH_MS	   2000
+#define SAMPLES_WAITED_FOR 32
+#define SAMPLES_A_TURN	   16
+#define SAMPLE_PAUSE_S	   .005
+#define ROWS_A_REPLY	   256
 
 void write_time(struct str *out, const char *key, int64_t real_us)
 {
@@ -186,6 +189,7 @@ static void write_group(struct str *out, const struct group *g, bool pss)
 	const struct worker_state *worst = NULL;
 	uint64_t memory = 0, cpu = 0, restarts = 0;
 	int64_t pss_sum = 0;
+	bool unsampled = false;
 
 	for (uint32_t i = 0; i < g->n_workers; i++) {
 		const struct worker *w = g->workers[i];
@@ -198,6 +202,7 @@ static void write_group(struct str *out, const struct group *g, bool pss)
 		well += w->slot->w.wanted_up && is_well(w);
 		restarts += w->slot->w.restarts;
 		memory += w->memory_bytes;
+		unsampled = unsampled || (!w->sampled_ms && w->slot->life[0] != LEDGER_NONE);
 		pss_sum += w->pss_bytes > 0 ? w->pss_bytes : 0;
 		cpu += w->slot->cpu_us_before + w->cpu_us;
 		if (!worst || badness(&w->slot->w) > badness(worst))
@@ -212,7 +217,7 @@ static void write_group(struct str *out, const struct group *g, bool pss)
 	vl_write_int(out, "well", well);
 	vl_write_int(out, "restarts", (int64_t)restarts);
 	vl_write_real(out, "cpu_s", (double)cpu / 1e6);
-	if (memory)
+	if (memory && !unsampled) /* half a sum would mislead */
 		vl_write_int(out, "memory_bytes", (int64_t)memory);
 	if (pss)
 		vl_write_int(out, "pss_bytes", pss_sum);
@@ -238,11 +243,41 @@ static bool refresh(const struct job *j, struct worker *w, int64_t now)
 	return any;
 }
 
-/* One more stale sample of a group that is shown; false when all are fresh. */
+/* The samples that nobody waited for: one walk over all slots, a few stale ones a turn. */
+void sample_fired(struct ev_loop *loop, ev_timer *t, int events)
+{
+	struct control *c = t->data;
+	uint32_t high = c->m->ledger.h->slots_high;
+	int64_t now = clock_mono_ms();
+
+	for (int n = 0; c->sample_at < high && n < SAMPLES_A_TURN; c->sample_at++) {
+		struct worker *w = c->m->by_slot[c->sample_at];
+
+		if (!w || (w->sampled_ms && now - w->sampled_ms < SAMPLE_FRESH_MS))
+			continue;
+		sample(w, now);
+		n++;
+	}
+	if (c->sample_at >= high)
+		return;
+	ev_timer_set(t, SAMPLE_PAUSE_S, 0.);
+	ev_timer_start(loop, t);
+}
+
+/* One more stale sample of a group that is shown; false when all are fresh, or when a list without
+ * PSS has waited for enough of them: the rest comes later, for the next one. */
 static bool sample_next(struct job *j)
 {
 	const struct manager *m = j->control->m;
 	int64_t now = clock_mono_ms();
+
+	if (!j->memory && j->prepared++ == SAMPLES_WAITED_FOR) {
+		if (!ev_is_active(&j->control->sampler)) {
+			j->control->sample_at = 0;
+			ev_timer_start(m->loop, &j->control->sampler);
+		}
+		j->group = m->n_groups;
+	}
 
 	for (; j->group < m->n_groups; j->group++, j->worker = 0) {
 		const struct group *g = m->groups[j->group];
