@@ -260,6 +260,29 @@ void logbook_sink_drop(struct logbook *lb, uint32_t sink)
 	news_put(lb, sink | LOGBOOK_NEWS_SINK);
 }
 
+static void mark_used(const struct logbook *lb, uint32_t first, uint32_t n, uint8_t *marks)
+{
+	for (uint32_t i = first; i < first + n; i++) {
+		const struct logbook_stream *s = logbook_stream(lb, i);
+		uint32_t sink = atomic_load(&s->sink);
+
+		if (atomic_load(&s->used) && sink < LOGBOOK_SINKS)
+			marks[sink / 8] |= (uint8_t)(1u << sink % 8);
+	}
+}
+
+void logbook_sinks_sweep(struct logbook *lb)
+{
+	uint8_t marks[LOGBOOK_SINKS / 8] = { 0 };
+
+	mark_used(lb, 0, atomic_load(&lb->h->out_high), marks);
+	mark_used(lb, LOGBOOK_ERR, atomic_load(&lb->h->err_high), marks);
+	for (uint32_t i = 0; i < atomic_load(&lb->h->sinks_high); i++) {
+		if (!(marks[i / 8] & 1u << i % 8))
+			logbook_sink_drop(lb, i);
+	}
+}
+
 /* ---- streams, manager's side ---- */
 
 int logbook_stream_set(struct logbook *lb, uint32_t stream, uint32_t sink, const char *label,

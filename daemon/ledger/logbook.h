@@ -193,6 +193,8 @@ int logbook_sink_put(struct logbook *lb, const struct conf_log *log, const char 
 		     bool make_dirs);
 /* Give up a sink that no stream uses any more. The logger closes the file. */
 void logbook_sink_drop(struct logbook *lb, uint32_t sink);
+/* Give up all sinks that no stream uses: after a reload, after a group is gone. */
+void logbook_sinks_sweep(struct logbook *lb);
 
 /* Tell where a stream goes. Call it before the pipe is put into the keeper's store, and again for
  * live changes of sink (what is not written yet then goes to the new one). label: "web:3". */

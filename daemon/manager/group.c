@@ -319,6 +319,7 @@ int groups_build(struct manager *m)
 		if (!m->groups[i]->conf && m->groups[i]->n_workers == 0)
 			m->groups_gone = true;
 	}
+	logbook_sinks_sweep(&m->book);
 	return r;
 }
 
@@ -341,4 +342,5 @@ void groups_prune(struct manager *m)
 		free(g);
 	}
 	m->n_groups = kept;
+	logbook_sinks_sweep(&m->book);
 }

@@ -6,6 +6,7 @@
 #include <criterion/criterion.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -110,6 +111,29 @@ Test(logbook_map, same_file_same_sink)
 	log.to = CONF_LOG_JOURNAL;
 	cr_expect_eq(logbook_sink_put(&b.lb, &log, "", false), -EINVAL);
 	cr_expect_not(scan);
+	close_book(&b);
+}
+
+Test(logbook_map, unused_sinks_are_swept)
+{
+	struct book b = open_book();
+	struct conf_log log = { .to = CONF_LOG_FILE };
+
+	for (int i = 0; i < 3; i++) {
+		char path[32];
+
+		snprintf(path, sizeof(path), "/var/log/%d", i);
+		cr_assert_eq(logbook_sink_put(&b.lb, &log, path, false), i);
+	}
+	logbook_stream_set(&b.lb, 5, 0, "web:0", 0);
+	logbook_stream_set(&b.lb, LOGBOOK_ERR + 5, 2, "web:0", STREAM_ERR);
+	logbook_sinks_sweep(&b.lb);
+	cr_expect(logbook_sink(&b.lb, 0)->used);
+	cr_expect_not(logbook_sink(&b.lb, 1)->used);
+	cr_expect(logbook_sink(&b.lb, 2)->used);
+	logbook_stream_clear(&b.lb, 5);
+	logbook_sinks_sweep(&b.lb);
+	cr_expect_not(logbook_sink(&b.lb, 0)->used);
 	close_book(&b);
 }
 
