@@ -23,35 +23,42 @@ struct row {
 };
 #define AT(field) offsetof(struct settings, field)
 
+/* A macro, since clang-format stretches long tables of braces beyond all bounds. */
+#define ROW(...)                                                                                   \
+	{                                                                                          \
+		__VA_ARGS__                                                                        \
+	}
+
 static const struct row rows[OPT_COUNT] = {
-	[OPT_SOCKET] = {'s',  "socket",	TEXT,     "SOCKET",		AT(socket),	    "the daemon's control socket"	  },
-	[OPT_USER] = { 0,	  "user",	  FLAG,	NULL,	      AT(user),	"the daemon of this user"	  },
-	[OPT_SYSTEM] = { 0,   "system",   FLAG,	    NULL,		  AT(system),     "the daemon of the system"	 },
-	[OPT_JSON] = { 0,	  "json",	  FLAG,	NULL,	      AT(json),	"output for programs"	      },
-	[OPT_NO_COLOR] = { 0,   "no-color", FLAG,	NULL,	      AT(no_color),   "no colours"			 },
-	[OPT_HELP] = { 'h', "help",	    FLAG,	  NULL,		AT(help),	  "help"				 },
-	[OPT_VERSION] = { 'V', "version",  FLAG,	NULL,	      AT(version),	   "the version of reevectl"	     },
-	[OPT_NO_WAIT] = { 0,   "no-wait",	FLAG,     NULL,		    AT(no_wait),	 "do not wait until it is true"	},
-	[OPT_TIMEOUT] = { 0,   "timeout",	DURATION, "D",	       AT(timeout_ms),
-			  "give up waiting after D (\"10s\"); exit code 4"						   },
-	[OPT_WATCH] = { 'w', "watch",    FLAG,	    NULL,		  AT(watch),	     "show it again when it changes"    },
-	[OPT_ALL] = { 'a', "all",	  FLAG,	NULL,	      AT(all),	       "every worker"		      },
-	[OPT_FAILED] = { 0,   "failed",   FLAG,	    NULL,		  AT(failed),     "only workers that failed"	 },
-	[OPT_MEMORY] = { 0,   "memory",   FLAG,	    NULL,		  AT(memory),
-			 "proportional and private memory (looks at every process)"					    },
-	[OPT_COLD] = { 0,	  "cold",	  FLAG,	NULL,	      AT(cold),	"SIGKILL to the whole tree at once"},
-	[OPT_SIGNAL] = { 0,   "signal",   TEXT,	    "SIG",		   AT(signal),     "TERM unless told (also -s SIG)"	},
-	[OPT_TO] = { 0,	"to",	      TEXT,	    "main|pgrp|tree", AT(to),	      "who gets it; main unless told"    },
-	[OPT_FOLLOW] = { 'f', "follow",	FLAG,     NULL,		    AT(follow),	"go on as it comes"		    },
-	[OPT_LINES] = { 'n', "lines",    COUNT,    "N",		  AT(lines),	     "the last N lines; 10 unless told" },
-	[OPT_SINCE] = { 0,   "since",    TEXT,	  "T",	       AT(since),
-			"logs: a time or a span back (\"5m\"); events: a number"					 },
-	[OPT_STREAM] = { 0,   "stream",   TEXT,	    "out,err",	       AT(stream),	   "which of the two"		      },
-	[OPT_FOR] = { 0,	 "for",	TEXT,     "STATE",	       AT(state),	  "the state to wait for"		  },
-	[OPT_OFFLINE] = { 0,   "offline",	FLAG,     NULL,		    AT(offline),
-			  "check nothing that depends on this host"							    },
-	[OPT_DRY_RUN] = { 0,   "dry-run",	FLAG,     NULL,		    AT(dry_run),	 "the same as plan"		    },
-	[OPT_GRAPH] = { 0,   "graph",    TEXT,	  "text|dot",	      AT(graph),	 "the order of groups"	       },
+	[OPT_SOCKET] =
+		ROW('s', "socket", TEXT, "SOCKET", AT(socket), "the daemon's control socket"),
+	[OPT_USER] = ROW(0, "user", FLAG, NULL, AT(user), "the daemon of this user"),
+	[OPT_SYSTEM] = ROW(0, "system", FLAG, NULL, AT(system), "the daemon of the system"),
+	[OPT_JSON] = ROW(0, "json", FLAG, NULL, AT(json), "output for programs"),
+	[OPT_NO_COLOR] = ROW(0, "no-color", FLAG, NULL, AT(no_color), "no colours"),
+	[OPT_HELP] = ROW('h', "help", FLAG, NULL, AT(help), "help"),
+	[OPT_VERSION] = ROW('V', "version", FLAG, NULL, AT(version), "the version of reevectl"),
+	[OPT_NO_WAIT] = ROW(0, "no-wait", FLAG, NULL, AT(no_wait), "do not wait until it is true"),
+	[OPT_TIMEOUT] = ROW(0, "timeout", DURATION, "D", AT(timeout_ms),
+			    "give up waiting after D (\"10s\"); exit code 4"),
+	[OPT_WATCH] = ROW('w', "watch", FLAG, NULL, AT(watch), "show it again when it changes"),
+	[OPT_ALL] = ROW('a', "all", FLAG, NULL, AT(all), "every worker"),
+	[OPT_FAILED] = ROW(0, "failed", FLAG, NULL, AT(failed), "only workers that failed"),
+	[OPT_MEMORY] = ROW(0, "memory", FLAG, NULL, AT(memory),
+			   "proportional and private memory (looks at every process)"),
+	[OPT_COLD] = ROW(0, "cold", FLAG, NULL, AT(cold), "SIGKILL to the whole tree at once"),
+	[OPT_SIGNAL] = ROW(0, "signal", TEXT, "SIG", AT(signal), "TERM unless told (also -s SIG)"),
+	[OPT_TO] = ROW(0, "to", TEXT, "main|pgrp|tree", AT(to), "who gets it; main unless told"),
+	[OPT_FOLLOW] = ROW('f', "follow", FLAG, NULL, AT(follow), "go on as it comes"),
+	[OPT_LINES] = ROW('n', "lines", COUNT, "N", AT(lines), "the last N lines; 10 unless told"),
+	[OPT_SINCE] = ROW(0, "since", TEXT, "T", AT(since),
+			  "logs: a time or a span back (\"5m\"); events: a number"),
+	[OPT_STREAM] = ROW(0, "stream", TEXT, "out,err", AT(stream), "which of the two"),
+	[OPT_FOR] = ROW(0, "for", TEXT, "STATE", AT(state), "the state to wait for"),
+	[OPT_OFFLINE] = ROW(0, "offline", FLAG, NULL, AT(offline),
+			    "check nothing that depends on this host"),
+	[OPT_DRY_RUN] = ROW(0, "dry-run", FLAG, NULL, AT(dry_run), "the same as plan"),
+	[OPT_GRAPH] = ROW(0, "graph", TEXT, "text|dot", AT(graph), "the order of groups"),
 };
 #define EVERYWHERE                                                                                 \
 	(OPT(SOCKET) | OPT(USER) | OPT(SYSTEM) | OPT(JSON) | OPT(NO_COLOR) | OPT(HELP) |           \

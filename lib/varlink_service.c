@@ -53,7 +53,10 @@ struct description_args {
 };
 
 static const struct vl_param description_params[] = {
-	{"interface",		       VL_STRING, offsetof(struct description_args, interface), .required = true },
+	{.name = "interface",
+	  .type = VL_STRING,
+	  .offset = offsetof(struct description_args, interface),
+	  .required = true },
 	{ .name = NULL},
 };
 

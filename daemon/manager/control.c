@@ -103,10 +103,12 @@ static const struct vl_param wait_params[] = {
 };
 static const struct vl_param no_params[] = { END };
 
+/* A macro, since clang-format stretches long tables of braces beyond all bounds. */
 #define METHOD(...)                                                                                \
 	{                                                                                          \
 		__VA_ARGS__                                                                        \
 	}
+
 static const struct vl_method methods[] = {
 	METHOD("Doctor", RIGHT_OPERATOR, 0, no_params, 0, method_doctor),
 	METHOD("Dump", RIGHT_ADMIN, 0, no_params, 0, method_dump),

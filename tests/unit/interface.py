@@ -25,7 +25,7 @@ def table_of(source):
             found += [field] if field else MACROS.get(macro, [])
         params[name] = found
     return {name: (right.lower(), params[row]) for name, right, row in re.findall(
-        r'\{\s*"(\w+)",\s*RIGHT_(\w+),\s*[^,]+,\s*(\w+),', source)}
+        r'METHOD\("(\w+)",\s*RIGHT_(\w+),\s*[^,]+,\s*(\w+),', source)}
 
 
 def main():
