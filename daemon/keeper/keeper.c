@@ -303,12 +303,13 @@ static void run(struct keeper *k)
 
 static void end(struct keeper *k)
 {
+	if (k->epoll >= 0)
+		store_fini(k);
 	if (k->ledger.h) {
 		cgroup_end(k);
 		runtime_dir_clean(k);
 	}
 	notify_end(k);
-	store_fini(k);
 	/* For all who share it: a role that hangs in a system call must not keep the next one out.
 	 */
 	if (k->ledger.h)

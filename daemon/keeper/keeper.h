@@ -75,6 +75,8 @@ struct store {
 	int n;
 	struct told *backlog;
 	size_t n_backlog, backlog_size;
+	int count, limit; /* stored; what may be stored */
+	struct log_limit refusals;
 	int control; /* the control socket, -1 = none */
 	/* the control socket's path, to be removed at the end if it is still ours */
 	char control_path[108];

@@ -12,10 +12,15 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <limits.h>
 #include <sys/epoll.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
+
+/* Kept free for ourselves; half of it may go to what is not one per worker. */
+#define OWN_FDS 24
 
 static bool is_log(uint32_t kind)
 {
@@ -75,6 +80,32 @@ int store_get(const struct keeper *k, enum role_fd_kind kind)
 	return -1;
 }
 
+static void count(struct keeper *k, int change)
+{
+	k->store.count += change;
+	atomic_store(&k->ledger.h->fds_room, k->store.limit - k->store.count);
+}
+
+/* Without descriptors of our own we could neither start a role nor end the daemon. */
+static void set_limit(struct keeper *k)
+{
+	auto_fd lowest = dup(STDERR_FILENO);
+	struct rlimit lim = { .rlim_cur = 1024 };
+
+	getrlimit(RLIMIT_NOFILE, &lim);
+	k->store.limit = (int)MIN_OF(lim.rlim_cur, (rlim_t)INT_MAX) - lowest - OWN_FDS;
+	count(k, 0);
+}
+
+static void refuse(struct keeper *k)
+{
+	uint32_t dropped;
+
+	if (log_limit_pass(&k->store.refusals, 1, 60000, &dropped))
+		log_warn("no descriptors left: what the manager sends is not kept (raise the limit "
+			 "on open files)");
+}
+
 static void forget(struct keeper *k, int fd)
 {
 	struct stored *e = &k->store.by_fd[fd];
@@ -90,6 +121,7 @@ static void forget(struct keeper *k, int fd)
 	free(e->name);
 	*e = (struct stored){ 0 };
 	close(fd);
+	count(k, -1);
 }
 
 static int make_room(struct store *s, int fd)
@@ -186,6 +218,10 @@ static void put(struct keeper *k, const struct store_message *m, int *fd)
 	char *name = NULL;
 	struct stored *e;
 
+	if (old < 0 && k->store.count >= k->store.limit + OWN_FDS / 2) {
+		refuse(k);
+		return;
+	}
 	if (make_room(&k->store, *fd) < 0 || (m->name[0] && !(name = strdup(m->name)))) {
 		log_warn("out of memory: a descriptor of the manager is not kept");
 		return;
@@ -194,6 +230,7 @@ static void put(struct keeper *k, const struct store_message *m, int *fd)
 		forget(k, old);
 	e = &k->store.by_fd[*fd];
 	*e = (struct stored){ m->kind + 1, m->index, m->aux, name };
+	count(k, 1);
 	if (is_log(m->kind))
 		atomic_store(noted(k, m->kind, m->index), *fd + 1);
 	if (m->kind == RF_CONTROL) {
@@ -227,8 +264,7 @@ void store_receive(struct keeper *k)
 		if (n == -EAGAIN || n == 0)
 			return;
 		if (n == -EMFILE) {
-			log_warn("no descriptors left: one of the manager's is not kept (raise "
-				 "the limit on open files)");
+			refuse(k);
 			continue;
 		}
 		if (n < 0)
@@ -237,11 +273,15 @@ void store_receive(struct keeper *k)
 			log_warn("the manager sent something that cannot be kept");
 			continue;
 		}
-		if (m.op == STORE_PUT)
+		if (m.op == STORE_PUT) {
 			put(k, &m, &fd);
-		else if (m.op == STORE_CLAIM)
+			/* after the count has changed: the manager subtracts what is on its way */
+			if (is_log(m.kind))
+				atomic_fetch_add(&k->ledger.h->pipes_seen, 1);
+		}
+		if (m.op == STORE_CLAIM)
 			claim_take(k, m.index, fd);
-		else
+		if (m.op == STORE_DROP)
 			drop(k, &m);
 	}
 }
@@ -269,6 +309,8 @@ int store_init(struct keeper *k)
 		err = watch_fd(k, k->store_pair[0], EPOLLIN);
 	if (err == 0)
 		err = store_fresh_logger(k);
+	if (err == 0)
+		set_limit(k);
 	return err;
 }
 

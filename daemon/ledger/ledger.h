@@ -92,6 +92,9 @@ struct ledger_header {
 	char sd_status[160];
 	_Atomic uint32_t started_groups; /* first start of the configuration was done */
 	uint64_t conf_generation;
+	/* K: descriptors it can still store, and log pipes it was given so far (see spawn_output.c) */
+	_Atomic int32_t fds_room;
+	_Atomic uint32_t pipes_seen;
 	/* daemon.log, live: the keeper follows when log_seq changes. What an option set is not here
 	 */
 	_Atomic uint32_t log_seq;

@@ -145,6 +145,8 @@ static int map_shared(struct manager *m, struct diag *d)
 	if (r == 0)
 		r = logbook_open(role_fds_get(m->fds, RF_LOGBOOK), &m->book, d);
 	m->store = role_fds_get(m->fds, RF_STORE);
+	if (r == 0)
+		m->pipes_put = m->ledger.h->pipes_seen; /* all that a predecessor sent is seen */
 	m->bell = role_fds_get(m->fds, RF_BELL_MANAGER);
 	m->bell_keeper = role_fds_get(m->fds, RF_BELL_KEEPER);
 	m->bell_logger = role_fds_get(m->fds, RF_BELL_LOGGER);

@@ -84,6 +84,7 @@ struct manager {
 	size_t n_groups;
 	struct worker **by_slot; /* LEDGER_ROWS pointers */
 	int store;		 /* RF_STORE */
+	uint32_t pipes_put; /* to be compared with the keeper's pipes_seen */
 	int bell, bell_keeper, bell_logger, logs_out;
 	ev_io bell_io, keeper_io;
 	ev_prepare turn;

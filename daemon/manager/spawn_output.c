@@ -57,6 +57,21 @@ static int reopen(pid_t pid, int number, const struct worker *w)
 	return r < 0 ? r : give_fd(&fd);
 }
 
+/* The keeper stores it, if it can: a pipe that nobody reads would stop its worker. */
+static int store_pipe(struct manager *m, enum role_fd_kind kind, uint32_t slot, int fd)
+{
+	const struct ledger_header *h = m->ledger.h;
+	int32_t on_the_way = (int32_t)(m->pipes_put - atomic_load(&h->pipes_seen));
+	int r;
+
+	if (atomic_load(&h->fds_room) - on_the_way <= 0)
+		return -EMFILE;
+	r = store_put(m->store, kind, slot, 0, "", fd);
+	if (r == 0)
+		m->pipes_put++;
+	return r;
+}
+
 /* *kept: our copy of the both-ways end, until the keeper has stored it. Returns the write end. */
 static int make_pipe(struct worker *w, enum role_fd_kind kind, int *kept)
 {
@@ -74,7 +89,7 @@ static int make_pipe(struct worker *w, enum role_fd_kind kind, int *kept)
 		return -errno;
 	r = give_to_user(out, w);
 	if (r == 0)
-		r = store_put(w->m->store, kind, w->row, 0, "", both);
+		r = store_pipe(w->m, kind, w->row, both);
 	if (r < 0)
 		return r;
 	*kept = give_fd(&both);
