@@ -38,8 +38,9 @@ def parse():
     parser.add_argument("--subject", action="append", metavar="NAME",
                         help="only " + ", ".join(subjects.ALL) + "; may be given again")
     parser.add_argument("--rounds", type=int, help="instead of the scenario's own number")
-    parser.add_argument("--nice", type=int, default=0, metavar="N",
-                        help="run all at this priority (root: -15 on a machine that is not idle)")
+    parser.add_argument("--realtime", action="store_true",
+                        help="run all subjects and workers as SCHED_RR (root): on a machine that "
+                             "is not idle latencies are of no use without it")
     parser.add_argument("--readme", action="store_true",
                         help="put the table of --from-json into README.md")
     parser.add_argument("--list", action="store_true", help="only say what would be run")
@@ -134,7 +135,8 @@ def main():
                   + " ".join(case.subjects))
         return 0
     prepare()
-    os.nice(options.nice)
+    if options.realtime:
+        os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(1))
     scratch = make_scratch()
     rows = []
     try:

@@ -205,7 +205,7 @@ groups: {{
 	bench: {{
 		command = [ {command} ];
 		workers = {n};
-		settle = 0;{nice}
+		settle = 0;
 		restart: {{ delay = "1ms"; reset_after = "1ms"; limit = 0; }};
 		stop: {{ timeout = "{stop_ms}ms"; }};
 		log: {{ file = "{logs}/{file}.log"; format = "{format}"; max_size = {max_size};
@@ -224,7 +224,6 @@ class Reeve(Subject):
         path = place.directory / "reeve.conf"
         path.write_text(CONFIGURATION.format(
             run=place.directory / "run", directory=place.directory, cgroup=self.cgroup,
-            nice=f"\n\t\tnice = {os.nice(0)};" if os.nice(0) else "",
             command=", ".join(f'"{word}"' for word in place.command(job)), n=n,
             stop_ms=job.stop_ms, logs=place.logs, file="%g" if job.merged else "%g-%i",
             format="text" if job.text else "raw", max_size=job.max_size, keep=job.keep))
