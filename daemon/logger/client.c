@@ -27,6 +27,7 @@ static void free_client(struct logger *lg, struct client *c)
 	close_fd(&c->fd);
 	str_fini(&c->out);
 	free(c->tails);
+	free(c->wanted);
 	free(c->labels);
 	free(c->sinks);
 	free(c);
@@ -366,23 +367,48 @@ void client_event(struct logger *lg, uint32_t id, uint32_t events)
 	}
 }
 
+static bool wants_stream(const struct client *c, uint32_t stream)
+{
+	if (c->all)
+		return stream >= LOGBOOK_ERR ? c->err_on : c->out_on;
+	for (uint32_t i = 0; i < c->n_wanted; i++) {
+		if (c->wanted[i] == stream)
+			return true;
+	}
+	return false;
+}
+
+/* It may have found the stream in the log book before we were told of it. */
+static bool has_stream(const struct client *c, uint32_t stream)
+{
+	for (uint32_t i = 0; i < c->n_tails; i++) {
+		if (c->tails[i].stream == stream)
+			return true;
+	}
+	return false;
+}
+
 void client_stream_new(struct logger *lg, uint32_t stream)
 {
 	for (struct client *c = lg->clients; c; c = c->next) {
-		bool on = stream >= LOGBOOK_ERR ? c->err_on : c->out_on;
-
-		if (!c->all || !c->follow || !on || request_add_tail(c, stream) < 0)
+		if (!c->follow || !wants_stream(c, stream) || has_stream(c, stream) ||
+		    request_add_tail(c, stream) < 0)
 			continue;
 		c->tails[c->n_tails - 1].cursor = ring_total(&lg->lb, stream);
 	}
 }
 
+/* Its number may be another worker's next time. */
 void client_stream_gone(struct logger *lg, uint32_t stream)
 {
 	for (struct client *c = lg->clients; c; c = c->next) {
 		for (uint32_t i = 0; i < c->n_tails; i++) {
 			if (c->tails[i].stream == stream)
 				c->tails[i--] = c->tails[--c->n_tails];
+		}
+		for (uint32_t i = 0; i < c->n_wanted; i++) {
+			if (c->wanted[i] == stream)
+				c->wanted[i--] = c->wanted[--c->n_wanted];
 		}
 	}
 }

@@ -30,6 +30,8 @@ struct client {
 	int64_t lines, since_us; /* lines < 0: all */
 	struct tail *tails;
 	uint32_t n_tails, room_tails, turn_tail;
+	uint32_t *wanted; /* named streams, also those that are not in use yet */
+	uint32_t n_wanted;
 	uint64_t *labels; /* hashes, sorted: which lines of a shared file are wanted */
 	uint32_t n_labels;
 	uint32_t *sinks; /* of its streams, each once */

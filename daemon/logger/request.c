@@ -68,6 +68,13 @@ static int add_all(struct logger *lg, struct client *c)
 	return r;
 }
 
+/* A worker that was never started has no stream yet: it is followed once it has. */
+static int add_wanted(struct logger *lg, struct client *c, uint32_t stream)
+{
+	c->wanted[c->n_wanted++] = stream;
+	return add_if_used(lg, c, stream);
+}
+
 static int add_named(struct logger *lg, struct client *c, json_t *rows)
 {
 	json_t *row;
@@ -75,6 +82,9 @@ static int add_named(struct logger *lg, struct client *c, json_t *rows)
 
 	if (!json_is_array(rows))
 		return -EINVAL;
+	c->wanted = calloc(2 * json_array_size(rows) + 1, sizeof(*c->wanted));
+	if (!c->wanted)
+		return -ENOMEM;
 	json_array_foreach(rows, i, row)
 	{
 		json_int_t slot = json_integer_value(json_array_get(row, 0));
@@ -83,9 +93,9 @@ static int add_named(struct logger *lg, struct client *c, json_t *rows)
 		if (json_array_size(row) != 3 || slot < 0 || slot >= LOGBOOK_ROWS)
 			return -EINVAL;
 		if (json_integer_value(json_array_get(row, 1)))
-			r = add_if_used(lg, c, (uint32_t)slot);
+			r = add_wanted(lg, c, (uint32_t)slot);
 		if (r == 0 && json_integer_value(json_array_get(row, 2)))
-			r = add_if_used(lg, c, LOGBOOK_ERR + (uint32_t)slot);
+			r = add_wanted(lg, c, LOGBOOK_ERR + (uint32_t)slot);
 		if (r < 0)
 			return r;
 	}

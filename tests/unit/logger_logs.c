@@ -292,6 +292,33 @@ Test(logger_logs, LG07_follow_over_rotation)
 	rig_fini(&r);
 }
 
+/* A worker that was not started yet is followed from its first line on. */
+Test(logger_logs, follow_what_is_not_there_yet)
+{
+	struct conf_log log = rig_log();
+	struct reader c, other;
+	struct rig r;
+
+	rig_init(&r);
+	rig_stream(&r, 0, "web:0", &log, "web.log");
+	rig_start(&r);
+	c = begin(&r, "{\"streams\":[[7,1,1]],\"follow\":true}");
+	other = begin(&r, "{\"streams\":[[0,1,1]],\"follow\":true}");
+	say(&r, 0, "seen by the other\n");
+	cr_assert(read_lines(&other, 1));
+	rig_stream(&r, 7, "web:7", &log, "web.log");
+	rig_ring(&r);
+	say(&r, 7, "first\n");
+	say(&r, 0, "end\n");
+	cr_assert(read_lines(&c, 1));
+	cr_assert(read_lines(&other, 2));
+	cr_expect_str_eq(c.got.data, "web:7 out first|");
+	cr_expect_str_eq(other.got.data, "web:0 out seen by the other|web:0 out end|");
+	end(&c);
+	end(&other);
+	rig_fini(&r);
+}
+
 /* An unfinished last line of a life is shown as such. */
 Test(logger_logs, follow_shows_the_end_of_a_life)
 {
