@@ -149,7 +149,7 @@ class Test:
         if left and outcome["result"] == "passed":
             outcome = {"result": "failed", "text": "\n".join(left)}
         outcome["seconds"] = time.monotonic() - self.begin
-        if outcome["result"] == "failed":
+        if outcome["result"] == "failed" or self.run.keep_all:
             self.keep(outcome["text"])
         shutil.rmtree(self.root, ignore_errors=True)
         return outcome
@@ -165,7 +165,7 @@ class Test:
 class Run:
     def __init__(self, options):
         self.build = pathlib.Path(options.build).resolve()
-        self.jobs = options.jobs
+        self.jobs, self.keep_all = options.jobs, options.keep
         self.logs = self.build / "live-logs"
         self.scratch = pathlib.Path(tempfile.mkdtemp(prefix="rl-", dir="/tmp"))
         self.scratch.chmod(0o755)
@@ -249,6 +249,7 @@ def main():
     parser.add_argument("--jobs", type=int, default=2 * (os.cpu_count() or 1))
     parser.add_argument("--build", default=os.environ.get("REEVE_BUILD", "build"))
     parser.add_argument("--repeat", type=int, default=1, help="each test so many times")
+    parser.add_argument("--keep", action="store_true", help="keep the files of good tests too")
     parser.add_argument("--list", action="store_true", help="only name the tests")
     parser.add_argument("patterns", nargs="*")
     options = parser.parse_args()

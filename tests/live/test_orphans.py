@@ -236,7 +236,7 @@ class Orphans(Case):
         journal = self.journal()
         # The grandchild has no parent-death signal; only the sweep of the next start finds it.
         d = self.daemon(self.one("daemon", "[", journal, "ignore=TERM,HUP", "note=child", "wait",
-                                 "]", "wait"))
+                                 "]", "wait", **FAST))
         child = journal.wait("note", "child")[0].pid
         d.until_worker("web:0", state="ready")
         d.send(signal.SIGKILL)
@@ -252,7 +252,7 @@ class Orphans(Case):
         self.need_not("pid1", "nothing outlives pid 1")
         journal = self.journal()
         d = self.daemon(self.one("daemon", "[", "scrub", journal, "ignore=TERM,HUP", "note=child",
-                                 "wait", "]", "wait"))
+                                 "wait", "]", "wait", **FAST))
         child = journal.wait("note", "child")[0].pid
         d.until_worker("web:0", state="ready")
         d.send(signal.SIGKILL)

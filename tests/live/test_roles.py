@@ -162,7 +162,8 @@ class Roles(Case):
     def test_killed_keeper_then_clean_start(self):
         journal = self.journal()
         d = self.daemon(self.one(journal, f"flock={self.dir}/slot.@index@", "token", "fork=1", "[",
-                                 "setsid", "ignore=TERM,HUP", "wait", "]", "wait", workers=4))
+                                 "setsid", "ignore=TERM,HUP", "wait", "]", "wait", workers=4,
+                                 stop={"timeout": "300ms"}))
         d.until_all(state="ready")
         for number in range(2, 4):
             d.send(signal.SIGKILL)

@@ -97,8 +97,8 @@ class Shutdown(Case):
             for number in range(3):
                 os.dup2(fd, number)
         d = self.daemon(self.one(journal, "on=TERM:exit:0", "on=INT,HUP:count", "fork=2",
-                                 "[", "on=INT,HUP,TERM:count", "wait", "]", "wait"),
-                        before=terminal)
+                                 "[", "on=INT,HUP,TERM:count", "wait", "]", "wait",
+                                 stop={"timeout": "300ms"}), before=terminal)
         d.until_worker("web:0", state="ready")
         os.write(master, b"\x03")
         self.assertEqual(d.wait_exit(), 0)

@@ -316,7 +316,7 @@ class Spawn(Case):
 
     def test_SP19_killed_keeper_takes_all_along(self):
         d = self.daemon(self.one(f"dump={self.dir}/dump.@index@", "ignore=TERM,HUP,INT", "wait",
-                                 workers=5))
+                                 workers=5, stop={"timeout": "300ms"}))
         d.until_all(state="ready")
         self.assertEqual(self.dump(self.dir / "dump.0")["pdeathsig"], 9)
         d.send(signal.SIGKILL)
