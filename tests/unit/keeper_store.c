@@ -11,6 +11,7 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -206,6 +207,38 @@ Test(keeper_store, refuses_nonsense)
 	store_receive(&k);
 	cr_assert_eq(open_fds(), before);
 	cr_assert_eq(store_get(&k, RF_SOCKET), -1);
+	end(&k);
+}
+
+/* SP09: what the keeper cannot hold is told before it is sent, and never eats its last ones. */
+Test(keeper_store, sp09_little_room)
+{
+	struct keeper k;
+	struct rlimit lim;
+	auto_fd lowest = dup(0);
+	size_t before;
+
+	log_init("test", LOG_LEVEL_ERROR);
+	cr_assert_eq(getrlimit(RLIMIT_NOFILE, &lim), 0);
+	lim.rlim_cur = (rlim_t)lowest + 60;
+	cr_assert_eq(setrlimit(RLIMIT_NOFILE, &lim), 0);
+	begin(&k);
+	cr_assert_gt(atomic_load(&k.ledger.h->fds_room), 0);
+	before = open_fds();
+	for (uint32_t i = 0; i < 100; i++) {
+		cr_assert_eq(put(&k, RF_LOG_OUT, i, ""), 0);
+		store_receive(&k);
+	}
+	cr_assert_leq(atomic_load(&k.ledger.h->fds_room), 0);
+	cr_assert_eq(atomic_load(&k.ledger.h->pipes_seen), 100);
+	cr_assert_gt(atomic_load(&ledger_fds(&k.ledger, 0)->out), 0);
+	cr_assert_eq(atomic_load(&ledger_fds(&k.ledger, 99)->out), 0);
+	cr_assert_leq(open_fds(), before + 60 - 12);
+	for (uint32_t i = 0; i < 100; i++)
+		cr_assert_eq(store_drop(k.store_pair[1], RF_LOG_OUT, i, ""), 0);
+	store_receive(&k);
+	cr_assert_eq(open_fds(), before);
+	cr_assert_gt(atomic_load(&k.ledger.h->fds_room), 0);
 	end(&k);
 }
 
