@@ -207,6 +207,7 @@ class Orphans(Case):
         d.until_worker("web:0", state="ready")
         procs.kill(d.pid_of("web:0"))
         d.until_worker("web:0", incarnation=2, state="ready")
+        journal.wait("start", n=2)
         saved, started = journal.entries("saved"), journal.entries("start")
         self.assertEqual((len(saved), len(started)), (2, 2))
         self.assertGreater(started[1].us, max(e.us for e in saved), "started too early")

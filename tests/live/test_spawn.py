@@ -197,8 +197,11 @@ class Spawn(Case):
     def test_SP08_too_many_processes_of_the_user(self):
         """The limit is met in the child: at the exec, after it became the user."""
         self.need_root()
-        d = self.daemon(self.one(f"dump={self.dir}/dump", "wait", user=self.some_user()[0],
-                                 limits={"nproc": 0}, restart={"limit": 1}))
+        user = self.some_user()[0]
+        groups = self.one(f"dump={self.dir}/dump", "wait", user=user, after=["first"],
+                          limits={"nproc": 0}, restart={"limit": 1})
+        groups["first"] = {"command": self.words("wait"), "user": user}
+        d = self.daemon(groups)
         worker = d.until_worker("web:0", incarnation=lambda n: n >= 5)
         self.assertIn(worker["state"], ("backoff", "waiting", "starting"))
         self.assertEqual(worker["restarts"], 0)
