@@ -145,6 +145,9 @@ static void resume(struct ctl *c, struct follow *f)
 	const char *key;
 	json_t *n;
 
+	if (f->open[0] && !c->set.json)
+		str_add(&c->out, "\n");
+	f->open[0] = '\0';
 	clock_format(clock_real_us(), f->broke);
 	json_decref(f->skip);
 	f->skip = f->before.lines ? json_deep_copy(f->before.lines) : json_object();
@@ -165,6 +168,8 @@ static bool is_new(struct follow *f, const json_t *l)
 	const char *text = get_text(l, "line", get_text(l, "bytes", ""));
 	auto_str key = { 0 };
 
+	if (get_bool(l, "partial"))
+		return true; /* after a break the line comes whole */
 	str_addf(&key, "%s %s %s", get_text(l, "worker", ""), get_text(l, "stream", ""), text);
 	if (key.failed)
 		return true;
