@@ -8,6 +8,7 @@
 #include "base/clock.h"
 #include "base/fd.h"
 #include "base/mem.h"
+#include "logger/marks.h"
 #include "logger/ring.h"
 
 #include <errno.h>
@@ -21,6 +22,27 @@
 #define STEPS	    4	   /* blocks of history a turn */
 #define UNASKED_MAX 65536u /* bytes of a client that only should listen */
 
+/* Streams remember times only while somebody follows. */
+static void forget_marks(struct logger *lg)
+{
+	for (uint32_t kind = 0; kind < 2; kind++) {
+		for (uint32_t i = 0; i < lg->n_rows[kind]; i++) {
+			free(lg->rows[kind][i].marks);
+			lg->rows[kind][i].marks = NULL;
+		}
+	}
+}
+
+void client_note(struct logger *lg, uint32_t stream, uint64_t end, int64_t stamp_us)
+{
+	struct stream *st = stream_get(lg, stream);
+
+	if (!st->marks)
+		st->marks = calloc(1, sizeof(*st->marks));
+	if (st->marks) /* else lines have the time at which they are passed on */
+		marks_add(st->marks, end, stamp_us);
+}
+
 static void free_client(struct logger *lg, struct client *c)
 {
 	history_fini(&c->history);
@@ -31,7 +53,8 @@ static void free_client(struct logger *lg, struct client *c)
 	free(c->labels);
 	free(c->sinks);
 	free(c);
-	lg->n_clients--;
+	if (--lg->n_clients == 0)
+		forget_marks(lg);
 	atomic_store(&lg->lb.h->clients, lg->n_clients);
 }
 
@@ -260,7 +283,7 @@ void client_pump(struct logger *lg)
 	if (!lg->clients)
 		return;
 	for (struct client *c = lg->clients; c; c = c->next) {
-		clock_format(clock_real_us(), c->stamp);
+		c->now_us = clock_real_us();
 		serve(lg, c);
 	}
 	sweep(lg);

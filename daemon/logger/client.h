@@ -46,7 +46,9 @@ struct client {
 	bool in_reply;	  /* `out` ends inside a reply */
 	uint64_t lost;	  /* to be told with the next reply */
 	int64_t moved_ms; /* when it last took data, or had none to take */
-	char stamp[32];	  /* of the lines of this turn */
+	int64_t now_us;	  /* time of lines that were not written yet */
+	char stamp[32];	  /* of stamp_us */
+	int64_t stamp_us;
 };
 
 /* request.c: parse what the manager sent. -EINVAL, -ENOMEM. */

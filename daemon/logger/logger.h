@@ -46,7 +46,8 @@ struct stream {
 	uint64_t drain_to;   /* with ST_DRAINING: done when read so far */
 	int64_t drain_ms, used_ms;
 	uint32_t drain_request;
-	uint32_t heat; /* turns with much data in a row; with ST_HOT: turns without any */
+	struct marks *marks; /* while it is followed, else NULL */
+	uint32_t heat;	     /* turns with much data in a row; with ST_HOT: turns without any */
 };
 
 /* One per sink row in use. */
@@ -65,6 +66,7 @@ struct sink {
 };
 
 struct client;
+struct marks;
 
 struct logger {
 	struct logbook lb;
@@ -149,6 +151,8 @@ int64_t client_rest(struct logger *lg);
 /* A stream is new; a stream is gone. */
 void client_stream_new(struct logger *lg, uint32_t stream);
 void client_stream_gone(struct logger *lg, uint32_t stream);
+/* Its bytes up to `end` were written with this stamp. */
+void client_note(struct logger *lg, uint32_t stream, uint64_t end, int64_t stamp_us);
 void client_fini(struct logger *lg);
 
 /* epoll data: what kind of thing, which one. */

@@ -2,13 +2,16 @@
  * destination cannot be read back. */
 #include "logger/client.h"
 
+#include "base/clock.h"
 #include "base/mem.h"
+#include "logger/marks.h"
 #include "logger/ring.h"
 
 #include <string.h>
 
 /* Lines of one stream before the next one has its turn. */
 #define LINES_TURN 256
+#define TIME_LEN   27
 
 void tail_rewind(const struct logger *lg, struct tail *t, int64_t lines)
 {
@@ -73,6 +76,22 @@ static void cut_span(const struct span *in, size_t from, size_t len, struct repl
 	}
 }
 
+/* The time of the line at the cursor; NULL if only its bytes are known. */
+static const char *time_of(struct logger *lg, struct client *c, const struct tail *t)
+{
+	const struct stream *st = stream_get(lg, t->stream);
+	int64_t us = st && st->marks ? marks_find(st->marks, t->cursor) : 0;
+
+	if (t->cursor < t->history_to)
+		return NULL;
+	if (us == 0)
+		us = c->now_us;
+	if (us != c->stamp_us)
+		clock_format(us, c->stamp);
+	c->stamp_us = us;
+	return c->stamp;
+}
+
 /* True if the stream has more to give now. */
 static bool give_stream(struct logger *lg, struct client *c, struct tail *t, bool *ret_full)
 {
@@ -92,11 +111,10 @@ static bool give_stream(struct logger *lg, struct client *c, struct tail *t, boo
 		to = end_at;
 	ring_span(&lg->lb, t->stream, t->cursor, to, &in);
 	for (int n = 0; n < LINES_TURN && format_unit(&in, at, end, &u); n++) {
-		bool known = t->cursor >= t->history_to;
 		struct reply_line l = { .worker = s->label,
 					.worker_len = strnlen(s->label, LOGBOOK_LABEL),
-					.at = known ? c->stamp : NULL,
-					.at_len = strlen(c->stamp),
+					.at = time_of(lg, c, t),
+					.at_len = TIME_LEN,
 					.err = t->stream >= LOGBOOK_ERR,
 					.partial = u.take == u.text };
 

@@ -67,6 +67,8 @@ static void commit(struct logger *lg, uint32_t sink, const struct batch *b)
 		atomic_store(&s->told, in->told);
 	if (atomic_load(&s->consumed) < in->to)
 		atomic_store(&s->consumed, in->to);
+	if (lg->clients)
+		client_note(lg, in->stream, in->to, in->stamp_us);
 	if (sink_get(lg, sink)->regular)
 		atomic_store(&row->size, in->file_at + b->out_len);
 	atomic_store(&row->torn, 0);

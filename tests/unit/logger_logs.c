@@ -319,6 +319,30 @@ Test(logger_logs, follow_what_is_not_there_yet)
 	rig_fini(&r);
 }
 
+/* A follower sees the times of the file: it can go on from the last one after a break. */
+Test(logger_logs, a_followed_line_has_the_time_of_the_file)
+{
+	struct conf_log log = rig_log();
+	char *text, at[64];
+	struct reader c;
+	struct rig r;
+
+	rig_init(&r);
+	rig_stream(&r, 0, "web:0", &log, "web.log");
+	rig_start(&r);
+	c = begin(&r, "{\"all\":true,\"follow\":true}");
+	for (int i = 1; i <= 50; i++) {
+		say(&r, 0, "line\n");
+		cr_assert(read_lines(&c, i));
+		text = rig_file(&r, "web.log", NULL);
+		snprintf(at, sizeof(at), "%.27s", text + strlen(text) - 39);
+		cr_assert_str_eq(c.last_at, at);
+		free(text);
+	}
+	end(&c);
+	rig_fini(&r);
+}
+
 /* An unfinished last line of a life is shown as such. */
 Test(logger_logs, follow_shows_the_end_of_a_life)
 {
