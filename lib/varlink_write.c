@@ -130,23 +130,27 @@ json_t *vl_text(const char *text, size_t len)
 	return clean.failed ? NULL : json_stringn(clean.data ? clean.data : "", clean.len);
 }
 
-/* A comma is needed after anything but an opening bracket, a colon or nothing. */
+#define KEY_MAX 60
+
+/* A comma is needed after anything but an opening bracket, a colon or nothing. One addition for
+ * all of it: keys are a third of a large reply. */
 static void put_key(struct str *out, const char *key)
 {
 	char last = out->len > 0 ? out->data[out->len - 1] : '{';
-	bool comma = last != '{' && last != '[' && last != ':';
-	size_t n = key ? strlen(key) : 0;
-	char *at = str_extend(out, (comma ? 1 : 0) + (key ? n + 3 : 0));
+	char text[KEY_MAX + 4] = "", *p = text;
+	size_t len = key ? strlen(key) : 0;
 
-	if (!at)
-		return;
-	if (comma)
-		*at++ = ',';
-	if (!key)
-		return;
-	*at++ = '"';
-	memcpy(at, key, n);
-	memcpy(at + n, "\":", 2);
+	if (last != '{' && last != '[' && last != ':')
+		*p++ = ',';
+	if (key && len <= KEY_MAX) {
+		*p++ = '"';
+		p = mempcpy(p, key, len);
+		*p++ = '"';
+		*p++ = ':';
+	}
+	str_add_bytes(out, text, (size_t)(p - text));
+	if (len > KEY_MAX)
+		str_addf(out, "\"%s\":", key);
 }
 
 void vl_write_open(struct str *out, const char *key, char bracket)
