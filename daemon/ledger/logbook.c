@@ -191,7 +191,9 @@ static uint32_t find_sink(const struct logbook *lb, const struct conf_log *log, 
 	for (uint32_t i = 0; i < high; i++) {
 		if (hashes[i] == hash && same_sink(logbook_sink(lb, i), log, path))
 			return i;
-		if (*ret_free == LOGBOOK_NONE && !atomic_load(&logbook_sink(lb, i)->used) &&
+		/* rows in use are only looked at when they run short: each is a cache miss */
+		if (*ret_free == LOGBOOK_NONE && (hashes[i] == 0 || high == lb->h->sinks) &&
+		    !atomic_load(&logbook_sink(lb, i)->used) &&
 		    !atomic_load(&logbook_sink(lb, i)->taken))
 			*ret_free = i;
 	}
