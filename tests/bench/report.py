@@ -88,33 +88,64 @@ def number(value):
     return f"{value:.3g}"
 
 
-def table(rows):
-    """Markdown: a line per case and metric, a column per subject, ratios in brackets."""
-    subjects = list(dict.fromkeys(row["subject"] for row in rows))
-    lines = ["| bench | N | worker | what | " + " | ".join(subjects) + " | target |",
-             "|---|---|---|---|" + "---|" * (len(subjects) + 1)]
-    places = {}
-    for row in rows:
-        if row["metric"].startswith(DETAILS):
+# Metrics that are shown in one row.
+TOGETHER = {"lost": "lost / cut / doubled", "cut": None, "doubled": None}
+
+
+def cell(row, floor):
+    ratio = row.get("ratio_to_floor")
+    text = number(row["value"])
+    if ratio is not None and not floor:
+        text += f" ({number(ratio)})"
+    if "target" in row:
+        text = f"**{text}**" if row["reached"] else f"**{text} ✗**"
+    return text
+
+
+def together(found, subject):
+    """Three counts in one cell."""
+    if subject not in found["lost"]:
+        return ""
+    return " / ".join(number(found[metric][subject]["value"]) for metric in TOGETHER)
+
+
+def lines_of(bench, n, worker, metrics, subjects):
+    for (metric, unit), found in metrics.items():
+        if metric in TOGETHER and TOGETHER[metric] is None:
             continue
-        key = (row["bench"], row["n"], row["worker"], row["metric"], row["unit"])
-        places.setdefault(key, {})[row["subject"]] = row
-    for (bench, n, worker, metric, unit), found in places.items():
+        what = TOGETHER.get(metric, metric) + (f", {unit}" if unit else "")
         cells, target = [], ""
         for subject in subjects:
             row = found.get(subject)
-            if row is None:
-                cells.append("")
-                continue
-            ratio = row.get("ratio_to_floor")
-            text = number(row["value"])
-            if ratio is not None and subject != "floor":
-                text += f" ({number(ratio)})"
-            if "target" in row:
-                target = row["target"].replace("<=", "≤").replace(">=", "≥").replace("x", "×")
-                text = f"**{text}**" if row["reached"] else f"**{text} ✗**"
-            cells.append(text)
-        what = metric + (f", {unit}" if unit else "")
-        lines.append(f"| {bench} | {n} | {worker} | {what} | " + " | ".join(cells)
-                     + f" | {target} |")
+            if metric in TOGETHER:
+                every = {name: value for (name, _), value in metrics.items()}
+                cells.append(together(every, subject))
+            else:
+                cells.append(cell(row, subject == "floor") if row else "")
+            if row and "target" in row:
+                target = row["target"].replace("<= 0", "0").replace("<=", "≤").replace(
+                    ">=", "≥").replace("x", "×")
+        yield f"| {bench} | {n} | {worker} | {what} | " + " | ".join(cells) + f" | {target} |"
+
+
+def one_table(rows):
+    order = list(dict.fromkeys(row["subject"] for row in rows))
+    cases = {}
+    for row in rows:
+        case = cases.setdefault((row["bench"], row["n"], row["worker"]), {})
+        case.setdefault((row["metric"], row["unit"]), {})[row["subject"]] = row
+    lines = ["| bench | N | worker | what | " + " | ".join(order) + " | target |",
+             "|---|---|---|---|" + "---|" * (len(order) + 1)]
+    for (bench, n, worker), metrics in cases.items():
+        lines += lines_of(bench, n, worker, metrics, order)
     return "\n".join(lines)
+
+
+def table(rows):
+    """Markdown, a table for each kind of bench: a row per case and metric, a column per subject,
+    ratios to the floor in brackets."""
+    kinds = {}
+    for row in rows:
+        if not row["metric"].startswith(DETAILS):
+            kinds.setdefault(row["bench"].split()[0], []).append(row)
+    return "\n\n".join(one_table(kind) for kind in kinds.values())
