@@ -13,7 +13,8 @@
 #include <stdio.h>
 #include <string.h>
 
-#define SAMPLE_FRESH_MS	   2000
+#define SAMPLE_FRESH_MS	   2000	 /* plus 3 ms a worker, */
+#define SAMPLE_OLD_MS	   10000 /* but never older than this */
 #define SAMPLES_WAITED_FOR 32
 #define SAMPLES_A_TURN	   16
 #define SAMPLE_PAUSE_S	   .005
@@ -227,15 +228,22 @@ static void write_group(struct str *out, const struct group *g, bool pss)
 	vl_write_close(out, '}');
 }
 
+/* A look at thousands of trees costs more than the list: the more there are, the rarer. */
+static int64_t fresh_ms(const struct manager *m)
+{
+	return MIN_OF(SAMPLE_FRESH_MS + 3 * (int64_t)m->ledger.h->slots_high, SAMPLE_OLD_MS);
+}
+
 static bool refresh(const struct job *j, struct worker *w, int64_t now)
 {
+	int64_t fresh = fresh_ms(w->m);
 	bool any = false;
 
-	if (!w->sampled_ms || now - w->sampled_ms >= SAMPLE_FRESH_MS) {
+	if (!w->sampled_ms || now - w->sampled_ms >= fresh) {
 		sample(w, now);
 		any = true;
 	}
-	if (j->memory && (!w->pss_sampled_ms || now - w->pss_sampled_ms >= SAMPLE_FRESH_MS)) {
+	if (j->memory && (!w->pss_sampled_ms || now - w->pss_sampled_ms >= fresh)) {
 		w->pss_sampled_ms = now;
 		w->pss_bytes = worker_pss(w);
 		any = true;
