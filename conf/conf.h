@@ -164,7 +164,7 @@ struct conf_group {
 	int workers;
 	char *cwd;	    /* template */
 	char **env;	    /* templates "K=V", order of the file, names unique */
-	char **env_files;   /* absolute, "-" in front: may be missing */
+	char **env_files;   /* templates, absolute; "-" in front: may be missing */
 	char **inherit_env; /* names or globs */
 	struct conf_user user;
 	mode_t umask;

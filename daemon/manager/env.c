@@ -233,7 +233,15 @@ int env_add_lines(struct words *w, const char *path, char *text, size_t len, str
 	return r;
 }
 
-int env_add_file(struct words *w, const char *path, struct diag *d)
+/* The load has looked at it, too; this is the file that is read now. */
+static bool others_can_write(const struct stat *st, uid_t user)
+{
+	if (st->st_uid != 0 && st->st_uid != geteuid() && st->st_uid != user)
+		return true;
+	return (st->st_mode & S_IWOTH) != 0;
+}
+
+int env_add_file(struct words *w, const char *path, uid_t user, struct diag *d)
 {
 	bool optional = *path == '-';
 	auto_free char *text = NULL;
@@ -251,6 +259,11 @@ int env_add_file(struct words *w, const char *path, struct diag *d)
 		return diag_set(d, -errno, "opening env_file %s: %s", path, strerror(errno));
 	if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode))
 		return diag_set(d, -EINVAL, "env_file %s is not a regular file", path);
+	if (others_can_write(&st, user))
+		return diag_set(d, -EPERM,
+				"env_file %s can be written by somebody else than root, the daemon "
+				"and the worker's user (owner %u, mode %04o)",
+				path, (unsigned)st.st_uid, (unsigned)st.st_mode & 07777);
 	r = fd_read_all(fd, ENV_FILE_BYTES, &text, &len);
 	if (r == -EFBIG)
 		return diag_set(d, r, "env_file %s is longer than %u bytes", path, ENV_FILE_BYTES);
@@ -319,21 +332,26 @@ static void set_base(struct words *w, const struct conf_user *user)
 int env_of_group(struct words *w, const struct conf_group *g, const struct conf_worker *who,
 		 char *const *from, struct diag *d)
 {
-	auto_str pair = { 0 };
+	uid_t user = g->user.set ? g->user.uid : geteuid();
+	auto_str text = { 0 };
 
 	set_base(w, &g->user);
 	env_inherit(w, from, g->inherit_env);
 	for (char **file = g->env_files; file && *file; file++) {
-		int r = env_add_file(w, *file, d);
+		int r;
 
+		text.len = 0;
+		conf_expand(*file, who, &text);
+		r = text.failed ? diag_set(d, -ENOMEM, "out of memory")
+				: env_add_file(w, text.data, user, d);
 		if (r < 0)
 			return r;
 	}
 	for (char **e = g->env; e && *e; e++) {
-		pair.len = 0;
-		conf_expand(*e, who, &pair);
-		if (pair.data && !pair.failed)
-			env_put(w, pair.data);
+		text.len = 0;
+		conf_expand(*e, who, &text);
+		if (text.data && !text.failed)
+			env_put(w, text.data);
 	}
-	return pair.failed ? diag_set(d, -ENOMEM, "out of memory") : 0;
+	return text.failed ? diag_set(d, -ENOMEM, "out of memory") : 0;
 }

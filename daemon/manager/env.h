@@ -44,8 +44,9 @@ const char *env_get(const struct words *w, const char *key);
 int words_finish(struct words *w, char ***ret, struct diag *d);
 
 /* Variables of a file: lines K=V, '#' and ';' comments, quotes around a whole value are taken off;
- * nothing is expanded. "-" in front of the path: it may be missing. */
-int env_add_file(struct words *w, const char *path, struct diag *d);
+ * nothing is expanded. "-" in front of the path: it may be missing. What somebody else than root,
+ * we and `user` can write decides nothing here (SE04): -EPERM. */
+int env_add_file(struct words *w, const char *path, uid_t user, struct diag *d);
 /* Lines of such a file, for the fuzzed part of it; path is for messages. */
 int env_add_lines(struct words *w, const char *path, char *text, size_t len, struct diag *d);
 /* Variables of `from` whose name matches one of the patterns. What belongs to one process only

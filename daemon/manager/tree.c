@@ -97,6 +97,18 @@ int tree_make(struct manager *m, uint32_t row)
 	return leaf_is_sane(leaf) ? cgroup_make(t->base, leaf) : -EINVAL;
 }
 
+/* The directory of a group that is gone from the configuration goes with its last leaf. */
+static void remove_group(struct trees *t, uint32_t row, char leaf[static LEAF_BYTES])
+{
+	const struct ledger_life *life = ledger_life(&t->m->ledger, row);
+
+	if (life->kind != LIFE_WORKER || life->slot >= LEDGER_ROWS ||
+	    ledger_group(&t->m->ledger, ledger_slot(&t->m->ledger, life->slot)->group)->configured)
+		return;
+	*strrchr(leaf, '/') = '\0';
+	unlinkat(t->base, leaf, AT_REMOVEDIR); /* refused while there are other leaves */
+}
+
 void tree_remove(struct manager *m, uint32_t row)
 {
 	struct trees *t = m->trees;
@@ -105,8 +117,12 @@ void tree_remove(struct manager *m, uint32_t row)
 	if (t->base < 0)
 		return;
 	tree_leaf(m, row, leaf, sizeof(leaf));
-	if (!leaf_is_sane(leaf) || cgroup_remove(t->base, leaf) == 0)
+	if (!leaf_is_sane(leaf))
 		return;
+	if (cgroup_remove(t->base, leaf) == 0) {
+		remove_group(t, row, leaf);
+		return;
+	}
 	if (t->n_removals < REMOVALS_MAX) {
 		memcpy(t->removals[t->n_removals++], leaf, sizeof(leaf));
 		if (!ev_is_active(&t->timer))

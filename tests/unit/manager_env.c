@@ -143,17 +143,42 @@ Test(manager_env, files_that_are_none)
 	cr_assert_not_null(mkdtemp(dir));
 	snprintf(path, sizeof(path), "%s/x", dir);
 	snprintf(optional, sizeof(optional), "-%s", path);
-	cr_assert_eq(env_add_file(&w, path, &d), -ENOENT);
-	cr_assert_eq(env_add_file(&w, optional, &d), 0);
+	cr_assert_eq(env_add_file(&w, path, geteuid(), &d), -ENOENT);
+	cr_assert_eq(env_add_file(&w, optional, geteuid(), &d), 0);
 	cr_assert_eq(mkfifo(path, 0600), 0);
-	cr_assert_eq(env_add_file(&w, optional, &d), -EINVAL);
+	cr_assert_eq(env_add_file(&w, optional, geteuid(), &d), -EINVAL);
 	unlink(path);
-	cr_assert_eq(env_add_file(&w, dir, &d), -EINVAL);
-	cr_assert_eq(env_add_file(&w, "/dev/zero", &d), -EINVAL);
+	cr_assert_eq(env_add_file(&w, dir, geteuid(), &d), -EINVAL);
+	cr_assert_eq(env_add_file(&w, "/dev/zero", geteuid(), &d), -EINVAL);
 	big = fopen(path, "we");
 	fprintf(big, "A=%0*d\n", (int)ENV_FILE_BYTES, 1);
 	fclose(big);
-	cr_assert_eq(env_add_file(&w, path, &d), -EFBIG);
+	cr_assert_eq(env_add_file(&w, path, geteuid(), &d), -EFBIG);
+	unlink(path);
+	rmdir(dir);
+	words_fini(&w);
+}
+
+/* SE04: who else can write it would choose what the worker loads. */
+Test(manager_env, se04_files_of_others)
+{
+	char dir[] = "/tmp/reeve-env-XXXXXX", path[64];
+	struct words w = { 0 };
+	struct diag d = { 0 };
+
+	cr_assert_not_null(mkdtemp(dir));
+	snprintf(path, sizeof(path), "%s/x", dir);
+	close(open(path, O_CREAT | O_WRONLY | O_CLOEXEC, 0644));
+	cr_assert_eq(env_add_file(&w, path, 4711, &d), 0, "%s", d.text);
+	cr_assert_eq(chmod(path, 0666), 0);
+	cr_assert_eq(env_add_file(&w, path, 4711, &d), -EPERM);
+	cr_assert_not_null(strstr(d.text, "mode 0666"));
+	if (geteuid() == 0) {
+		cr_assert_eq(chown(path, 4711, 4712), 0);
+		cr_assert_eq(chmod(path, 0644), 0);
+		cr_assert_eq(env_add_file(&w, path, 4711, &d), 0, "the worker's own");
+		cr_assert_eq(env_add_file(&w, path, 4712, &d), -EPERM);
+	}
 	unlink(path);
 	rmdir(dir);
 	words_fini(&w);
@@ -217,6 +242,11 @@ Test(manager_env, order)
 	cr_assert_str_eq(env_get(&w, "W"), "web:3%");
 	cr_assert_not_null(strstr(env_get(&w, "PATH"), "/usr/bin"));
 	cr_assert_null(env_get(&w, "JUNK"));
+	words_clear(&w);
+	g.env_files = (char *[]){ "-/nowhere/%n", "/nowhere/%{02d:i}%%", NULL };
+	cr_assert_eq(env_of_group(&w, &g, &who, from, &d), -ENOENT);
+	cr_assert_not_null(strstr(d.text, "/nowhere/03%:"), "%s", d.text);
+	g.env_files = NULL;
 	words_clear(&w);
 	g.user = (struct conf_user){ .set = true, .uid = 4711 };
 	cr_assert_eq(env_of_group(&w, &g, &who, (char *[]){ NULL }, &d), 0);
