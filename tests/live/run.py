@@ -114,7 +114,7 @@ class Test:
             os._exit(0)
 
     def late(self):
-        return time.monotonic() - self.begin > DEADLINE
+        return time.monotonic() - self.begin > self.run.deadline
 
     def sweep(self):
         """End what the test left; complaints."""
@@ -134,7 +134,7 @@ class Test:
     def finish(self):
         """The outcome, when the process is over or its time is up."""
         if self.late() and not self.answer:
-            text = [f"not over after {DEADLINE} s"]
+            text = [f"not over after {self.run.deadline} s"]
             text += [procs.describe(p) for p in procs.marked(self.mark, str(self.root))]
             procs.kill(self.pid)
             outcome = {"result": "failed", "text": "\n".join(text)}
@@ -166,6 +166,7 @@ class Run:
     def __init__(self, options):
         self.build = pathlib.Path(options.build).resolve()
         self.jobs, self.keep_all = options.jobs, options.keep
+        self.deadline = 2 * DEADLINE if harness.sanitized(self.build) else DEADLINE
         self.logs = self.build / "live-logs"
         self.scratch = pathlib.Path(tempfile.mkdtemp(prefix="rl-", dir="/tmp"))
         self.scratch.chmod(0o755)

@@ -9,7 +9,7 @@ import subprocess
 import time
 
 import varlink
-from harness import Case, procs, until
+from harness import Case, procs, sanitized, until
 
 
 class Control(Case):
@@ -274,7 +274,8 @@ class Control(Case):
         d = self.daemon({"web": {"command": [str(self.dir / "missing")], "workers": 20,
                                  "restart": {"delay": "1ms", "max_delay": "1ms", "limit": 0}}},
                         daemon={"log": {"level": "error"}})
-        until(lambda: d.call("Events")["next"] > 4500, 40, every=0.2)
+        until(lambda: d.call("Events")["next"] > 4500,
+              90 if sanitized(self.context.build) else 40, every=0.2)
         d.ctl("stop", "web", code=0)
         first = d.call("Events", since=1)
         gap = first.get("gap")
