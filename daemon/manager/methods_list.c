@@ -261,7 +261,7 @@ void sample_fired(struct ev_loop *loop, ev_timer *t, int events)
 	for (int n = 0; c->sample_at < high && n < SAMPLES_A_TURN; c->sample_at++) {
 		struct worker *w = c->m->by_slot[c->sample_at];
 
-		if (!w || (w->sampled_ms && now - w->sampled_ms < SAMPLE_FRESH_MS))
+		if (!w || (w->sampled_ms && now - w->sampled_ms < fresh_ms(c->m)))
 			continue;
 		sample(w, now);
 		n++;
