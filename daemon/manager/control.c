@@ -313,7 +313,8 @@ void control_configured(struct manager *m)
 	struct stat st;
 
 	/* by inode: the path may have become somebody else's */
-	if (!m->control || lstat(conf->socket, &st) < 0 || st.st_ino != m->control->inode)
+	if (!m->control || lstat(conf->socket, &st) < 0 || st.st_ino != m->control->inode ||
+	    !S_ISSOCK(st.st_mode))
 		return;
 	if ((st.st_mode & 07777) != conf->mode && chmod(conf->socket, conf->mode) < 0)
 		log_warn("control socket %s: changing its mode: %s", conf->socket, strerror(errno));
@@ -327,7 +328,9 @@ void control_check(struct manager *m)
 	struct control *c = m->control;
 	struct stat st;
 
-	if (!c || (lstat(m->conf->daemon.control.socket, &st) == 0 && st.st_ino == c->inode))
+	/* a new file may have been given our old number */
+	if (!c || (lstat(m->conf->daemon.control.socket, &st) == 0 && st.st_ino == c->inode &&
+		   S_ISSOCK(st.st_mode)))
 		return;
 	log_warn("control socket %s was removed or replaced, making it anew",
 		 m->conf->daemon.control.socket);

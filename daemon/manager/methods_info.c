@@ -200,7 +200,8 @@ static void check_socket(const struct manager *m, struct check *r)
 	struct stat st;
 
 	snprintf(r->text, sizeof(r->text), "control socket %s", m->conf->daemon.control.socket);
-	if (stat(m->conf->daemon.control.socket, &st) < 0 || st.st_ino != m->control->inode)
+	if (stat(m->conf->daemon.control.socket, &st) < 0 || st.st_ino != m->control->inode ||
+	    !S_ISSOCK(st.st_mode))
 		say(r, CHECK_UNMET,
 		    "the socket file is gone or another's: SIGUSR1 to the daemon makes it "
 		    "anew");
