@@ -143,6 +143,7 @@ static int make_by_rename(const struct place *p, int dir, const char *base)
 	int r;
 
 	snprintf(name, sizeof(name), ".%.200s.%d", base, (int)getpid());
+	unlinkat(dir, name, 0); /* of a logger that was killed in the middle of this */
 	fd = openat(dir, name, OPEN_FLAGS | O_CREAT | O_EXCL | O_NOFOLLOW, 0600);
 	if (fd < 0)
 		return -errno;
