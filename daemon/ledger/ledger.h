@@ -186,11 +186,14 @@ struct ledger_fds {
 #define EXITS_KEPT 4u
 #define EXIT_LINES 1536u /* bytes of last words kept with an exit */
 
+/* Complete: its last words were taken too, be there any or not. */
+enum exit_valid { EXIT_ABSENT, EXIT_WRITTEN, EXIT_COMPLETE };
+
 struct exit_record { /* M */
 	uint32_t incarnation, generation;
 	int64_t started_real_us, at_real_us;
 	int32_t pid, code, signal; /* code -1 = by signal; signal 0 = by exit */
-	uint8_t core, cause, stage, valid;
+	uint8_t core, cause, stage, valid; /* valid: enum exit_valid */
 	int32_t stage_errno;
 	int64_t lived_ms, user_us, system_us, maxrss_kb;
 	uint32_t drain; /* last words are complete once the stream was drained up to this request */

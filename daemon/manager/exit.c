@@ -54,7 +54,7 @@ static struct exit_record *record_for(struct worker *w)
 	last = &x->records[w->slot->exits % EXITS_KEPT];
 	memset(last, 0, offsetof(struct exit_record, lines));
 	last->incarnation = w->slot->w.incarnation;
-	last->valid = 1;
+	last->valid = EXIT_WRITTEN;
 	w->slot->exits++;
 	return last;
 }
@@ -180,6 +180,12 @@ static void life_over(struct worker *w, uint32_t row)
 	worker_post(w, (enum worker_input)(life->verdict - 1));
 }
 
+static bool lives(enum worker_status state)
+{
+	return state == WS_STARTING || state == WS_READY || state == WS_STOPPING ||
+	       state == WS_KILLING || state == WS_STUCK;
+}
+
 bool exit_take_over(struct worker *w)
 {
 	struct ledger_life *life = worker_life(w);
@@ -187,6 +193,8 @@ bool exit_take_over(struct worker *w)
 	if (!life || !life->verdict)
 		return false;
 	/* what may have changed since: READY said before the end, requests of operators */
+	if (!lives(w->slot->w.state))
+		return true; /* a predecessor did, to the end */
 	w->slot->w_next.state = w->slot->w.state;
 	w->slot->w_next.since_ms = w->slot->w.since_ms;
 	w->slot->w_next.ready_ms = w->slot->w.ready_ms;
@@ -217,9 +225,9 @@ void exit_unborn(struct worker *w, int err, const char *text)
 	life->exit_status = 127;
 	life->exit_ms = clock_mono_ms();
 	life->exit_real_us = clock_real_us();
+	snprintf(w->slot->error, sizeof(w->slot->error), "%s", text);
 	life->stage = STAGE_PREPARE;
 	life->stage_errno = err;
-	snprintf(w->slot->error, sizeof(w->slot->error), "%s", text);
 	life_over(w, w->slot->life[0]);
 }
 
@@ -249,7 +257,8 @@ static void leftovers(struct worker *w, uint32_t row)
 		break;
 	}
 	tree_watch(w->m, row);
-	if (first) {
+	/* not only the first time: whoever noted it may have died before it acted */
+	if (first || s->state == WS_STARTING || s->state == WS_READY) {
 		log_debug("%s: main process gone, ending what is left of its tree", w->name);
 		worker_post(w, WI_LEFTOVERS);
 	}
@@ -305,6 +314,7 @@ static void take_last_words(struct worker *w)
 	if (n == 0)
 		n = logbook_tail(book, w->row, rec->from[0], rec->lines, sizeof(rec->lines));
 	rec->lines_len = (uint32_t)n;
+	rec->valid = EXIT_COMPLETE;
 }
 
 void exits_drained(struct manager *m)

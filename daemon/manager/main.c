@@ -206,7 +206,7 @@ static void resume_drains(struct manager *m)
 		if (!w || w->slot->exits == 0)
 			continue;
 		rec = &ledger_exits(&m->ledger, i)->records[(w->slot->exits - 1) % EXITS_KEPT];
-		if (rec->valid && rec->drain && rec->lines_len == 0) {
+		if (rec->valid == EXIT_WRITTEN && rec->drain) {
 			w->draining = true;
 			m->drains++;
 		}

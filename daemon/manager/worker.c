@@ -438,17 +438,19 @@ static void step(struct worker *w, enum worker_input input)
 
 	if (end && !exit_take_over(w))
 		return;
-	rule = worker_rule_for(s->state, input);
+	/* A life that has ended is let go of in whatever state a predecessor left it: it may have
+	 * died between the new state and that. */
+	rule = worker_rule_for(end ? WS_KILLING : (enum worker_status)s->state, input);
 	if (!rule.allowed) {
 		log_debug("%s: %s means nothing while %s", w->name, worker_input_name(input),
 			  worker_status_name(s->state));
 		return;
 	}
 	set_state(w, rule.next, input);
-	if (end)
-		exit_release(w);
 	worker_arm(w);
 	run_effect(w, rule.effect, input);
+	if (end)
+		exit_release(w);
 	w->m->changed = true;
 	worker_reconcile(w);
 }

@@ -19,7 +19,7 @@ void exit_unborn(struct worker *w, int err, const char *text);
 /* Take over what was decided at the end of the life (slot.w_next); false if there is no such end.
  */
 bool exit_take_over(struct worker *w);
-/* The new state is set: let go of the life. */
+/* The new state is set and its effect is had: let go of the life. */
 void exit_release(struct worker *w);
 
 /* group.c: the log book's plan for the worker's streams. */

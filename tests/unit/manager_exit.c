@@ -1,0 +1,93 @@
+/*
+ * A manager that dies between two stores at the end of a life: what its successor makes of the
+ * ledger as it was left. Each body makes that ledger by hand and looks at it as a successor does.
+ */
+#include "base/mem.h"
+#include "manager/notify.h"
+#include "manager/spawn.h"
+#include "manager/tree.h"
+#include "manager/worker.h"
+#include "manager_rig.h"
+
+#include <criterion/criterion.h>
+
+static const char conf_text[] =
+	"groups: { web: { command = [ \"/bin/sh\", \"-c\", \"sleep 1000 & exit 0\" ];"
+	" notify = true; log: { file = \"%s/l\"; }; };"
+	" brief: { command = \"/bin/true\"; notify = true; log: { file = \"%s/l2\"; }; }; };";
+
+static void put_state(struct worker *w, enum worker_status state, bool wanted_up)
+{
+	w->m->in_state[w->slot->w.state]--;
+	w->m->in_state[state]++;
+	w->slot->w.state = (uint8_t)state;
+	w->slot->w.wanted_up = wanted_up;
+}
+
+/* The new state was entered, the life was not let go of. */
+static void body_entered(struct manager *m)
+{
+	static const struct {
+		enum worker_input verdict;
+		enum worker_status state;
+	} ends[] = {
+		{WI_END_STOPPED,	  WS_STOPPED    },
+		{ WI_END_DONE,       WS_DONE       },
+		{ WI_END_BACKOFF,	  WS_BACKOFF    },
+		{ WI_END_QUARANTINE, WS_QUARANTINED},
+		{ WI_END_AGAIN,	WS_WAITING	   },
+	};
+	struct worker *w = manager_find_worker(m, "brief", 0);
+
+	workers_drain(m); /* they wait for their turn from here on */
+	for (size_t i = 0; i < ARRAY_LEN(ends); i++) {
+		uint32_t row = rig_start(w);
+		struct ledger_life *life = ledger_life(&m->ledger, row);
+
+		rig_until_exit(m, row);
+		put_state(w, ends[i].state, ends[i].state != WS_STOPPED);
+		w->slot->w.deadline_ms = DURATION_NEVER;
+		w->slot->w_next = w->slot->w;
+		life->verdict = (uint8_t)(ends[i].verdict + 1);
+		life_look(m, row);
+		workers_drain(m);
+		rig_check(w->slot->life[0] == LEDGER_NONE, "end %zu", i);
+		rig_check(life->use == LIFE_FREE, "end %zu", i);
+		rig_check(w->notify_fd < 0, "end %zu", i);
+		rig_check(w->slot->w.state == ends[i].state, "end %zu: %d", i, w->slot->w.state);
+	}
+}
+
+/* That the main process is gone was noted, and nothing done about the rest of its tree. */
+static void body_leftovers(struct manager *m)
+{
+	struct worker *w = manager_find_worker(m, "web", 0);
+	uint32_t row = rig_start(w);
+
+	workers_drain(m);
+	rig_until_exit(m, row);
+	put_state(w, WS_READY, true);
+	w->slot->w.main_gone = 1;
+	life_look(m, row);
+	workers_drain(m);
+	rig_check(w->slot->w.state == WS_STOPPING, "%d", w->slot->w.state);
+}
+
+static void run(void (*body)(struct manager *m))
+{
+	struct rig r;
+
+	rig_init(&r, false);
+	rig_run(&r, conf_text, body);
+	rig_fini(&r);
+}
+
+Test(manager_exit, an_end_that_was_entered_is_finished)
+{
+	run(body_entered);
+}
+
+Test(manager_exit, what_is_left_of_a_tree_is_ended_by_the_successor)
+{
+	run(body_leftovers);
+}
