@@ -25,8 +25,9 @@
 
 struct reload_request {
 	struct reload_request *next;
-	char *path;
+	const char *path; /* its own copy, once it is in the queue */
 	bool apply;
+	uint32_t hups; /* asked for by signal: so many are answered with it; 0 = not */
 	reload_done_fn *done;
 	void *arg;
 };
@@ -36,7 +37,7 @@ struct reload {
 	uint32_t life;
 	int out_fd;
 	ev_timer deadline;
-	uint32_t hups; /* reloads by signal that the head answers */
+	uint32_t hups_taken; /* reloads by signal that requests were made for */
 };
 
 static void serve(struct manager *m);
@@ -52,6 +53,7 @@ static struct reload *reload_of(struct manager *m)
 		return NULL;
 	rl->tail = &rl->head;
 	rl->life = LEDGER_NONE;
+	rl->hups_taken = m->ledger.h->reloads_done;
 	rl->out_fd = -1;
 	ev_init(&rl->deadline, NULL);
 	return rl;
@@ -74,14 +76,17 @@ static void say_reloading(struct manager *m)
 
 static void free_request(struct reload_request *q)
 {
-	free(q->path);
+	free((char *)q->path);
 	free(q);
 }
 
-static void pop(struct reload *rl)
+static void pop(struct manager *m)
 {
+	struct reload *rl = m->reload;
 	struct reload_request *q = rl->head;
 
+	if (q->hups) /* not before: what a manager did not finish, its successor begins again */
+		m->ledger.h->reloads_done = q->hups;
 	rl->head = q->next;
 	if (!rl->head)
 		rl->tail = &rl->head;
@@ -99,7 +104,7 @@ static void fail_head(struct manager *m, const char *what, int err)
 	log_error("%s", p.at.text);
 	if (q->done)
 		q->done(q->arg, &report, NULL, 0);
-	pop(m->reload);
+	pop(m);
 }
 
 static void deadline_fired(struct ev_loop *loop, ev_timer *t, int events)
@@ -155,26 +160,48 @@ static void serve(struct manager *m)
 	}
 }
 
-int reload_begin(struct manager *m, const char *path, bool apply, reload_done_fn *done, void *arg)
+static int add_request(struct manager *m, const struct reload_request *what)
 {
 	struct reload *rl = reload_of(m);
 	struct reload_request *q = rl ? calloc(1, sizeof(*q)) : NULL;
 
 	if (!q)
 		return -ENOMEM;
-	q->path = strdup(path ? path : m->conf->path);
+	*q = *what;
+	q->path = strdup(what->path ? what->path : m->conf->path);
 	if (!q->path) {
 		free(q);
 		return -ENOMEM;
 	}
-	q->apply = apply;
-	q->done = done;
-	q->arg = arg;
 	*rl->tail = q;
 	rl->tail = &q->next;
 	say_reloading(m);
 	serve(m);
 	return 0;
+}
+
+int reload_begin(struct manager *m, const char *path, bool apply, reload_done_fn *done, void *arg)
+{
+	return add_request(m, &(struct reload_request){
+				      .path = path, .apply = apply, .done = done, .arg = arg });
+}
+
+/* Whoever waits in the queue, not read yet, answers later signals too. */
+static void take_hups(struct manager *m, uint32_t asked)
+{
+	struct reload *rl = reload_of(m);
+	struct reload_request *q = rl ? rl->head : NULL;
+
+	if (!rl || asked == rl->hups_taken)
+		return;
+	log_info("SIGHUP: reading %s again", m->conf->path);
+	for (q = q ? q->next : NULL; q && !q->hups; q = q->next)
+		;
+	if (q)
+		q->hups = asked;
+	else if (add_request(m, &(struct reload_request){ .apply = true, .hups = asked }) < 0)
+		return;
+	rl->hups_taken = asked;
 }
 
 void reload_forget(struct manager *m, void *arg)
@@ -289,7 +316,7 @@ static void conclude(struct manager *m, struct conf *next, struct conf_report *r
 	} else {
 		if (q->done)
 			q->done(q->arg, report, changes, (size_t)n);
-		pop(m->reload);
+		pop(m);
 	}
 	conf_free(next);
 }
@@ -325,7 +352,7 @@ void reload_helper_ended(struct manager *m, uint32_t row)
 		say_problems(&report);
 		if (rl->head->done)
 			rl->head->done(rl->head->arg, &report, NULL, 0);
-		pop(rl);
+		pop(m);
 	} else {
 		conclude(m, next, &report);
 	}
@@ -417,11 +444,8 @@ void reload_step(struct manager *m)
 	uint32_t asked = m->ledger.h->reloads_asked;
 
 	say_reloading(m);
-	if (asked != m->ledger.h->reloads_done && m->ledger.h->phase == PHASE_RUN) {
-		log_info("SIGHUP: reading %s again", m->conf->path);
-		reload_begin(m, NULL, true, NULL, NULL);
-		m->ledger.h->reloads_done = asked;
-	}
+	if (asked != m->ledger.h->reloads_done && m->ledger.h->phase == PHASE_RUN)
+		take_hups(m, asked);
 	if (!m->renewing || !m->changed)
 		return;
 	for (size_t i = 0; i < m->n_groups; i++)
@@ -440,7 +464,7 @@ void reload_fini(struct manager *m)
 	if (!rl)
 		return;
 	while (rl->head)
-		pop(rl);
+		pop(m);
 	close_fd(&rl->out_fd);
 	free(rl);
 	m->reload = NULL;

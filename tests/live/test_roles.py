@@ -146,6 +146,23 @@ class Roles(Case):
         os.close(fd)
         d.stop()
 
+    def test_killed_manager_while_it_reads_the_configuration(self):
+        """A reload by signal is answered, whoever began it."""
+        groups = self.one("wait")
+        groups.update({f"g{i}": {"command": "/bin/true", "workers": 0} for i in range(800)})
+        d = self.daemon(groups)
+        before = d.until_worker("web:0", state="ready")
+        d.roles_may_die = True
+        groups["new"] = {"command": self.words("wait")}
+        d.write(self.conf(groups))
+        d.send(signal.SIGHUP)
+        until(lambda: "SIGHUP: reading" in d.text(), 10, every=0.001)
+        procs.kill(d.role("manager"))
+        self.wait_control(d)
+        until(lambda: d.workers().get("new:0", {}).get("state") == "ready", 15)
+        self.assertEqual(d.worker("web:0")["pid"], before["pid"])
+        d.stop()
+
     def test_killed_logger(self):
         d = self.daemon(self.one("out=one", self.gate(), "out=two", "wait"))
         before = d.until_all(state="ready")
