@@ -44,6 +44,20 @@ int group_workers_wanted(const struct group *g)
 	return g->row->scale >= 0 ? g->row->scale : g->conf->workers;
 }
 
+int group_room(const struct group *g)
+{
+	const struct manager *m = g->m;
+	int64_t room = LEDGER_ROWS;
+
+	for (size_t i = 0; i < m->n_groups; i++) {
+		const struct group *other = m->groups[i];
+
+		if (other != g)
+			room -= MAX_OF((int64_t)other->n_workers, group_workers_wanted(other));
+	}
+	return (int)MAX_OF(room, 0);
+}
+
 void group_count(const struct group *g, int *ret_wanted, int *ret_ready)
 {
 	int wanted = 0, ready = 0;
@@ -316,6 +330,11 @@ int groups_build(struct manager *m)
 		if (!m->groups[i]->conf)
 			m->groups[i]->row->configured = 0;
 		r = group_fit(m->groups[i]);
+		if (r == -ENOSPC) {
+			log_error("%s: no room for all its workers: the daemon keeps at most %u",
+				  m->groups[i]->row->name, LEDGER_ROWS);
+			r = 0;
+		}
 		if (!m->groups[i]->conf && m->groups[i]->n_workers == 0)
 			m->groups_gone = true;
 	}

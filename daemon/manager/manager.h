@@ -12,10 +12,10 @@
  *   shutdown.c  phases, terminal progress, what the service manager is told
  *   event.c     the event ring
  *   ops.c       what operators ask for, as level changes
- *   spawn.c child.c env.c    making a process        (spawn.h)
- *   tree.c cgroup.c proc.c   everything of a worker  (tree.h)
- *   notify.c    sd_notify messages of workers        (notify.h)
- *   sockets.c   listening sockets of groups          (sockets.h)
+ *   spawn*.c child.c env.c   making a process        (spawn.h)
+ *   tree*.c                  everything of a worker  (tree.h), by cgroup.c or evidence.c, proc.c
+ *   notify*.c                sd_notify messages      (notify.h)
+ *   sockets.c listen.c       sockets of groups       (sockets.h)
  *   control.c methods_*.c    the Varlink interface   (control.h)
  */
 #ifndef REEVE_MANAGER_H
@@ -84,7 +84,7 @@ struct manager {
 	size_t n_groups;
 	struct worker **by_slot; /* LEDGER_ROWS pointers */
 	int store;		 /* RF_STORE */
-	uint32_t pipes_put; /* to be compared with the keeper's pipes_seen */
+	uint32_t pipes_put;	 /* to be compared with the keeper's pipes_seen */
 	int bell, bell_keeper, bell_logger, logs_out;
 	ev_io bell_io, keeper_io;
 	ev_prepare turn;
@@ -130,6 +130,9 @@ int group_workers_wanted(const struct group *g);
 void group_count(const struct group *g, int *ret_wanted, int *ret_ready);
 /* Make the slots fit: configuration, scale, removal. Idempotent. */
 int group_fit(struct group *g);
+/* So many workers it can have at most: every slot that no other group has or is to have. */
+int group_room(const struct group *g);
+/* 0, or -ENOMEM. A group that finds no room for all its workers has fewer, and says so. */
 int groups_build(struct manager *m);
 /* Forget groups that are gone from the file and have no workers left. */
 void groups_prune(struct manager *m);

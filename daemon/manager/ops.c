@@ -8,6 +8,7 @@
 
 #include <errno.h>
 #include <signal.h>
+#include <string.h>
 
 static int refuse_shutdown(const struct manager *m, struct diag *d)
 {
@@ -107,12 +108,14 @@ int op_scale(struct group *g, int workers, struct diag *d)
 		return r;
 	if (!g->conf)
 		return diag_set(d, -ENOENT, "the group is being removed");
+	if (workers > group_room(g))
+		return diag_set(d, -ENOSPC, "no room for %d workers: the daemon keeps at most %u",
+				workers, LEDGER_ROWS);
 	g->row->workers_file = g->conf->workers;
 	g->row->scale = workers;
 	r = group_fit(g);
 	if (r < 0)
-		return diag_set(d, r, "no room for %d workers: the daemon keeps at most %u",
-				workers, LEDGER_ROWS);
+		return diag_set(d, r, "%d workers: %s", workers, strerror(-r));
 	g->m->changed = true;
 	return 0;
 }
