@@ -60,6 +60,8 @@ int targets_resolve(struct manager *m, const json_t *texts, struct targets *ret)
 void targets_fini(struct targets *t);
 /* True if the target means the worker of that name, now or when it will be there. */
 bool target_names(const char *text, const char *worker);
+/* Answer with NoSuchTarget and the nearest name. */
+void target_refuse(struct vl_call *c, const struct manager *m, const char *text);
 /* The first unknown target is answered with NoSuchTarget: then true, and the call is over. */
 bool targets_refuse_unknown(struct vl_call *c, const struct manager *m, const struct targets *t);
 

@@ -230,13 +230,8 @@ static bool bump_groups(struct reload_call *r, int known)
 	{
 		struct group *g = manager_find_group(r->m, json_string_value(name));
 
-		if (!g || !g->conf) {
-			struct targets t;
-
-			if (targets_resolve(r->m, r->groups, &t) == 0) {
-				targets_refuse_unknown(r->call, r->m, &t);
-				targets_fini(&t);
-			}
+		if (!g || !g->conf) { /* a worker, a glob, "all", or on its way out */
+			target_refuse(r->call, r->m, json_string_value(name));
 			return false;
 		}
 	}

@@ -133,20 +133,22 @@ static const char *nearest(const struct manager *m, const char *text)
 	return str_nearest(text, names, n);
 }
 
+void target_refuse(struct vl_call *c, const struct manager *m, const char *text)
+{
+	const char *near = nearest(m, text);
+	json_t *p = json_pack("{s:o}", "target", vl_text(text, strlen(text)));
+
+	if (p && near)
+		json_object_set_new(p, "nearest", json_string(near));
+	vl_error(c, CONTROL_ERROR("NoSuchTarget"), p);
+}
+
 bool targets_refuse_unknown(struct vl_call *c, const struct manager *m, const struct targets *t)
 {
 	for (size_t i = 0; i < t->n; i++) {
-		const char *near;
-		json_t *p;
-
 		if (t->items[i].known)
 			continue;
-		near = nearest(m, t->items[i].text);
-		p = json_pack("{s:o}", "target",
-			      vl_text(t->items[i].text, strlen(t->items[i].text)));
-		if (p && near)
-			json_object_set_new(p, "nearest", json_string(near));
-		vl_error(c, CONTROL_ERROR("NoSuchTarget"), p);
+		target_refuse(c, m, t->items[i].text);
 		return true;
 	}
 	return false;

@@ -75,6 +75,8 @@ class Replies(harness.Case):
         self.checked(d, "Reload")
         self.checked(d, "Reload", groups=["web"])
         self.refused(d, "Scale", "NoSuchTarget", group="wbe", workers=1)
+        for text in ("all", "web:0", "we*", "wbe"):
+            self.refused(d, "Reload", "NoSuchTarget", groups=[text])
         self.refused(d, "Wait", "Timeout", targets=["web"], state="stopped", timeout_ms=20)
         d.write("groups: { web: { command = 7; }; };")
         self.refused(d, "Reload", "InvalidConfig")
