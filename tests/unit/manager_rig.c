@@ -413,3 +413,34 @@ int rig_count_fds(void)
 		closedir(dir);
 	return n;
 }
+
+struct worker *rig_worker(struct manager *m, const char *group)
+{
+	struct worker *w = manager_find_worker(m, group, 0);
+
+	rig_check(w, "%s", group);
+	return w;
+}
+
+void rig_code(struct manager *m, uint32_t row, int code)
+{
+	const struct ledger_life *life = ledger_life(&m->ledger, row);
+
+	rig_until_exit(m, row);
+	rig_check(life->exit_how == CLD_EXITED && life->exit_status == code,
+		  "how %d status %d stage %d errno %d, wanted code %d", life->exit_how,
+		  life->exit_status, (int)life->stage, life->stage_errno, code);
+}
+
+static bool stored(struct manager *m, void *arg)
+{
+	struct worker *w = arg;
+
+	spawn_poll(m);
+	return w->pipe_out < 0 && w->pipe_err < 0;
+}
+
+void rig_until_stored(struct worker *w)
+{
+	rig_until(w->m, stored, w, "the keeper shows the pipe");
+}

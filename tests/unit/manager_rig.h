@@ -45,6 +45,12 @@ uint32_t rig_row(struct worker *w);
 /* Start it and wait until its exit record or its exec is there; the row. */
 uint32_t rig_start(struct worker *w);
 void rig_until_exit(struct manager *m, uint32_t row);
+/* Worker 0 of the group. */
+struct worker *rig_worker(struct manager *m, const char *group);
+/* Wait for its end, which must be this exit code. */
+void rig_code(struct manager *m, uint32_t row, int code);
+/* Turn the loop until the keeper has the worker's pipes and we have let go of them. */
+void rig_until_stored(struct worker *w);
 /* Make a FIFO in the rig's directory. */
 void rig_fifo(struct manager *m, const char *name);
 /* Text of a file there; of a FIFO what its next writer writes. free() it. */

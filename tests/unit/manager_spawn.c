@@ -15,39 +15,10 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
-#include <sched.h>
 #include <sys/mount.h>
 #include <sys/resource.h>
-#include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/un.h>
 #include <sys/wait.h>
-
-static struct worker *first(struct manager *m, const char *group)
-{
-	struct worker *w = manager_find_worker(m, group, 0);
-
-	rig_check(w, "%s", group);
-	return w;
-}
-
-static void check_code(struct manager *m, uint32_t row, int code)
-{
-	const struct ledger_life *life = ledger_life(&m->ledger, row);
-
-	rig_until_exit(m, row);
-	rig_check(life->exit_how == CLD_EXITED && life->exit_status == code,
-		  "how %d status %d stage %d errno %d, wanted code %d", life->exit_how,
-		  life->exit_status, (int)life->stage, life->stage_errno, code);
-}
-
-static bool stored(struct manager *m, void *arg)
-{
-	struct worker *w = arg;
-
-	spawn_poll(m);
-	return w->pipe_out < 0 && w->pipe_err < 0;
-}
 
 /* --- what a worker gets ------------------------------------------------------------------------
  */
@@ -62,7 +33,7 @@ static const char plain_conf[] =
 
 static void body_plain(struct manager *m)
 {
-	struct worker *w = first(m, "web");
+	struct worker *w = rig_worker(m, "web");
 	int before = rig_count_fds();
 	struct ledger_life *life;
 	char text[8192], want[300];
@@ -73,10 +44,10 @@ static void body_plain(struct manager *m)
 	row = rig_start(w);
 	life = ledger_life(&m->ledger, row);
 	rig_check(m->ledger.pids[row] > 1, "the kernel writes the pid");
-	check_code(m, row, 7);
+	rig_code(m, row, 7);
 	rig_check(life->ctid == 0 && life->execed && life->stage == STAGE_EXEC &&
 		  life->stage_errno == 0);
-	rig_until(m, stored, w, "the keeper shows the pipe");
+	rig_until_stored(w);
 	pipe = rig_pipe(w, false);
 	n = read(pipe, text, sizeof(text) - 1);
 	rig_check(n > 0);
@@ -114,45 +85,6 @@ Test(manager_spawn, a_clean_room_without_cgroups)
 	rig_fini(&r);
 }
 
-/* Nothing stays open per worker, and all lives write into one pipe that outlives them. */
-static void body_pipe(struct manager *m)
-{
-	struct worker *w = first(m, "web");
-	int before = rig_count_fds();
-	auto_fd out = -1, err = -1;
-	char text[64];
-	ssize_t n;
-
-	for (int i = 0; i < 3; i++) {
-		uint32_t row = rig_start(w);
-
-		check_code(m, row, 0);
-		rig_until(m, stored, w, "the keeper shows the pipe");
-		tree_remove(m, row);
-		ledger_free_life(&m->ledger, row);
-	}
-	rig_check(rig_count_fds() == before, "%d instead of %d", rig_count_fds(), before);
-	out = rig_pipe(w, false);
-	n = read(out, text, sizeof(text));
-	rig_check(n == 12 && memcmp(text, "1\nx\n2\nx\n3\nx\n", 12) == 0, "%d bytes", (int)n);
-	err = rig_pipe(w, true);
-	n = read(err, text, sizeof(text));
-	rig_check(n == 6 && memcmp(text, "e\ne\ne\n", 6) == 0, "%d bytes", (int)n);
-}
-
-Test(manager_spawn, one_pipe_for_all_lives)
-{
-	struct rig r;
-
-	rig_init(&r, true);
-	rig_run(&r,
-		"groups: { web: { command = [ \"/bin/sh\", \"-c\", \"echo $REEVE_INCARNATION; "
-		"echo x >/dev/stdout; echo e >&2\" ];"
-		" log: { file = \"%s/l\"; stderr = \"separate\"; }; }; };",
-		body_pipe);
-	rig_fini(&r);
-}
-
 /* --- failing steps -----------------------------------------------------------------------------
  */
 
@@ -174,7 +106,7 @@ static const struct {
 /* What a daemon cannot give is named (root may give all with CAP_SYS_RESOURCE). */
 static void body_limits(struct manager *m)
 {
-	struct worker *w = first(m, "web");
+	struct worker *w = rig_worker(m, "web");
 	struct rlimit own = { 60, 60 };
 	const struct ledger_life *life;
 	char text[256];
@@ -184,7 +116,7 @@ static void body_limits(struct manager *m)
 	rig_check(setrlimit(RLIMIT_CORE, &(struct rlimit){ 0, 60 }) == 0 && own.rlim_max == 60);
 	row = rig_start(w);
 	life = ledger_life(&m->ledger, row);
-	check_code(m, row, CHILD_FAILED_CODE);
+	rig_code(m, row, CHILD_FAILED_CODE);
 	rig_check(life->stage == STAGE_LIMITS && life->stage_errno == EPERM, "%d",
 		  (int)life->stage);
 	spawn_failure_text(w, life->stage, life->stage_errno, text, sizeof(text));
@@ -220,14 +152,14 @@ static const char failing_conf[] =
 static void body_failures(struct manager *m)
 {
 	for (size_t i = 0; i < ARRAY_LEN(failures); i++) {
-		struct worker *w = first(m, failures[i].group);
+		struct worker *w = rig_worker(m, failures[i].group);
 		uint32_t row = rig_row(w);
 		const struct ledger_life *life = ledger_life(&m->ledger, row);
 		struct diag d = { 0 };
 		char text[256];
 
 		rig_check(spawn_worker(w, row, &d) == 0, "%s: %s", failures[i].group, d.text);
-		check_code(m, row, CHILD_FAILED_CODE);
+		rig_code(m, row, CHILD_FAILED_CODE);
 		spawn_poll(m);
 		rig_check(life->stage == failures[i].stage &&
 				  life->stage_errno == failures[i].error && !life->execed,
@@ -251,7 +183,7 @@ Test(manager_spawn, each_failing_step_is_named)
 /* A start that is overtaken by a shutdown, a new life, or the keeper's end never runs. */
 static void body_unwanted(struct manager *m)
 {
-	struct worker *w = first(m, "web");
+	struct worker *w = rig_worker(m, "web");
 	const struct ledger_life *life;
 	struct diag d = { 0 };
 	uint32_t row;
@@ -263,7 +195,7 @@ static void body_unwanted(struct manager *m)
 		life = ledger_life(&m->ledger, row);
 		rig_check(spawn_worker(w, row, &d) == 0, "%s", d.text);
 		m->ledger.h->keeper_pid -= way;
-		check_code(m, row, CHILD_FAILED_CODE);
+		rig_code(m, row, CHILD_FAILED_CODE);
 		rig_check(life->stage == STAGE_CHECK && life->stage_errno == ECANCELED,
 			  "stage %d errno %d", (int)life->stage, life->stage_errno);
 		rig_check(access(d.text, F_OK) < 0);
@@ -284,7 +216,7 @@ Test(manager_spawn, an_overtaken_start_never_runs)
 
 static void body_unprepared(struct manager *m)
 {
-	struct worker *w = first(m, "web");
+	struct worker *w = rig_worker(m, "web");
 	int before = rig_count_fds();
 	struct diag d = { 0 };
 	uint32_t row = rig_row(w);
@@ -292,7 +224,7 @@ static void body_unprepared(struct manager *m)
 
 	rig_check(spawn_worker(w, row, &d) == -ENOENT);
 	rig_check(strstr(d.text, "env_file") && strstr(d.text, "/nowhere/env"), "%s", d.text);
-	w = first(m, "port");
+	w = rig_worker(m, "port");
 	row = rig_row(w);
 	rig_check(spawn_worker(w, row, &d) < 0);
 	rig_check(strstr(d.text, "tcp://192.0.2.1:80"), "%s", d.text);
@@ -323,7 +255,7 @@ Test(manager_spawn, a_failed_preparation_leaves_nothing)
 /* SP18: with shared memory the kernel would give the score to us as well. */
 static void body_oom(struct manager *m)
 {
-	struct worker *w = first(m, "web");
+	struct worker *w = rig_worker(m, "web");
 	char text[32], path[64];
 	auto_free char *said = NULL;
 	uint32_t row;
@@ -374,7 +306,7 @@ static void clone_by(struct manager *m, enum clone_way way, bool cgroup)
 
 	rig_check(pid > 0, "way %d: %s", way, strerror(-pid));
 	rig_check(m->ledger.pids[row] == (uint32_t)pid);
-	check_code(m, row, 5);
+	rig_code(m, row, 5);
 }
 
 static void body_ways(struct manager *m)
@@ -426,7 +358,7 @@ static void body_many(struct manager *m)
 		rig_check(life->exit_how == CLD_EXITED && life->exit_status == (int)i,
 			  "%u: how %d status %d stage %d", i, life->exit_how, life->exit_status,
 			  (int)life->stage);
-		rig_until(m, stored, g->workers[i], "stored");
+		rig_until_stored(g->workers[i]);
 		tree_remove(m, worker_life_row(g->workers[i]));
 	}
 	rig_check(rig_count_fds() == before, "%d instead of %d", rig_count_fds(), before);
@@ -447,7 +379,7 @@ Test(manager_spawn, every_code_of_many)
 /* SP13: a file system that never answers. The mount has no server, so the exec waits for ever. */
 static void body_hung(struct manager *m)
 {
-	struct worker *hung = first(m, "hung");
+	struct worker *hung = rig_worker(m, "hung");
 	struct diag d = { 0 };
 	char dir[100], options[100];
 	auto_fd fuse = open("/dev/fuse", O_RDWR | O_CLOEXEC);
@@ -462,7 +394,7 @@ static void body_hung(struct manager *m)
 	begin = clock_mono_ms();
 	rig_check(spawn_worker(hung, row, &d) == 0, "%s", d.text);
 	rig_check(clock_mono_ms() - begin < 1000, "the loop waited");
-	check_code(m, rig_start(first(m, "good")), 9);
+	rig_code(m, rig_start(rig_worker(m, "good")), 9);
 	rig_check(!ledger_life(&m->ledger, row)->execed && !ledger_life(&m->ledger, row)->exited);
 	rig_check(ledger_ask_kill(&m->ledger, row, SIGKILL, CONF_TO_MAIN) == 0);
 	bell_ring(m->bell_keeper);
@@ -489,7 +421,7 @@ Test(manager_spawn, sp13_exec_from_a_hung_file_system)
 /* A successor finds out by itself who has exec'ed. */
 static void body_successor(struct manager *m)
 {
-	struct worker *w = first(m, "web");
+	struct worker *w = rig_worker(m, "web");
 	uint32_t row;
 
 	rig_fifo(m, "up");
@@ -531,8 +463,8 @@ static void body_signals(struct manager *m)
 	sigprocmask(SIG_SETMASK, &all, NULL);
 	spawn_fini(m);
 	rig_check(spawn_init(m) == 0);
-	check_code(m, rig_start(w), 0);
-	rig_until(m, stored, w, "the keeper shows the pipe");
+	rig_code(m, rig_start(w), 0);
+	rig_until_stored(w);
 	pipe = rig_pipe(w, false);
 	n = read(pipe, text, sizeof(text) - 1);
 	rig_check(n > 0);
@@ -550,69 +482,5 @@ Test(manager_spawn, sp05_signals_are_reset)
 		"groups: { web: { command = [ \"/bin/grep\", \"-E\", \"Sig(Blk|Ign)\","
 		" \"/proc/self/status\" ]; log: { file = \"%s/l\"; }; }; };",
 		body_signals);
-	rig_fini(&r);
-}
-
-/* --- the journal -------------------------------------------------------------------------------
- */
-
-/* A journal of our own, where only this process and its children see it. */
-static int make_journal(struct manager *m)
-{
-	static const struct sockaddr_un at = { AF_UNIX, "/run/systemd/journal/stdout" };
-	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-
-	if (unshare(CLONE_NEWNS) < 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0 ||
-	    mount("rig", "/run", "tmpfs", 0, NULL) < 0) {
-		close(fd);
-		return -1;
-	}
-	mkdir("/run/systemd", 0755);
-	mkdir("/run/systemd/journal", 0755);
-	rig_check(bind(fd, (const struct sockaddr *)&at, sizeof(at)) == 0 && listen(fd, 8) == 0);
-	return fd;
-}
-
-static void read_stream(struct manager *m, int journal, const char *wanted)
-{
-	auto_fd stream = accept4(journal, NULL, NULL, SOCK_CLOEXEC);
-	auto_free char *text = NULL;
-
-	rig_check(stream >= 0 && fd_read_all(stream, 10000, &text, NULL) == 0);
-	rig_check(strcmp(text, wanted) == 0, "%s", text);
-}
-
-static void body_journal(struct manager *m)
-{
-	struct worker *w = first(m, "web");
-	auto_fd journal = make_journal(m), pipe = -1;
-	char text[64];
-
-	if (journal < 0)
-		return; /* no namespaces here */
-	check_code(m, rig_start(w), 0);
-	read_stream(m, journal, "web:0\n\n6\n1\n0\n0\n0\nout 1\n");
-	read_stream(m, journal, "web:0\n\n4\n1\n0\n0\n0\nerr\n");
-	rig_check(w->pipe_out < 0, "no pipe is needed");
-	/* and without one the life still runs, into the ring */
-	close_fd(&journal);
-	check_code(m, rig_start(w), 0);
-	rig_until(m, stored, w, "the keeper shows the pipe");
-	pipe = rig_pipe(w, false);
-	rig_check(read(pipe, text, sizeof(text)) == 6 && memcmp(text, "out 0\n", 6) == 0);
-}
-
-Test(manager_spawn, a_journal_stream)
-{
-	struct rig r;
-
-	if (geteuid() != 0)
-		cr_skip("a journal of our own needs root");
-	rig_init(&r, false);
-	rig_run(&r,
-		"groups: { web: { command = [ \"/bin/sh\", \"-c\","
-		" \"env | grep -c JOURNAL_STREAM | sed 's/^/out /'; echo err >&2\" ];"
-		" log: { to = \"journal\"; stderr = \"separate\"; }; }; };",
-		body_journal);
 	rig_fini(&r);
 }
