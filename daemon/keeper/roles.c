@@ -19,11 +19,12 @@
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
-#define RETRY_FIRST_MS 100
+#define RETRY_FIRST_MS 10
 #define RETRY_MAX_MS   5000
 #define KILL_WAIT_MS   1000
-/* After so many tries a daemon whose manager never came up, or that is to end, ends cold. */
-#define HOPELESS 6
+/* So many tries are given to the first manager; in a shutdown a minute of them. Then: cold. */
+#define HOPELESS      10
+#define HOPELESS_WARM 20
 
 static const int ignored[] = { SIGTERM, SIGINT,	 SIGQUIT, SIGHUP, SIGUSR1,
 			       SIGUSR2, SIGTSTP, SIGTTIN, SIGTTOU };
@@ -121,7 +122,7 @@ static void note(struct keeper *k, enum role_kind kind)
 
 static void put_off(struct role *r)
 {
-	int64_t delay = RETRY_FIRST_MS << MIN_OF(r->early_deaths, 8u);
+	int64_t delay = (int64_t)RETRY_FIRST_MS << MIN_OF(r->early_deaths, 10u);
 
 	r->early_deaths++;
 	r->retry_ms = clock_mono_ms() + MIN_OF(delay, RETRY_MAX_MS);
@@ -180,6 +181,13 @@ static void say_death(struct role *r, bool up, int how, int status)
 			 up ? "" : " before it was ready");
 }
 
+static bool is_hopeless(const struct keeper *k, const struct role *manager)
+{
+	if (atomic_load(&k->ledger.h->phase) > PHASE_RUN)
+		return manager->early_deaths >= HOPELESS_WARM;
+	return manager->early_deaths >= HOPELESS && manager->turns_before == 0;
+}
+
 void role_ended(struct keeper *k, enum role_kind kind, int how, int status)
 {
 	struct role *r = &k->roles[kind];
@@ -204,8 +212,7 @@ void role_ended(struct keeper *k, enum role_kind kind, int how, int status)
 		snprintf(k->manager_word, sizeof(k->manager_word), "restarting");
 		if (!up)
 			runtime_dir_say(k, "running");
-		if (r->early_deaths >= HOPELESS &&
-		    (r->turns_before == 0 || atomic_load(&k->ledger.h->phase) > PHASE_RUN)) {
+		if (is_hopeless(k, r)) {
 			k->exit_code = EXIT_FAILURE;
 			shutdown_enter(k, PHASE_COLD, "the manager cannot be started");
 		}
