@@ -72,9 +72,11 @@ void sink_close(struct logger *lg, uint32_t sink)
 	struct sink *k = sink_get(lg, sink);
 
 	k->reopen = false;
-	k->polled = false;
 	if (k->fd < 0)
 		return;
+	if (k->polled) /* a description that is shared lives on */
+		epoll_ctl(lg->control, EPOLL_CTL_DEL, k->fd, NULL);
+	k->polled = false;
 	close_fd(&k->fd);
 	lg->n_open--;
 	if (atomic_load(&logbook_sink(&lg->lb, sink)->state) == SINK_OPEN)
