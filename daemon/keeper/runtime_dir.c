@@ -236,6 +236,9 @@ void runtime_dir_say(struct keeper *k, const char *state)
 	char text[256], now[32];
 	int err;
 
+	/* Whatever happens to a role meanwhile: who comes now waits for the end. */
+	if (k->ledger.h && atomic_load(&k->ledger.h->phase) > PHASE_RUN)
+		state = "ending";
 	clock_format(clock_real_us(), now);
 	snprintf(text, sizeof(text), "pid=%d\nstate=%s\nmanager=%s\nmanager_pid=%d\nsince=%s\n",
 		 (int)getpid(), state, k->manager_word, (int)k->roles[ROLE_IS_MANAGER].pid, now);
