@@ -90,9 +90,8 @@ struct ledger_header {
 	_Atomic uint32_t sd_reloading;	 /* count: RELOADING=1 … READY=1 around each */
 	_Atomic uint64_t sd_extend_usec; /* EXTEND_TIMEOUT_USEC to send, 0 = none */
 	char sd_status[160];
-	_Atomic uint32_t started_groups; /* first start of the configuration was done */
-	uint64_t conf_generation;
-	/* K: descriptors it can still store, and log pipes it was given so far (see spawn_output.c) */
+	/* K: descriptors it can still store, and log pipes it was given so far (see spawn_output.c)
+	 */
 	_Atomic int32_t fds_room;
 	_Atomic uint32_t pipes_seen;
 	/* daemon.log, live: the keeper follows when log_seq changes. What an option set is not here
@@ -113,7 +112,6 @@ struct ledger_group {
 	int32_t scale;	      /* set by hand; -1 = as configured */
 	int32_t workers_file; /* workers as the file said when scale was set */
 	uint8_t configured;   /* 0: removed, being stopped */
-	uint8_t failed;	      /* on_failure was carried out */
 	uint8_t orphans;      /* enum conf_orphans: also for a group that is gone from the file */
 	uint8_t n_steps;
 	struct conf_step steps[CONF_STEPS_MAX];
@@ -134,14 +132,12 @@ struct ledger_slot {
 	struct worker_state w;
 	struct worker_state w_next; /* decided at an end, not yet taken over: see life.verdict */
 	uint32_t exits;		    /* exit records ever written for this slot */
-	uint32_t crashes_forgotten;
-	char status[160]; /* STATUS= text of this incarnation, bytes, no NUL inside */
+	char status[160];	    /* STATUS= text of this incarnation, bytes, no NUL inside */
 	uint64_t progress_done, progress_total;
 	uint64_t cpu_us_before; /* of former lives */
 	char error[192];	/* why the last start failed, for users; "" = it did not */
 	uint32_t op_restart;	/* incarnation when a restart was last asked for: it is done beyond
 				   that */
-	uint32_t log_out_at;	/* reserved for later */
 };
 
 /* One per process that we made. A row serves one life. */
@@ -152,7 +148,6 @@ struct ledger_life {
 	uint64_t token;		 /* M: random, in the name of its notify socket */
 	uint64_t log_mark[2];	 /* M: bytes of its streams before it was born */
 	uint8_t in_cgroup;	 /* M: was to be born in its leaf */
-	uint8_t tree_done;	 /* M: main gone and tree empty */
 	_Atomic uint8_t verdict; /* M: the WI_END_* that follows, + 1: set = slot.w_next is valid */
 	uint8_t notify;		 /* M: has a notify socket */
 	_Atomic uint32_t stage;	 /* C: enum spawn_stage reached */
@@ -160,7 +155,6 @@ struct ledger_life {
 	_Atomic int32_t
 		ctid; /* X: cleared when the child has exec'ed or ended (CLONE_CHILD_CLEARTID) */
 	_Atomic uint32_t execed; /* M: exec was seen */
-	uint64_t starttime;	 /* M: field 22 of /proc/PID/stat, clock ticks; 0 = not read */
 	/* signals to main or its process group: M appends, K sends in order, each exactly once */
 	struct {
 		uint8_t signal, to; /* to: CONF_TO_MAIN or CONF_TO_PGRP */
@@ -192,7 +186,7 @@ enum exit_valid { EXIT_ABSENT, EXIT_WRITTEN, EXIT_COMPLETE };
 struct exit_record { /* M */
 	uint32_t incarnation, generation;
 	int64_t started_real_us, at_real_us;
-	int32_t pid, code, signal; /* code -1 = by signal; signal 0 = by exit */
+	int32_t pid, code, signal;	   /* code -1 = by signal; signal 0 = by exit */
 	uint8_t core, cause, stage, valid; /* valid: enum exit_valid */
 	int32_t stage_errno;
 	int64_t lived_ms, user_us, system_us, maxrss_kb;

@@ -168,7 +168,6 @@ static void life_over(struct worker *w, uint32_t row)
 	struct worker_end e = { 0 };
 
 	tree_unwatch(w->m, row);
-	life->tree_done = 1;
 	if (!life->verdict) {
 		describe_end(w, life, &e);
 		if (life->stage_errno)

@@ -103,7 +103,6 @@ struct manager {
 	bool starts_more;	     /* admit_run() stopped at its budget per turn */
 	bool groups_gone;	     /* a group has no configuration and no workers left */
 	int64_t late_until_ms;	     /* our loop was late: no deadline fires before this */
-	int64_t last_turn_ms;
 	struct spawner *spawner;
 	struct trees *trees;
 	struct sockets *sockets;
