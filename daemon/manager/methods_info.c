@@ -3,6 +3,7 @@
  * what this system gives and names the remedy.
  */
 #include "manager/methods.h"
+#include "manager/spawn.h"
 
 #include "base/clock.h"
 #include "base/fd.h"
@@ -101,6 +102,14 @@ static void check_cgroup(const struct manager *m, struct check *r)
 	    "run under systemd with Delegate=yes, or set daemon.cgroup = \"require\"; without, a "
 	    "process "
 	    "that leaves its session and clears its environment is a stray");
+}
+
+static void check_starts(const struct manager *m, struct check *r)
+{
+	if (!spawn_describe(m, r->text, sizeof(r->text)))
+		say(r, CHECK_DEGRADED,
+		    "allow clone3 in the seccomp profile, run Linux 5.16 or newer, set "
+		    "fs.suid_dumpable to 0 or 2; starts only take longer");
 }
 
 static void check_fds(const struct manager *m, struct check *r)
@@ -223,15 +232,16 @@ static const struct {
 	void (*run)(const struct manager *m, struct check *r);
 } checks[] = {
 	{"kernel",	    check_kernel	 },
-	    { "cgroups",		 check_cgroup  },
+	{ "cgroups",	     check_cgroup  },
+	{ "starts",	    check_starts	 },
 	{ "descriptors",	 check_fds	   },
-	    { "pids",	      check_pids	 },
+	{ "pids",		  check_pids    },
 	{ "processes",	       check_nproc   },
-	    { "memory",		check_memory  },
+	{ "memory",	    check_memory	 },
 	{ "log reading",	 check_splice  },
-	    { "log destinations", check_sinks   },
+	{ "log destinations", check_sinks	  },
 	{ "control socket",   check_socket	 },
-	    { "roles",	       check_restarts},
+	{ "roles",		   check_restarts},
 };
 
 void method_doctor(struct vl_call *c, const void *args)

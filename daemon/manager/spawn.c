@@ -445,6 +445,21 @@ int spawn_helper(struct manager *m, uint32_t row, const char *const *argv, int o
 	return r;
 }
 
+bool spawn_describe(const struct manager *m, char *ret, size_t size)
+{
+	static const char *const ways[] = {
+		[CLONE_WAY_SHARED] = "clone3 with shared memory",
+		[CLONE_WAY_COPY] = "clone3 with copied memory",
+		[CLONE_WAY_COPY_PLAIN] = "clone with copied memory: clone3 is refused",
+	};
+	const struct spawner *s = m->spawner;
+
+	snprintf(ret, size, "%s%s%s", ways[s->way],
+		 s->no_into_cgroup ? "; workers join their cgroup themselves" : "",
+		 s->copy_ids ? "; copied for other users: fs.suid_dumpable is 1" : "");
+	return s->way == CLONE_WAY_SHARED && !s->no_into_cgroup && !s->copy_ids;
+}
+
 /* --- life of the module ---------------------------------------------------------------------- */
 
 static bool has_sanitizer(void)

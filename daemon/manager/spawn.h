@@ -57,6 +57,8 @@ int spawn_helper(struct manager *m, uint32_t row, const char *const *argv, int o
 void spawn_poll(struct manager *m);
 /* True once the life has exec'ed (successor: PF_FORKNOEXEC in /proc/PID/stat). */
 bool spawn_has_execed(struct manager *m, uint32_t row);
+/* For doctor: how children are made, in words; false if it is not the best way. */
+bool spawn_describe(const struct manager *m, char *ret, size_t size);
 /* worker.c: called by spawn.c. */
 void worker_execed(struct worker *w);
 /* A spawn hangs in exec for longer than this: said and the life is killed (SP13). */
