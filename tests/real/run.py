@@ -23,7 +23,7 @@ import harness  # noqa: E402
 import run as live  # noqa: E402
 
 # Data base clusters are made and whole systems are booted here.
-live.DEADLINE = 240
+DEADLINE = 240
 
 
 def find_tests(patterns):
@@ -45,11 +45,12 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.strip().splitlines()[0])
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--build", default="build")
+    parser.add_argument("--keep", action="store_true", help="keep the files of good tests too")
     parser.add_argument("patterns", nargs="*")
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     run = live.Run(options)
-    run.logs = run.build / "real-logs"
+    run.logs, run.deadline = run.build / "real-logs", DEADLINE
     begin = time.monotonic()
     try:
         tests = find_tests(options.patterns)
