@@ -93,9 +93,10 @@ struct manager {
 	struct worker *starts_head, **starts_tail; /* admit.c */
 	uint32_t starts_in_flight;
 	uint64_t admit_pass;
-	uint32_t drains;	     /* workers that are draining */
-	bool changed;		     /* a state changed in this turn */
-	bool logger_news;	     /* the logger's bell is rung at the end of this turn */
+	uint32_t drains;  /* workers that are draining */
+	bool changed;	  /* a state changed in this turn */
+	bool logger_news; /* the logger's bell is rung at the end of this turn */
+	struct log_limit no_means_said;
 	uint32_t in_state[WS_COUNT]; /* workers by state */
 	bool phase_seen;	     /* the warm phase was entered here */
 	bool renewing;		     /* some worker may be of an older generation */

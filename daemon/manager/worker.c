@@ -246,12 +246,15 @@ static void drop_unborn(struct worker *w)
 void worker_start_failed(struct worker *w, int err, const struct diag *d)
 {
 	struct worker_state *s = &w->slot->w;
+	uint32_t unsaid;
 
 	if (worker_lacked_means(err)) {
 		drop_unborn(w);
 		s->incarnation--;
 		s->deadline_ms = clock_mono_ms() + worker_no_means_delay(s);
-		log_warn("%s: cannot be started now, not charged: %s", w->name, d->text);
+		if (log_limit_pass(&w->m->no_means_said, 5, 10000, &unsaid))
+			log_warn("%s: cannot be started now, not charged: %s%s", w->name, d->text,
+				 unsaid ? "; others before it were left unsaid" : "");
 		snprintf(w->slot->error, sizeof(w->slot->error), "%.190s", d->text);
 		worker_post(w, WI_NO_MEANS);
 		return;
