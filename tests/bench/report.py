@@ -123,8 +123,7 @@ def lines_of(bench, n, worker, metrics, subjects):
             else:
                 cells.append(cell(row, subject == "floor") if row else "")
             if row and "target" in row:
-                target = row["target"].replace("<= 0", "0").replace("<=", "≤").replace(
-                    ">=", "≥").replace("x", "×")
+                target = row["target"].replace("<=", "≤").replace(">=", "≥").replace("x", "×")
         yield f"| {bench} | {n} | {worker} | {what} | " + " | ".join(cells) + f" | {target} |"
 
 
