@@ -159,7 +159,7 @@ void write_worker(struct str *out, const char *key, struct worker *w, bool pss)
 	vl_write_text(out, "start_method",
 		      conf_word(CONF_WORDS_START, w->group->conf ? (int)w->group->conf->start_method
 								 : CONF_START_SPAWN));
-	vl_write_text(out, "source", "built-in"); /* no other method, and no switch for it yet */
+	vl_write_text(out, "source", "exec"); /* nothing else makes a process yet */
 	write_status(out, w);
 	write_last_exit(out, w);
 	vl_write_close(out, '}');
