@@ -21,7 +21,20 @@ exec env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin container=lxc SYSTEMD_UNIT_PATH={
 	{sanitizer} {systemd} --system --unit=boot.target --log-target=console
 """
 
+# What its world is made of; a container may not be permitted to make one.
+UNSHARE = ["unshare", "--pid", "--mount", "--uts", "--ipc", "--cgroup", "--fork", "--kill-child",
+           "--mount-proc"]
+
 TARGET = "[Unit]\nDescription={}\nDefaultDependencies=no\n"
+
+
+def why_not():
+    """Why no system can be booted here, None if one can."""
+    if not os.path.exists(SYSTEMD):
+        return "systemd is not installed"
+    made = subprocess.run([*UNSHARE, "true"], stdin=subprocess.DEVNULL, capture_output=True,
+                          text=True, timeout=20)
+    return f"no namespaces: {made.stderr.strip()}" if made.returncode else None
 
 
 class System:
@@ -50,8 +63,8 @@ class System:
         cgroup = self.case.context.cgroup.path / "systemd"
         cgroup.mkdir()
         self.outer = subprocess.Popen(
-            ["/bin/sh", "-c", 'echo 0 >"$1/cgroup.procs" && exec unshare --pid --mount --uts --ipc '
-             '--cgroup --fork --kill-child --mount-proc /bin/sh "$2"', "sh", cgroup, script],
+            ["/bin/sh", "-c", 'echo 0 >"$1/cgroup.procs" && shift && exec "$@"', "sh", cgroup,
+             *UNSHARE, "/bin/sh", script],
             stdin=subprocess.DEVNULL, stdout=(self.dir / "boot.out").open("wb"),
             stderr=subprocess.STDOUT, start_new_session=True)
         self.case.addCleanup(self.close)

@@ -1,6 +1,5 @@
 """Our unit under a real systemd: readiness, status, reload, drain, exit codes, watchdog."""
 import json
-import pathlib
 
 import conftext
 import harness
@@ -14,8 +13,8 @@ class Systemd(harness.Case):
     def setUp(self):
         super().setUp()
         self.need_root()
-        if not pathlib.Path(system.SYSTEMD).exists():
-            self.skipTest("systemd is not installed")
+        if system.why_not():
+            self.skipTest(system.why_not())
         if not self.context.cgroup:
             self.skipTest("needs a cgroup of the v2 hierarchy")
         self.system = system.System(self)
