@@ -72,6 +72,8 @@ def chosen(options):
             continue
         if options.worker and case.worker != options.worker:
             continue
+        if not subjects.has_cgroups():
+            case.subjects = [name for name in case.subjects if name != "reeve-cgroup"]
         if options.subject:
             case.subjects = [name for name in case.subjects if name in options.subject]
         if options.rounds:

@@ -173,6 +173,11 @@ def own_cgroup():
     return None
 
 
+def has_cgroups():
+    mount, own = cgroup2_mount(), own_cgroup()
+    return mount is not None and own is not None and os.access(mount / own, os.W_OK)
+
+
 class Cgroup:
     """A cgroup of our own in which a daemon is started: it may do there what it likes."""
 
