@@ -230,6 +230,16 @@ void exit_unborn(struct worker *w, int err, const char *text)
 	life_over(w, w->slot->life[0]);
 }
 
+bool exit_resume_unborn(struct worker *w)
+{
+	const struct ledger_life *life = worker_life(w);
+
+	if (life->stage != STAGE_PREPARE || !life->stage_errno)
+		return false;
+	life_over(w, w->slot->life[0]);
+	return true;
+}
+
 /* Others of the tree are left: what the group's policy makes of them. */
 static void leftovers(struct worker *w, uint32_t row)
 {

@@ -561,7 +561,7 @@ void worker_resume(struct worker *w)
 	uint32_t row = w->slot->life[0];
 
 	/* died between taking the row and the clone: nobody was born */
-	if (row != LEDGER_NONE && w->m->ledger.pids[row] == 0) {
+	if (row != LEDGER_NONE && w->m->ledger.pids[row] == 0 && !exit_resume_unborn(w)) {
 		drop_unborn(w);
 		s->incarnation--;
 	}

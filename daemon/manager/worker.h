@@ -16,6 +16,8 @@ void worker_landed(struct worker *w);
 
 /* exit.c. The life ended before a process was made; err: errno of the failure, text: for users. */
 void exit_unborn(struct worker *w, int err, const char *text);
+/* A predecessor was charging such a failure when it died: go on with it. False if it was not. */
+bool exit_resume_unborn(struct worker *w);
 /* Take over what was decided at the end of the life (slot.w_next); false if there is no such end.
  */
 bool exit_take_over(struct worker *w);

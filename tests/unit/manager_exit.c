@@ -10,6 +10,8 @@
 #include "manager_rig.h"
 
 #include <criterion/criterion.h>
+#include <errno.h>
+#include <signal.h>
 
 static const char conf_text[] =
 	"groups: { web: { command = [ \"/bin/sh\", \"-c\", \"sleep 1000 & exit 0\" ];"
@@ -73,6 +75,34 @@ static void body_leftovers(struct manager *m)
 	rig_check(w->slot->w.state == WS_STOPPING, "%d", w->slot->w.state);
 }
 
+/* A start failed before the clone, and the manager died while it was being charged. */
+static void body_unborn(struct manager *m)
+{
+	struct worker *w = manager_find_worker(m, "brief", 0);
+	uint32_t row, before;
+	struct ledger_life *life;
+	struct diag d = { 0 };
+
+	rig_check(logbook_open(m->book.fd, &m->book, &d) == 0, "%s", d.text);
+	workers_drain(m);
+	row = ledger_take_life(&m->ledger, LIFE_WORKER, w->row);
+	life = ledger_life(&m->ledger, row);
+	put_state(w, WS_STARTING, true);
+	w->slot->w.incarnation = life->incarnation = 7;
+	w->slot->life[0] = row;
+	life->exit_how = CLD_EXITED;
+	life->exit_status = 127;
+	life->stage = STAGE_PREPARE;
+	life->stage_errno = ENOENT;
+	before = w->slot->exits;
+	worker_resume(w);
+	workers_drain(m);
+	rig_check(w->slot->exits == before + 1, "%u exits", w->slot->exits);
+	rig_check(w->slot->w.incarnation == 7, "incarnation %u", w->slot->w.incarnation);
+	rig_check(w->slot->w.state == WS_BACKOFF, "%d", w->slot->w.state);
+	rig_check(w->slot->life[0] == LEDGER_NONE, "life");
+}
+
 static void run(void (*body)(struct manager *m))
 {
 	struct rig r;
@@ -90,4 +120,9 @@ Test(manager_exit, an_end_that_was_entered_is_finished)
 Test(manager_exit, what_is_left_of_a_tree_is_ended_by_the_successor)
 {
 	run(body_leftovers);
+}
+
+Test(manager_exit, a_failed_start_is_charged_once_over_a_death)
+{
+	run(body_unborn);
 }
