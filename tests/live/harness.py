@@ -42,6 +42,11 @@ class Context:
         self.cgroup = cgroup  # of this test, procs.Cgroup or None
 
     def program(self, name):
+        """The runner's copy, which everybody can reach; a clone may lie in a closed directory."""
+        copy = self.root.parent / "bin" / name
+        return copy if copy.is_file() else self.built(name)
+
+    def built(self, name):
         for folder in ("daemon", "ctl", "tests/support", "."):
             path = self.build / folder / name
             if path.is_file():

@@ -174,8 +174,12 @@ class Run:
         self.logs = self.build / "live-logs"
         self.scratch = pathlib.Path(tempfile.mkdtemp(prefix="rl-", dir="/tmp"))
         self.scratch.chmod(0o755)
-        shutil.copy(harness.Context("", self.build, self.scratch).program("puppet"),
-                    self.scratch / "puppet")
+        build = harness.Context("", self.build, self.scratch)
+        (self.scratch / "bin").mkdir()
+        (self.scratch / "bin").chmod(0o755)
+        for name in ("reeved", "reevectl", "eperm", "libjump.so"):
+            shutil.copy(build.built(name), self.scratch / "bin")
+        shutil.copy(build.built("puppet"), self.scratch / "puppet")
         self.cgroup = self.make_cgroup()
         self.count = {"passed": 0, "failed": 0, "skipped": 0}
         procs.become_subreaper()
