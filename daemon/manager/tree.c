@@ -272,11 +272,12 @@ static int kill_passes(struct trees *t, uint32_t row, const char *leaf)
 
 static int kill_leaf(struct trees *t, uint32_t row, const char *leaf)
 {
-	bool frozen;
+	/* looked at before: they may be gone when the call returns */
+	bool somebody = cgroup_populated(t->base, leaf) == 1, frozen;
 	int n;
 
 	if (t->m->ledger.h->cgroup_kill_ok && cgroup_kill(t->base, leaf) == 0)
-		return cgroup_populated(t->base, leaf) == 1;
+		return somebody;
 	/* nothing forks while it is frozen; what was signalled dies at the thaw */
 	frozen = cgroup_freeze(t->base, leaf, true) == 0;
 	n = frozen ? signal_once(t, row, leaf, SIGKILL) : kill_passes(t, row, leaf);
