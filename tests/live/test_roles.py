@@ -4,6 +4,7 @@ import signal
 import subprocess
 import time
 
+from daemon import wait_quiet
 from harness import Case, procs, until
 
 
@@ -250,9 +251,9 @@ class Roles(Case):
 
         def held():
             return [len(procs.fds_of(p)) for p in (d.pid, d.role("manager"), d.role("logger"))]
-        before = held()
+        before = wait_quiet(held)  # our copies of new pipes go once the keeper has them
         d.ctl("scale", "web", 30, code=0)
-        grown = held()
+        grown = wait_quiet(held)
         for one, two, share in zip(before, grown, (2, 1, 1)):
             self.assertLessEqual(two - one, 28 * share, "descriptors per worker")
         d.ctl("scale", "web", 2, code=0)
