@@ -87,7 +87,7 @@ class System:
 
     def run(self, *command, timeout=60):
         """A command inside, as one would type it in the machine's shell."""
-        inside = ["nsenter", "-t", str(self.pid), "-p", "-m", "-u", "-i", "-C", "--"]
+        inside = ["nsenter", "-t", str(self.pid), *"-p -m -u -i -C -r --".split()]
         return subprocess.run([*inside, *map(str, command)], stdin=subprocess.DEVNULL,
                               capture_output=True, text=True, timeout=timeout, cwd="/",
                               env={**os.environ, "NO_COLOR": "1"})
