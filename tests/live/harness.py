@@ -7,6 +7,7 @@ its program still names the test it belongs to.
 """
 import encodings.idna  # noqa: F401  (later the interpreter may be out of reach of our user)
 import json
+import functools
 import os
 import pathlib
 import pwd
@@ -68,8 +69,10 @@ class Context:
         return "require" if self.mode == "default" and self.cgroup else "auto"
 
 
+@functools.lru_cache
 def sanitized(build):
-    """True if the binaries of this build carry a sanitizer."""
+    """True if the binaries of this build carry a sanitizer. Tests have it from the runner: not
+    every user may look into the build."""
     info = pathlib.Path(build) / "meson-info/intro-buildoptions.json"
     options = json.loads(info.read_text())
     return any(o["name"] == "b_sanitize" and o["value"] != "none" for o in options)
