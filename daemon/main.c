@@ -7,7 +7,7 @@
 #include "base/fd.h"
 #include "base/log.h"
 #include "base/mem.h"
-#include "keeper/keeper.h"
+#include "boot/boot.h"
 #include "ledger/roles.h"
 #include "loader.h"
 
@@ -215,7 +215,7 @@ int main(int argc, char **argv)
 		return roles[i].main(argc, argv);
 	}
 	if (parse_options(argc, argv, &o, &code))
-		code = o.check ? keeper_check(&o) : keeper_run(&o);
+		code = o.check ? boot_check(&o) : boot_run(&o);
 	free(o.config);
 	return code;
 }

@@ -6,6 +6,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -246,4 +247,23 @@ ssize_t fd_recv(int sock, void *msg, size_t size, int *fds, size_t *ret_n_fds)
 	if (ret_n_fds)
 		*ret_n_fds = got;
 	return cut ? -EMFILE : n;
+}
+
+int fd_replace_at(int dir, const char *name, const char *text, mode_t mode)
+{
+	char temp[64];
+	auto_fd fd = -1;
+	int err;
+
+	snprintf(temp, sizeof(temp), ".%s.new", name);
+	unlinkat(dir, temp, 0);
+	fd = openat(dir, temp, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, mode);
+	if (fd < 0 || fchmod(fd, mode) < 0)
+		return -errno;
+	err = fd_write_all(fd, text, strlen(text));
+	if (err == 0 && renameat(dir, temp, dir, name) < 0)
+		err = -errno;
+	if (err < 0)
+		unlinkat(dir, temp, 0);
+	return err;
 }

@@ -14,6 +14,8 @@ int fd_read_all(int fd, size_t max, char **ret, size_t *ret_len);
 ssize_t fd_read_at(int dirfd, const char *path, char *buf, size_t size);
 /* Write text to an existing file (cgroup control files) relative to dirfd. */
 int fd_write_at(int dirfd, const char *path, const char *text);
+/* Write a file relative to dirfd so that readers see the old text or the new one, never a part. */
+int fd_replace_at(int dirfd, const char *name, const char *text, mode_t mode);
 /* A CLOEXEC memfd of the given size in bytes. */
 int fd_memfd(const char *name, size_t bytes);
 /* Map a whole shared memfd for reading and writing; *ret_bytes = its size. */

@@ -1,11 +1,10 @@
 /*
  * The keeper, the main process: subreaper, reaper, holder of fds, deliverer of signals, owner of
  * the shutdown phase. It decides nothing about groups and reads nothing from outside but signals.
+ * Its start and its end are in boot/.
  *
- *   keeper.c       start in order, the loop, the end
- *   boot.c         the configuration, by the loader
- *   runtime_dir.c  directory, lock, identity, what `reevectl` reads when no manager answers
- *   cgroup.c       the base for workers' leaves: found, swept, ended, removed
+ *   loop.c         descriptors and clocks
+ *   state.c        the file `reevectl` reads when no manager answers
  *   roles.c        manager and logger: start, replace
  *   store.c        descriptors that outlive the others
  *   reap.c         every exit, into the ledger
@@ -13,7 +12,7 @@
  *   kill.c         signals for workers on the manager's request
  *   signals.c      our own signals, as requests
  *   shutdown.c     phases, cold, the end of the daemon
- *   sweep.c        killing what is left: children, and marked processes of an earlier life
+ *   sweep.c        killing what is left of our children
  *   watch.c        roles that make no progress
  *   notify.c       the service manager
  */
@@ -34,8 +33,6 @@
 #define EXIT_BUSY     69
 #define EXIT_SURVIVOR 70
 #define EXIT_CONFIG   78
-/* Instead of an exit code: asked to stop before anything was started. */
-#define KEEPER_ASKED -1
 
 /* Deadline of something that is not due. */
 #define KEEPER_NEVER INT64_MAX
@@ -130,29 +127,12 @@ struct keeper {
 	char manager_word[16];	   /* in runtime_dir/keeper */
 };
 
-/* main.c calls one of these; the exit code of the program. */
-int keeper_check(const struct keeper_options *o);
-int keeper_run(const struct keeper_options *o);
+/* loop.c: until k->done. */
+void keeper_loop(struct keeper *k);
 
-/* boot.c. 0 with *ret, or an exit code after the problems were printed. */
-/* Wait a little; true if a signal asks us to stop before anything was started. */
-bool boot_stop_asked(int64_t ms);
-int boot_load(const struct keeper_options *o, struct conf **ret);
-
-/* runtime_dir.c. Messages are logged; 0 or an exit code. */
-int runtime_dir_take(struct keeper *k, const struct conf *conf);
-/* *ret_known: an earlier life may have left something. */
-int runtime_dir_identity(struct keeper *k, uint8_t ret[static 16], bool *ret_known);
-void runtime_dir_say(struct keeper *k, const char *state);
-/* Remove sockets and state; lock and identity stay. */
-void runtime_dir_clean(struct keeper *k);
-
-/* cgroup.c. Find (and sweep) the base; with "require" -errno if there is none. */
-int cgroup_begin(struct keeper *k, const struct conf *conf, bool *ret_leftovers);
-/* SIGKILL to all of base/w but orphans left on purpose. False if there are no cgroups. */
-bool cgroup_kill_workers(struct keeper *k);
-bool cgroup_workers_empty(struct keeper *k);
-void cgroup_end(struct keeper *k);
+/* state.c: RUNTIME_DIR/keeper. */
+#define KEEPER_STATE_FILE "keeper"
+void state_say(struct keeper *k, const char *state);
 
 /* roles.c */
 void role_start(struct keeper *k, enum role_kind kind);
@@ -212,8 +192,6 @@ void shutdown_run(struct keeper *k, int64_t now);
 /* sweep.c. Kill and reap all children but roles (and what is left on purpose); number that
  * survived, named in the log. */
 int sweep_children(struct keeper *k, bool strays_too);
-/* Processes of an earlier life by their marker; number killed. */
-int sweep_marked(struct keeper *k, const struct conf *conf);
 
 /* watch.c */
 void watch_look(struct keeper *k);

@@ -156,7 +156,7 @@ void role_start(struct keeper *k, enum role_kind kind)
 	log_debug("%s is pid %d", r->name, (int)pid);
 	if (kind == ROLE_IS_MANAGER) {
 		snprintf(k->manager_word, sizeof(k->manager_word), "running");
-		runtime_dir_say(k, "running");
+		state_say(k, "running");
 		if (r->starts > 1)
 			kill_scan(k);
 	}
@@ -211,7 +211,7 @@ void role_ended(struct keeper *k, enum role_kind kind, int how, int status)
 	if (kind == ROLE_IS_MANAGER) {
 		snprintf(k->manager_word, sizeof(k->manager_word), "restarting");
 		if (!up)
-			runtime_dir_say(k, "running");
+			state_say(k, "running");
 		if (is_hopeless(k, r)) {
 			k->exit_code = EXIT_FAILURE;
 			shutdown_enter(k, PHASE_COLD, "the manager cannot be started");

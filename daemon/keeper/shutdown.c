@@ -7,6 +7,7 @@
 
 #include "base/clock.h"
 #include "base/mem.h"
+#include "ledger/leaves.h"
 
 #include <poll.h>
 #include <signal.h>
@@ -17,6 +18,8 @@
 /* After "gone" the manager answers its clients and ends; the logger writes what is left. */
 #define GONE_MS	      500
 #define LOGGER_END_MS 2000
+/* Cgroups that were killed are waited for. */
+#define EMPTY_WAIT_MS 5000
 
 static const char *const names[] = { "running", "warm", "cold", "gone" };
 
@@ -29,7 +32,7 @@ static void set_phase(struct keeper *k, enum phase phase, const char *why)
 	atomic_store(&h->phase, phase);
 	bell_ring(k->bells[1]);
 	log_info("%s shutdown%s%s", names[phase], why ? ": " : "", why ? why : "");
-	runtime_dir_say(k, "ending");
+	state_say(k, "ending");
 }
 
 /* All trees are gone (or named as survivors): the rest of the daemon ends. */
@@ -61,9 +64,9 @@ static void end_all(struct keeper *k, bool strays_too)
 
 	k->gone_ms = 0; /* no successors from here on */
 	role_kill(k, ROLE_IS_MANAGER);
-	cgroup_kill_workers(k);
+	leaves_kill(&k->ledger);
 	left = sweep_children(k, strays_too);
-	if (left == 0 && !cgroup_workers_empty(k))
+	if (left == 0 && !leaves_empty(&k->ledger, EMPTY_WAIT_MS))
 		left = 1;
 	if (left) {
 		log_error("%d processes survived the cold stop", left);

@@ -1,8 +1,7 @@
 /*
  * Killing what is left, by evidence that needs no cooperation. Children: subreaping brings every
  * descendant up to us once its parents are dead, so "kill all children, reap, again" ends every
- * tree. Marked processes: what an earlier life of this daemon left, known by REEVE_ID in its
- * environment; an environment that cannot be read is unknown and never a match.
+ * tree.
  */
 #include "keeper/keeper.h"
 
@@ -159,29 +158,4 @@ int sweep_children(struct keeper *k, bool strays_too)
 		log_info("%d processes are left running on purpose (orphans or stray_orphans)",
 			 p.left);
 	return p.alive;
-}
-
-static bool spare(void *arg, const char *group)
-{
-	const struct conf_group *g = conf_find_group(arg, group);
-
-	return g && g->orphans == CONF_ORPHANS_LEAVE;
-}
-
-int sweep_marked(struct keeper *k, const struct conf *conf)
-{
-	int64_t end = clock_mono_ms() + QUIET_MS;
-	int killed, total = 0;
-
-	do {
-		killed = leftovers_kill(k->ledger.h->identity_text, spare, (void *)conf);
-		total = MAX_OF(total, killed);
-		reap_all(k);
-		if (killed)
-			poll(NULL, 0, 2);
-	} while (killed && clock_mono_ms() < end);
-	if (killed)
-		log_error("%d processes of an earlier life of this daemon survived SIGKILL",
-			  killed);
-	return total;
 }

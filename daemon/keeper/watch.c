@@ -180,7 +180,7 @@ static void run_role(struct keeper *k, enum role_kind kind, int64_t now)
 	r->abort_ms = now + ABORT_MS;
 	if (kind == ROLE_IS_MANAGER) {
 		snprintf(k->manager_word, sizeof(k->manager_word), "hanging");
-		runtime_dir_say(k, "running");
+		state_say(k, "running");
 	}
 }
 

@@ -4,6 +4,7 @@
 #include "base/clock.h"
 #include "base/fd.h"
 #include "base/mem.h"
+#include "ledger/leaves.h"
 
 #include <ctype.h>
 #include <dirent.h>
@@ -115,29 +116,12 @@ static bool spare_left(void *arg, const char *group)
 	return leftovers_are_left(arg, group);
 }
 
-/* What a cgroup holds cannot escape by wiping its environment. */
-static void kill_leaves(const struct ledger *l)
-{
-	auto_fd base = open(l->h->cgroup_base, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	uint32_t n = atomic_load(&l->h->groups_high);
-
-	for (uint32_t row = 0; base >= 0 && row < n && row < LEDGER_GROUPS; row++) {
-		const struct ledger_group *g = ledger_group(l, row);
-		char path[CONF_GROUP_NAME_MAX + 32];
-
-		if (!g->name[0] || g->orphans == CONF_ORPHANS_LEAVE)
-			continue;
-		snprintf(path, sizeof(path), "w/%s/cgroup.kill", g->name);
-		fd_write_at(base, path, "1");
-	}
-}
-
 void leftovers_mourn(const struct ledger *l)
 {
 	int64_t end = clock_mono_ms() + MOURN_MS;
 
-	if (l->h->cgroup_base[0])
-		kill_leaves(l);
+	/* What a cgroup holds cannot escape by wiping its environment. */
+	leaves_kill(l);
 	while (leftovers_kill(l->h->identity_text, spare_left, (void *)l) > 0 &&
 	       clock_mono_ms() < end)
 		poll(NULL, 0, 1);

@@ -1,5 +1,5 @@
 /* Descriptors that outlive the others: put, replaced, dropped, told to the logger, inherited. */
-#include "keeper/keeper.h"
+#include "boot/boot.h"
 
 #include "base/fd.h"
 #include "base/mem.h"

@@ -1,5 +1,5 @@
 /* Killing what is left: children of every shape, and marked processes of an earlier life. */
-#include "keeper/keeper.h"
+#include "boot/boot.h"
 #include "ledger/leftovers.h"
 
 #include "base/mem.h"

@@ -1,5 +1,5 @@
 /* The runtime directory: who may be in it, its identity, what is said and what is removed. */
-#include "keeper/keeper.h"
+#include "boot/boot.h"
 
 #include "base/mem.h"
 
@@ -214,7 +214,7 @@ Test(keeper_runtime_dir, clean_leaves_lock_and_identity)
 	begin(&r);
 	cr_assert_eq(runtime_dir_take(&r.k, &r.conf), 0);
 	cr_assert_eq(runtime_dir_identity(&r.k, id, &known), 0);
-	runtime_dir_say(&r.k, "running");
+	state_say(&r.k, "running");
 	snprintf(path, sizeof(path), "%s/n", r.run);
 	cr_assert_eq(mkdir(path, 0711), 0);
 	put_file(&r, "n/1.1.aa", "");

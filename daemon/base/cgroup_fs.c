@@ -1,5 +1,5 @@
 /* Owns no state: what cgroup v2 does by reading and writing files. */
-#include "keeper/cgroup_fs.h"
+#include "base/cgroup_fs.h"
 
 #include "base/clock.h"
 #include "base/fd.h"
@@ -112,6 +112,16 @@ bool cgroup_fs_populated(int dir, const char *path)
 	return event_is(dir, path, "populated 1");
 }
 
+bool cgroup_fs_wait_empty(int dir, const char *path, int64_t wait_ms)
+{
+	int64_t end = clock_mono_ms() + wait_ms;
+	bool populated;
+
+	while ((populated = cgroup_fs_populated(dir, path)) && clock_mono_ms() < end)
+		poll(NULL, 0, 1);
+	return !populated;
+}
+
 /* Call fn for the cgroup and all below it, the deepest first. */
 static void walk(int dir, const char *path, int depth,
 		 void (*fn)(int dir, const char *path, void *arg), void *arg)
@@ -221,10 +231,16 @@ static void remove_one(int dir, const char *path, void *arg)
 		*(int *)arg = -errno;
 }
 
-int cgroup_fs_remove(int dir, const char *path)
+int cgroup_fs_remove(int dir, const char *path, int64_t wait_ms)
 {
+	int64_t end = clock_mono_ms() + wait_ms;
 	int err = 0;
 
 	walk(dir, path, 0, remove_one, &err);
+	while (err == -EBUSY && clock_mono_ms() < end) {
+		poll(NULL, 0, 1);
+		err = 0;
+		walk(dir, path, 0, remove_one, &err);
+	}
 	return err;
 }

@@ -2,7 +2,7 @@
  * The configuration is loaded by an exec'ed helper with a deadline (see loader.h); nothing on disk
  * is touched before it is good. All signals are blocked here and waited for.
  */
-#include "keeper/keeper.h"
+#include "boot/boot.h"
 
 #include "base/clock.h"
 #include "base/fd.h"
@@ -120,7 +120,7 @@ int boot_load(const struct keeper_options *o, struct conf **ret)
 	}
 	err = wait_loader(pid, &status);
 	if (err == -EINTR)
-		return KEEPER_ASKED;
+		return BOOT_ASKED;
 	if (err == -ETIME) {
 		fprintf(stderr, "reeved: %s: loading took longer than %d s\n", o->config,
 			LOADER_DEADLINE_MS / 1000);
@@ -132,7 +132,7 @@ int boot_load(const struct keeper_options *o, struct conf **ret)
 	return err;
 }
 
-int keeper_check(const struct keeper_options *o)
+int boot_check(const struct keeper_options *o)
 {
 	struct conf *conf = NULL;
 	int code = boot_load(o, &conf);
@@ -140,5 +140,5 @@ int keeper_check(const struct keeper_options *o)
 	if (code == 0)
 		printf("%s: no errors\n", o->config);
 	conf_free(conf);
-	return code == KEEPER_ASKED ? 128 + SIGINT : code;
+	return code == BOOT_ASKED ? 128 + SIGINT : code;
 }

@@ -3,7 +3,7 @@
  * which identity it has, and the small file that says how the daemon is when nobody answers. A
  * second instance touches nothing here.
  */
-#include "keeper/keeper.h"
+#include "boot/boot.h"
 
 #include "base/clock.h"
 #include "base/fd.h"
@@ -21,7 +21,6 @@
 #include <sys/stat.h>
 #include <sys/un.h>
 
-#define STATE_FILE    "keeper"
 #define LOCK_WAIT_MS  10000
 #define LOCK_RETRY_MS 50
 /* A manager has that long for its last duty, see leftovers_mourn(). */
@@ -97,7 +96,7 @@ static struct holder read_holder(int dir)
 	char text[512] = "\n";
 
 	/* None: it is about to write its first, or has removed its last. */
-	if (fd_read_at(dir, STATE_FILE, text + 1, sizeof(text) - 1) <= 0)
+	if (fd_read_at(dir, KEEPER_STATE_FILE, text + 1, sizeof(text) - 1) <= 0)
 		return (struct holder){ .going = true };
 	h.pid = number_after(text, "\npid=");
 	h.manager_pid = number_after(text, "\nmanager_pid=");
@@ -156,7 +155,7 @@ static int wait_for_lock(struct keeper *k, const char *path)
 		if (waited >= ORPHAN_MS)
 			end_orphaned_manager(k->lock, &h);
 		if (boot_stop_asked(LOCK_RETRY_MS))
-			return KEEPER_ASKED;
+			return BOOT_ASKED;
 	}
 	return 0;
 }
@@ -184,25 +183,6 @@ int runtime_dir_take(struct keeper *k, const struct conf *conf)
 	return take_lock(k, path);
 }
 
-static int write_by_rename(int dir, const char *name, const char *text, mode_t mode)
-{
-	char temp[64];
-	auto_fd fd = -1;
-	int err;
-
-	snprintf(temp, sizeof(temp), ".%s.new", name);
-	unlinkat(dir, temp, 0);
-	fd = openat(dir, temp, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, mode);
-	if (fd < 0 || fchmod(fd, mode) < 0)
-		return -errno;
-	err = fd_write_all(fd, text, strlen(text));
-	if (err == 0 && renameat(dir, temp, dir, name) < 0)
-		err = -errno;
-	if (err < 0)
-		unlinkat(dir, temp, 0);
-	return err;
-}
-
 static bool parse_identity(const char *text, uint8_t ret[static 16])
 {
 	for (int i = 0; i < 16; i++) {
@@ -228,23 +208,7 @@ int runtime_dir_identity(struct keeper *k, uint8_t ret[static 16], bool *ret_kno
 		return -EIO;
 	for (int i = 0; i < 16; i++)
 		snprintf(text + 2 * i, 4, "%02x\n", ret[i]);
-	return write_by_rename(k->dir, "identity", text, 0600);
-}
-
-void runtime_dir_say(struct keeper *k, const char *state)
-{
-	char text[256], now[32];
-	int err;
-
-	/* Whatever happens to a role meanwhile: who comes now waits for the end. */
-	if (k->ledger.h && atomic_load(&k->ledger.h->phase) > PHASE_RUN)
-		state = "ending";
-	clock_format(clock_real_us(), now);
-	snprintf(text, sizeof(text), "pid=%d\nstate=%s\nmanager=%s\nmanager_pid=%d\nsince=%s\n",
-		 (int)getpid(), state, k->manager_word, (int)k->roles[ROLE_IS_MANAGER].pid, now);
-	err = write_by_rename(k->dir, STATE_FILE, text, 0644);
-	if (err < 0)
-		log_debug("writing %s: %s", STATE_FILE, strerror(-err));
+	return fd_replace_at(k->dir, "identity", text, 0600);
 }
 
 static void clean_notify_dir(int dir)
@@ -276,5 +240,5 @@ void runtime_dir_clean(struct keeper *k)
 	    st.st_ino == s->control_ino)
 		unlink(s->control_path);
 	clean_notify_dir(k->dir);
-	unlinkat(k->dir, STATE_FILE, 0);
+	unlinkat(k->dir, KEEPER_STATE_FILE, 0);
 }

@@ -1,5 +1,5 @@
 /* cgroup v2 by files, where this machine lets us make one; else it says that it was skipped. */
-#include "keeper/cgroup_fs.h"
+#include "base/cgroup_fs.h"
 
 #include "base/fd.h"
 #include "base/mem.h"
@@ -71,15 +71,15 @@ Test(keeper_cgroup, kill_move_remove)
 	cgroup_fs_move(base, "w", "left");
 	cr_assert_not(cgroup_fs_populated(base, "w"));
 	cr_assert(cgroup_fs_populated(base, "left"));
-	cr_assert_eq(cgroup_fs_remove(base, "w"), 0);
+	cr_assert_eq(cgroup_fs_remove(base, "w", 0), 0);
 	cr_assert_eq(faccessat(base, "w", F_OK, 0), -1);
-	cr_assert_lt(cgroup_fs_remove(base, "left"), 0);
+	cr_assert_lt(cgroup_fs_remove(base, "left", 0), 0);
 	cr_assert_eq(cgroup_fs_kill(base, "left"), 0);
 	cr_assert_eq(waitid(P_PID, (id_t)a, &si, WEXITED), 0);
 	cr_assert_eq(si.si_status, SIGKILL);
 	cr_assert_eq(waitid(P_PID, (id_t)b, &si, WEXITED), 0);
 	cr_assert_eq(si.si_status, SIGKILL);
-	while (cgroup_fs_remove(base, "left") == -EBUSY) /* left when switched out */
+	while (cgroup_fs_remove(base, "left", 0) == -EBUSY) /* left when switched out */
 		poll(NULL, 0, 1);
 	cr_assert_eq(rmdir(path), 0);
 }
@@ -103,7 +103,7 @@ Test(keeper_cgroup, kill_one_by_one)
 	cr_assert_eq(si.si_status, SIGKILL);
 	cr_assert_eq(waitid(P_PID, (id_t)b, &si, WEXITED), 0);
 	cr_assert_eq(si.si_status, SIGKILL);
-	while (cgroup_fs_remove(base, "g") == -EBUSY) /* left when switched out */
+	while (cgroup_fs_remove(base, "g", 0) == -EBUSY) /* left when switched out */
 		poll(NULL, 0, 1);
 	cr_assert_eq(rmdir(path), 0);
 }
@@ -116,7 +116,7 @@ Test(keeper_cgroup, absent_ones_are_empty)
 	if (base < 0)
 		cr_skip_test("no cgroup can be made here");
 	cr_assert_not(cgroup_fs_populated(base, "nothing"));
-	cr_assert_eq(cgroup_fs_remove(base, "nothing"), 0);
+	cr_assert_eq(cgroup_fs_remove(base, "nothing", 0), 0);
 	cr_assert_lt(cgroup_fs_kill(base, "nothing"), 0);
 	cr_assert_eq(rmdir(path), 0);
 }

@@ -3,13 +3,13 @@
  * (BASE/daemon): found or made at start, swept of what an earlier life left, removed at the end.
  * Whatever is refused on the way means "no cgroups", with the reason noted for doctor.
  */
-#include "keeper/keeper.h"
+#include "boot/boot.h"
 
-#include "keeper/cgroup_fs.h"
-
+#include "base/cgroup_fs.h"
 #include "base/clock.h"
 #include "base/fd.h"
 #include "base/mem.h"
+#include "ledger/leaves.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -165,14 +165,6 @@ static bool left_on_purpose(const struct conf *conf, const char *group)
 	       (g && g->orphans == CONF_ORPHANS_LEAVE);
 }
 
-static void wait_empty(int base, const char *path)
-{
-	int64_t end = clock_mono_ms() + EMPTY_WAIT_MS;
-
-	while (cgroup_fs_populated(base, path) && clock_mono_ms() < end)
-		poll(NULL, 0, 1);
-}
-
 /* base/w/GROUP of an earlier life. */
 static bool sweep_group(int base, const struct conf *conf, const char *group)
 {
@@ -187,9 +179,9 @@ static bool sweep_group(int base, const struct conf *conf, const char *group)
 			cgroup_fs_move(base, path, "left");
 	} else if (populated) {
 		cgroup_fs_kill(base, path);
-		wait_empty(base, path);
+		cgroup_fs_wait_empty(base, path, EMPTY_WAIT_MS);
 	}
-	cgroup_fs_remove(base, path);
+	cgroup_fs_remove(base, path, 0);
 	return populated;
 }
 
@@ -237,100 +229,19 @@ int cgroup_begin(struct keeper *k, const struct conf *conf, bool *ret_leftovers)
 	return 0;
 }
 
-/* Leaves of live workers, where the group leaves its orphans. */
-static void kill_live_leaves(struct keeper *k, int base, uint32_t group)
-{
-	uint32_t n = atomic_load(&k->ledger.h->lives_high);
-
-	for (uint32_t row = 0; row < n && row < LEDGER_ROWS; row++) {
-		const struct ledger_life *life = ledger_life(&k->ledger, row);
-		const struct ledger_slot *slot;
-		char path[320];
-
-		if (!ledger_life_live(&k->ledger, row) || life->kind != LIFE_WORKER ||
-		    life->slot >= LEDGER_ROWS)
-			continue;
-		slot = ledger_slot(&k->ledger, life->slot);
-		if (slot->group != group)
-			continue;
-		snprintf(path, sizeof(path), "w/%s/%u.%u", ledger_group(&k->ledger, group)->name,
-			 slot->index, life->incarnation);
-		cgroup_fs_kill(base, path);
-	}
-}
-
-static bool any_left_group(struct keeper *k)
-{
-	uint32_t n = atomic_load(&k->ledger.h->groups_high);
-
-	for (uint32_t row = 0; row < n && row < LEDGER_GROUPS; row++) {
-		const struct ledger_group *g = ledger_group(&k->ledger, row);
-
-		if (g->name[0] && g->orphans == CONF_ORPHANS_LEAVE)
-			return true;
-	}
-	return false;
-}
-
-bool cgroup_kill_workers(struct keeper *k)
-{
-	uint32_t n = atomic_load(&k->ledger.h->groups_high);
-	auto_fd base = k->cg.base[0] ? open_base(k) : -1;
-	char path[320];
-
-	if (base < 0)
-		return false;
-	if (!any_left_group(k))
-		return cgroup_fs_kill(base, "w") == 0;
-	for (uint32_t row = 0; row < n && row < LEDGER_GROUPS; row++) {
-		const struct ledger_group *g = ledger_group(&k->ledger, row);
-
-		if (!g->name[0])
-			continue;
-		snprintf(path, sizeof(path), "w/%s", g->name);
-		if (g->orphans == CONF_ORPHANS_LEAVE)
-			kill_live_leaves(k, base, row);
-		else
-			cgroup_fs_kill(base, path);
-	}
-	return true;
-}
-
-bool cgroup_workers_empty(struct keeper *k)
-{
-	auto_fd base = k->cg.base[0] ? open_base(k) : -1;
-
-	if (base < 0 || any_left_group(k))
-		return true;
-	wait_empty(base, "w");
-	return !cgroup_fs_populated(base, "w");
-}
-
-/* A task leaves its cgroup a moment after it was reaped (6.18: when it has been switched out). */
-static void remove_soon(int dir, const char *path)
-{
-	int64_t end = clock_mono_ms() + REMOVE_WAIT_MS;
-
-	while (cgroup_fs_remove(dir, path) == -EBUSY && clock_mono_ms() < end)
-		poll(NULL, 0, 1);
-}
-
 void cgroup_end(struct keeper *k)
 {
 	auto_fd base = k->cg.base[0] ? open_base(k) : -1, own = -1;
 
 	if (base < 0)
 		return;
-	if (any_left_group(k))
-		cgroup_fs_remove(base, "w");
-	else
-		remove_soon(base, "w");
+	leaves_remove(&k->ledger, REMOVE_WAIT_MS);
 	unlinkat(base, "left", AT_REMOVEDIR);
 	disable_controllers(k, base);
 	own = open(k->cg.own, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (own >= 0 && cgroup_fs_join(own, ".") < 0)
 		log_debug("%s cannot be entered again", k->cg.own);
-	remove_soon(base, "daemon");
+	cgroup_fs_remove(base, "daemon", REMOVE_WAIT_MS);
 	if (k->cg.made && rmdir(k->cg.base) < 0)
 		log_info("%s stays: %s", k->cg.base, strerror(errno));
 }
