@@ -1,0 +1,42 @@
+/*
+ * The daemon before its first role is started and after the last one ended. What runs in between
+ * is in keeper/, which knows nothing of this folder.
+ *
+ *   start.c        the steps in order, then the keeper's loop, then the end
+ *   load.c         the configuration, by the loader
+ *   runtime_dir.c  directory, lock, identity; cleaned at the end
+ *   marked.c       processes of an earlier life, by their marker
+ *   cgroup.c       the base for workers' leaves: found or made, swept, removed
+ */
+#ifndef REEVE_BOOT_H
+#define REEVE_BOOT_H
+
+#include "keeper/keeper.h"
+
+/* Instead of an exit code: asked to stop before anything was started. */
+#define BOOT_ASKED -1
+
+/* main.c calls one of these; the exit code of the program. */
+int boot_check(const struct keeper_options *o);
+int boot_run(const struct keeper_options *o);
+
+/* load.c. 0 with *ret, or an exit code after the problems were printed. */
+int boot_load(const struct keeper_options *o, struct conf **ret);
+/* Wait a little; true if a signal asks us to stop before anything was started. */
+bool boot_stop_asked(int64_t ms);
+
+/* runtime_dir.c. Messages are logged; 0 or an exit code. */
+int runtime_dir_take(struct keeper *k, const struct conf *conf);
+/* *ret_known: an earlier life may have left something. */
+int runtime_dir_identity(struct keeper *k, uint8_t ret[static 16], bool *ret_known);
+/* Remove sockets and state; lock and identity stay. */
+void runtime_dir_clean(struct keeper *k);
+
+/* marked.c. Kill what an earlier life left, but orphans left on purpose; number killed. */
+int sweep_marked(struct keeper *k, const struct conf *conf);
+
+/* cgroup.c. Find (and sweep) the base; with "require" -errno if there is none. */
+int cgroup_begin(struct keeper *k, const struct conf *conf, bool *ret_leftovers);
+void cgroup_end(struct keeper *k);
+
+#endif
