@@ -4,6 +4,7 @@
  * and back to their default (SIGCHLD ignored at exec would lose every exit status), fds 0 to 2
  * open.
  */
+#include "base/failpoint.h"
 #include "base/fd.h"
 #include "base/log.h"
 #include "base/mem.h"
@@ -207,6 +208,7 @@ int main(int argc, char **argv)
 	if (fd_fill_stdio() < 0)
 		return EXIT_FAILURE;
 	name = argc > 0 && strrchr(argv[0], '/') ? strrchr(argv[0], '/') + 1 : argv[0];
+	failpoint_init(argc, argv, name);
 	for (size_t i = 0; i < ARRAY_LEN(roles); i++) {
 		if (!name || strcmp(name, roles[i].name) != 0)
 			continue;

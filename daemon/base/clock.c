@@ -1,5 +1,6 @@
 /* Owns nothing: reads the clocks and formats wall-clock times without locale or time zone. */
 #include "base/clock.h"
+#include "base/failpoint.h"
 
 #include <stdio.h>
 #include <time.h>
@@ -17,6 +18,9 @@ int64_t clock_real_us(void)
 	struct timespec t;
 
 	clock_gettime(CLOCK_REALTIME, &t);
+#ifdef REEVE_FAILPOINTS
+	t.tv_sec += failpoint_clock_offset_us() / 1000000;
+#endif
 	return (int64_t)t.tv_sec * 1000000 + t.tv_nsec / 1000;
 }
 

@@ -6,6 +6,7 @@
 #include "boot/boot.h"
 
 #include "base/clock.h"
+#include "base/failpoint.h"
 #include "base/fd.h"
 #include "base/mem.h"
 
@@ -155,6 +156,10 @@ static const struct {
 	{ "storing the configuration", step_conf	 },
 };
 
+#ifdef REEVE_FAILPOINTS
+_Static_assert(ARRAY_LEN(steps) == FP_BOOT_CONF - FP_BOOT_LIMITS + 1, "one point each");
+#endif
+
 static int prepare(struct keeper *k, const struct conf *conf)
 {
 	int err, code = runtime_dir_take(k, conf);
@@ -162,7 +167,9 @@ static int prepare(struct keeper *k, const struct conf *conf)
 	if (code)
 		return code;
 	for (size_t i = 0; i < ARRAY_LEN(steps); i++) {
-		err = steps[i].take(k, conf);
+		err = FAIL_ERR_AT(BOOT_LIMITS, i);
+		if (err == 0)
+			err = steps[i].take(k, conf);
 		if (err < 0) {
 			log_error("%s: %s", steps[i].what, strerror(-err));
 			return EXIT_FAILURE;
@@ -198,7 +205,9 @@ static void run(struct keeper *k)
 	log_info("reeved %s started, pid %d, configuration %s", REEVE_VERSION, (int)getpid(),
 		 k->options->config);
 	notify_begin(k);
+	FAIL_HERE(BOOT_LOGGER);
 	role_start(k, ROLE_IS_LOGGER);
+	FAIL_HERE(BOOT_MANAGER);
 	role_start(k, ROLE_IS_MANAGER);
 	keeper_loop(k);
 }
@@ -208,8 +217,11 @@ static void end(struct keeper *k)
 	if (k->epoll >= 0)
 		store_fini(k);
 	if (k->ledger.h) {
+		FAIL_HERE(END_CGROUP);
 		cgroup_end(k);
+		FAIL_HERE(END_FILES);
 		runtime_dir_clean(k);
+		FAIL_HERE(END_UNLOCK);
 	}
 	notify_end(k);
 	/* For all who share it: a role that hangs in a system call must not keep the next one out.

@@ -5,6 +5,8 @@
  */
 #include "keeper/keeper.h"
 
+#include "base/failpoint.h"
+
 #include <errno.h>
 #include <signal.h>
 #include <unistd.h>
@@ -45,11 +47,15 @@ static void serve(struct keeper *k, uint32_t row)
 		return;
 	for (; done != want; done++) {
 		pid_t pid = (pid_t)atomic_load(&k->ledger.pids[row]);
-		int err = !ledger_life_live(&k->ledger, row)
-				  ? ESRCH
-				  : send_one(k, pid, life->kill[done % room].signal,
-					     life->kill[done % room].to);
+		int err;
 
+		FAIL_HERE(KILL_SEND);
+		err = !ledger_life_live(&k->ledger, row)
+			      ? ESRCH
+			      : send_one(k, pid, life->kill[done % room].signal,
+					 life->kill[done % room].to);
+
+		FAIL_HERE(KILL_SENT);
 		atomic_store(&life->kill_errno, err);
 		atomic_store_explicit(&life->kill_done, done + 1, memory_order_release);
 		if (err) {

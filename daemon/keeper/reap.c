@@ -7,6 +7,7 @@
 #include "keeper/keeper.h"
 
 #include "base/clock.h"
+#include "base/failpoint.h"
 #include "base/mem.h"
 
 #include <errno.h>
@@ -67,15 +68,20 @@ static void take(struct keeper *k, const siginfo_t *si, const struct rusage *ru)
 	role_left_ended(k, si->si_pid);
 	row = ledger_find_pid(&k->ledger, si->si_pid);
 	if (row == LEDGER_NONE) {
+		FAIL_HERE(REAP_STRANGER);
 		reap(k, si->si_pid);
 		atomic_fetch_add_explicit(&k->ledger.h->strangers_reaped, 1, memory_order_relaxed);
 		/* Perhaps the last one of a tree that it waits for; a cgroup would tell. */
 		k->news |= !k->cg.base[0];
 		return;
 	}
+	FAIL_HERE(REAP_SEEN);
 	write_exit(ledger_life(&k->ledger, row), si, ru);
+	FAIL_HERE(REAP_RECORDED);
 	reap(k, si->si_pid);
+	FAIL_HERE(REAP_REAPED);
 	ledger_ring_put(&k->ledger.h->to_manager, row);
+	FAIL_HERE(REAP_PUT);
 	k->news = true;
 }
 

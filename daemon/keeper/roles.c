@@ -6,6 +6,7 @@
 #include "keeper/keeper.h"
 
 #include "base/clock.h"
+#include "base/failpoint.h"
 #include "base/fd.h"
 #include "base/mem.h"
 
@@ -63,6 +64,7 @@ static void role_exec(struct keeper *k, enum role_kind kind, char **argv, char *
 	struct sigaction ign = { .sa_handler = SIG_IGN };
 	struct role_fd row;
 
+	FAIL_HERE(ROLE_EXEC);
 	setsid();
 	for (size_t i = 0; i < ARRAY_LEN(ignored); i++)
 		sigaction(ignored[i], &ign, NULL);
@@ -100,7 +102,7 @@ static pid_t launch(struct keeper *k, enum role_kind kind)
 	if (!env)
 		return -ENOMEM;
 	snprintf(number, sizeof(number), "%d", table);
-	pid = fork();
+	pid = FAIL_OR(ROLE_FORK, fork());
 	if (pid == 0)
 		role_exec(k, kind, argv, env, table);
 	return pid < 0 ? -errno : pid;
@@ -150,6 +152,7 @@ void role_start(struct keeper *k, enum role_kind kind)
 		put_off(r);
 		return;
 	}
+	FAIL_HERE(ROLE_FORKED);
 	r->pid = pid;
 	r->starts++;
 	note(k, kind);
@@ -194,6 +197,7 @@ void role_ended(struct keeper *k, enum role_kind kind, int how, int status)
 	bool up = came_up(k, kind);
 
 	log_debug("%s (pid %d) ended", r->name, (int)r->pid);
+	FAIL_HERE(ROLE_ENDED);
 	r->pid = 0;
 	note(k, kind);
 	/* Its last words may be "gone", and its end seen before its bell. */

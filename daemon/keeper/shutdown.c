@@ -6,6 +6,7 @@
 #include "keeper/keeper.h"
 
 #include "base/clock.h"
+#include "base/failpoint.h"
 #include "base/mem.h"
 #include "ledger/leaves.h"
 
@@ -28,8 +29,11 @@ static void set_phase(struct keeper *k, enum phase phase, const char *why)
 	struct ledger_header *h = k->ledger.h;
 	int64_t now = clock_mono_ms();
 
+	FAIL_HERE(PHASE_TIME);
 	atomic_store(&h->phase_ms, now);
+	FAIL_HERE(PHASE_SET);
 	atomic_store(&h->phase, phase);
+	FAIL_HERE(PHASE_TOLD);
 	bell_ring(k->bells[1]);
 	log_info("%s shutdown%s%s", names[phase], why ? ": " : "", why ? why : "");
 	state_say(k, "ending");
@@ -43,6 +47,7 @@ static void finish(struct keeper *k)
 
 	k->done = true;
 	role_kill(k, ROLE_IS_MANAGER);
+	FAIL_HERE(END_FINISH);
 	atomic_store(&k->book.h->finish, 1);
 	bell_ring(k->bells[2]);
 	while (logger->pid > 0 && (now = clock_mono_ms()) < end) {
@@ -55,6 +60,7 @@ static void finish(struct keeper *k)
 	if (logger->pid > 0)
 		log_warn("the logger did not finish in %d s: its last lines may be lost",
 			 LOGGER_END_MS / 1000);
+	FAIL_HERE(END_LOGGER);
 	role_kill(k, ROLE_IS_LOGGER);
 }
 
@@ -63,8 +69,11 @@ static void end_all(struct keeper *k, bool strays_too)
 	int left;
 
 	k->gone_ms = 0; /* no successors from here on */
+	FAIL_HERE(END_BEGIN);
 	role_kill(k, ROLE_IS_MANAGER);
+	FAIL_HERE(END_MANAGER);
 	leaves_kill(&k->ledger);
+	FAIL_HERE(END_SWEEP);
 	left = sweep_children(k, strays_too);
 	if (left == 0 && !leaves_empty(&k->ledger, EMPTY_WAIT_MS))
 		left = 1;

@@ -5,6 +5,7 @@
 #include "keeper/keeper.h"
 
 #include "base/clock.h"
+#include "base/failpoint.h"
 
 #include <errno.h>
 #include <signal.h>
@@ -36,6 +37,7 @@ static void on_hup(struct keeper *k, const struct signalfd_siginfo *s)
 		shutdown_signal(k, "the terminal was closed");
 		return;
 	}
+	FAIL_HERE(HUP_COUNTED);
 	atomic_fetch_add(&k->ledger.h->reloads_asked, 1);
 	bell_ring(k->bells[1]);
 }

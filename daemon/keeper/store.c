@@ -6,6 +6,7 @@
  */
 #include "keeper/keeper.h"
 
+#include "base/failpoint.h"
 #include "base/fd.h"
 #include "base/mem.h"
 
@@ -226,6 +227,7 @@ static void put(struct keeper *k, const struct store_message *m, int *fd)
 		log_warn("out of memory: a descriptor of the manager is not kept");
 		return;
 	}
+	FAIL_HERE(STORE_PUT);
 	if (old >= 0)
 		forget(k, old);
 	e = &k->store.by_fd[*fd];
@@ -238,6 +240,7 @@ static void put(struct keeper *k, const struct store_message *m, int *fd)
 		k->store.control = *fd;
 	}
 	*fd = -1; /* the table owns it */
+	FAIL_HERE(STORE_NOTED);
 	if (is_log(m->kind))
 		tell_logger(k, STORE_PUT, m->kind, m->index);
 }
@@ -248,6 +251,7 @@ static void drop(struct keeper *k, const struct store_message *m)
 
 	if (fd < 0)
 		return;
+	FAIL_HERE(STORE_DROP);
 	forget(k, fd);
 	if (is_log(m->kind))
 		tell_logger(k, STORE_DROP, m->kind, m->index);

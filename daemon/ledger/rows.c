@@ -5,6 +5,7 @@
 #include "ledger/ledger.h"
 
 #include "base/clock.h"
+#include "base/failpoint.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -36,7 +37,9 @@ uint32_t ledger_take_slot(struct ledger *l, uint32_t group, uint32_t index)
 		s->group = group;
 		s->index = index;
 		s->life[0] = s->life[1] = LEDGER_NONE;
+		FAIL_HERE(ROW_SLOT);
 		atomic_store_explicit(&s->used, 1, RELEASE);
+		FAIL_HERE(ROW_SLOT_USED);
 		l->slot_hint = row + 1;
 		return row;
 	}
@@ -56,6 +59,7 @@ uint32_t ledger_take_life(struct ledger *l, enum life_kind kind, uint32_t slot)
 		life->kind = kind;
 		life->slot = slot;
 		life->born_ms = clock_mono_ms();
+		FAIL_HERE(ROW_LIFE);
 		atomic_store_explicit(&life->use, LIFE_MADE, RELEASE);
 		l->life_hint = row + 1;
 		return row;
@@ -73,6 +77,7 @@ uint32_t ledger_take_group(struct ledger *l, const char *name)
 		raise_high(&l->h->groups_high, row);
 		memset(g, 0, sizeof(*g));
 		g->scale = -1;
+		FAIL_HERE(ROW_GROUP);
 		snprintf(g->name, sizeof(g->name), "%s", name);
 		return row;
 	}
@@ -90,6 +95,7 @@ void ledger_free_life(struct ledger *l, uint32_t row)
 {
 	/* Pid first: a row with a pid and without an exit record would look alive. */
 	atomic_store_explicit(&l->pids[row], 0, RELEASE);
+	FAIL_HERE(ROW_LIFE_FREE);
 	atomic_store_explicit(&ledger_life(l, row)->use, LIFE_FREE, RELEASE);
 	if (row < l->life_hint)
 		l->life_hint = row;
@@ -128,7 +134,9 @@ int ledger_ask_kill(struct ledger *l, uint32_t row, int signal, enum conf_target
 		return -EBUSY;
 	life->kill[want % room].signal = (uint8_t)signal;
 	life->kill[want % room].to = (uint8_t)to;
+	FAIL_HERE(ASK_KILL);
 	atomic_store_explicit(&life->kill_want, want + 1, RELEASE);
+	FAIL_HERE(ASK_KILL_RING);
 	ledger_ring_put(&l->h->to_keeper, row);
 	return 0;
 }

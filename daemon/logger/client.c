@@ -6,6 +6,7 @@
 #include "logger/client.h"
 
 #include "base/clock.h"
+#include "base/failpoint.h"
 #include "base/fd.h"
 #include "base/mem.h"
 #include "logger/marks.h"
@@ -83,7 +84,10 @@ static void end_reply(struct client *c, bool continues)
 static void send_out(struct logger *lg, struct client *c)
 {
 	while (c->out.len > 0 && !c->gone) {
-		ssize_t n = send(c->fd, c->out.data, c->out.len, MSG_DONTWAIT | MSG_NOSIGNAL);
+		ssize_t n = FAIL_OR(CLIENT_SEND, 0);
+
+		if (n == 0)
+			n = send(c->fd, c->out.data, c->out.len, MSG_DONTWAIT | MSG_NOSIGNAL);
 
 		if (n < 0 && errno == EINTR)
 			continue;
@@ -358,6 +362,7 @@ void client_accept(struct logger *lg)
 		}
 		if (n < 0 && n != -EMFILE)
 			return;
+		FAIL_HERE(CLIENT_TAKEN);
 		if (fd >= 0)
 			add_client(lg, fd, text, n < 0 ? 0 : (size_t)n);
 	}

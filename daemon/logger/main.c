@@ -6,6 +6,7 @@
 #include "logger/logger.h"
 
 #include "base/clock.h"
+#include "base/failpoint.h"
 #include "base/fd.h"
 #include "base/mem.h"
 
@@ -319,7 +320,9 @@ static int start(struct logger *lg, const char *table)
 		log_error("the loop cannot be made: %s", strerror(-r));
 		return r;
 	}
+	FAIL_HERE(LOGGER_MAPPED);
 	take_over(lg, fds);
+	FAIL_HERE(LOGGER_TAKEN);
 	return 0;
 }
 

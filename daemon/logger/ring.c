@@ -5,6 +5,7 @@
  */
 #include "logger/ring.h"
 
+#include "base/failpoint.h"
 #include "base/mem.h"
 
 #include <errno.h>
@@ -30,8 +31,11 @@ static void finish_drop(struct logbook_stream *s)
 
 	if (to == 0)
 		return;
+	FAIL_HERE(DROP_COUNT);
 	atomic_store(&s->dropped, atomic_load(&s->drop_sum));
+	FAIL_HERE(DROP_CONSUME);
 	atomic_store(&s->consumed, to);
+	FAIL_HERE(DROP_CLEAR);
 	atomic_store(&s->drop_to, 0);
 }
 
@@ -41,8 +45,11 @@ static void lay_half(struct logbook_stream *s, uint32_t half, uint64_t base, uin
 		     size_t used)
 {
 	atomic_store(&s->pos[half], 0);
+	FAIL_HERE(RING_LAY_BASE);
 	atomic_store(&s->base[half], (int64_t)base);
+	FAIL_HERE(RING_LAY_START);
 	atomic_store(&s->start[half], start);
+	FAIL_HERE(RING_LAY_POS);
 	atomic_store(&s->pos[half], (int64_t)(base + used));
 }
 
@@ -92,7 +99,9 @@ bool ring_turn(const struct logbook *lb, uint32_t stream)
 	if (atomic_load(&s->consumed) < atomic_load(&s->start[half]))
 		return false;
 	lay_half(s, next, base_of(lb, stream, next), ring_total(lb, stream), 0);
+	FAIL_HERE(RING_LAP);
 	atomic_fetch_add(&s->lap, 1);
+	FAIL_HERE(RING_TURNED);
 	return true;
 }
 
@@ -113,6 +122,7 @@ ssize_t ring_fill(const struct logbook *lb, uint32_t stream, int pipe, size_t ma
 	struct logbook_stream *s = logbook_stream(lb, stream);
 	ssize_t n;
 
+	FAIL_HERE(RING_FILL);
 	do {
 		if (atomic_load(&lb->h->spliceless))
 			n = fill_by_read(lb, s, pipe, max);
@@ -125,6 +135,8 @@ ssize_t ring_fill(const struct logbook *lb, uint32_t stream, int pipe, size_t ma
 	} while (n < 0 && errno == EINTR);
 	if (n == 0)
 		return -EAGAIN;
+	if (n > 0)
+		FAIL_HERE(RING_FILLED);
 	return n < 0 ? -errno : n;
 }
 
@@ -160,6 +172,7 @@ uint64_t ring_drop_to(const struct logbook *lb, uint32_t stream, uint64_t to)
 	if (to <= consumed)
 		return 0;
 	atomic_store(&s->drop_sum, atomic_load(&s->dropped) + (to - consumed));
+	FAIL_HERE(DROP_NOTE);
 	atomic_store(&s->drop_to, to);
 	finish_drop(s);
 	return to - consumed;
@@ -205,7 +218,9 @@ void ring_trim(const struct logbook *lb, uint32_t stream, bool small)
 	atomic_store(&s->pos[next], 0);
 	memcpy((char *)lb->h + at, newest, n);
 	lay_half(s, next, at, total - n, n);
+	FAIL_HERE(TRIM_LAP);
 	atomic_fetch_add(&s->lap, 1);
+	FAIL_HERE(TRIM_PUNCH);
 	punch(lb, small ? own : at + n, own + lb->h->half_bytes);
 	punch(lb, base_of(lb, stream, half), base_of(lb, stream, half) + lb->h->half_bytes);
 }

@@ -4,6 +4,7 @@
  */
 #include "logger/sink.h"
 
+#include "base/failpoint.h"
 #include "base/mem.h"
 
 #include <errno.h>
@@ -43,7 +44,7 @@ static int move(const struct chain *c, int from, int to)
 
 	if (!name_of(c, from, a) || !name_of(c, to, b))
 		return -ENAMETOOLONG;
-	return renameat(c->dir, a, c->dir, b) < 0 ? -errno : 0;
+	return FAIL_OR(ROTATE_MOVE, renameat(c->dir, a, c->dir, b)) < 0 ? -errno : 0;
 }
 
 /* After `keep` was lowered. */
@@ -79,6 +80,7 @@ int rotate_names(const struct place *p, int keep)
 		if (r < 0 && r != -ENOENT)
 			return r;
 	}
+	FAIL_HERE(ROTATE_DROP);
 	drop_surplus(&c, keep);
 	return 0;
 }

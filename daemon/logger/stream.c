@@ -5,6 +5,7 @@
  */
 #include "logger/logger.h"
 
+#include "base/failpoint.h"
 #include "base/mem.h"
 #include "logger/ring.h"
 
@@ -181,6 +182,7 @@ static void begin_drain(struct logger *lg, uint32_t stream, bool end_of_life)
 		return;
 	}
 	st->drain_to = ring_total(&lg->lb, stream) + (uint64_t)waiting;
+	FAIL_HERE(DRAIN_BEGIN);
 	if (end_of_life)
 		atomic_store(&s->end_at, st->drain_to);
 }
@@ -224,8 +226,11 @@ static void check_drain(struct logger *lg, uint32_t stream)
 		return;
 	st->flags &= ~(uint32_t)ST_DRAINING;
 	lg->draining--;
+	FAIL_HERE(DRAIN_TOTAL);
 	atomic_store(&s->drain_total, total);
+	FAIL_HERE(DRAIN_DONE);
 	atomic_store(&s->drain_done, st->drain_request);
+	FAIL_HERE(DRAIN_TOLD);
 	lg->ring_manager = true;
 }
 
@@ -274,6 +279,7 @@ static void forget(struct logger *lg, uint32_t stream)
 	struct logbook_stream *s = logbook_stream(&lg->lb, stream);
 	struct stream *st = stream_get(lg, stream);
 
+	FAIL_HERE(STREAM_GONE);
 	atomic_store(&s->drain_done, atomic_load(&s->drain_want));
 	if (!st)
 		return;

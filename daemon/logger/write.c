@@ -6,6 +6,7 @@
 #include "logger/sink.h"
 
 #include "base/clock.h"
+#include "base/failpoint.h"
 #include "base/mem.h"
 #include "logger/ring.h"
 
@@ -46,7 +47,10 @@ static int put_rest(struct sink *k, struct logbook_intent *in, const struct batc
 				iov[n++] = (struct iovec){ (char *)b->iov[i].iov_base + cut,
 							   b->iov[i].iov_len - cut };
 		}
-		put = put_iov(k, iov, n);
+		put = FAIL_ERR(WRITE_PUT);
+		if (put == 0)
+			put = put_iov(k, iov, n);
+		FAIL_HERE(WRITE_PART);
 		if (put <= 0)
 			return put < 0 ? (int)put : -EIO;
 		*done += (uint64_t)put;
@@ -63,15 +67,20 @@ static void commit(struct logger *lg, uint32_t sink, const struct batch *b)
 	struct logbook_intent *in = &row->intent;
 	struct logbook_stream *s = logbook_stream(&lg->lb, in->stream);
 
+	FAIL_HERE(COMMIT_TOLD);
 	if (atomic_load(&s->told) < in->told)
 		atomic_store(&s->told, in->told);
+	FAIL_HERE(COMMIT_CONSUMED);
 	if (atomic_load(&s->consumed) < in->to)
 		atomic_store(&s->consumed, in->to);
+	FAIL_HERE(COMMIT_NOTE);
 	if (lg->clients)
 		client_note(lg, in->stream, in->to, in->stamp_us);
 	if (sink_get(lg, sink)->regular)
 		atomic_store(&row->size, in->file_at + b->out_len);
+	FAIL_HERE(COMMIT_TORN);
 	atomic_store(&row->torn, 0);
+	FAIL_HERE(COMMIT_CLEAR);
 	atomic_store(&in->active, 0);
 	sink_works(lg, sink);
 }
@@ -205,7 +214,9 @@ static void note_intent(struct logger *lg, uint32_t sink, uint32_t stream, const
 	in->file_at = atomic_load(&logbook_sink(&lg->lb, sink)->size);
 	atomic_store(&in->done, 0);
 	memcpy(in->label, j->f.label, sizeof(in->label));
+	FAIL_HERE(INTENT_NOTED);
 	atomic_store(&in->active, 1);
+	FAIL_HERE(INTENT_ACTIVE);
 }
 
 static int rotate(struct logger *lg, uint32_t sink)
@@ -226,7 +237,9 @@ static int rotate(struct logger *lg, uint32_t sink)
 			log_warn("rotating %s: %s", row->path, strerror(-r));
 		return r;
 	}
+	FAIL_HERE(ROTATE_COUNT);
 	atomic_fetch_add(&row->rotations, 1);
+	FAIL_HERE(ROTATE_COUNTED);
 	return 0;
 }
 

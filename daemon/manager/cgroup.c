@@ -1,6 +1,7 @@
 /* Owns no state: each call goes by path from the base directory, which nobody but us renames. */
 #include "manager/cgroup.h"
 
+#include "base/failpoint.h"
 #include "base/fd.h"
 #include "base/mem.h"
 
@@ -25,7 +26,7 @@ int cgroup_make(int base, const char *leaf)
 	const char *slash = strrchr(leaf, '/');
 	int fd;
 
-	if (mkdirat(base, leaf, 0755) < 0 && errno == ENOENT && slash) {
+	if (FAIL_OR(LEAF_MAKE, mkdirat(base, leaf, 0755)) < 0 && errno == ENOENT && slash) {
 		snprintf(group, sizeof(group), "%.*s", (int)(slash - leaf), leaf);
 		if (mkdirat(base, group, 0755) < 0 && errno != EEXIST)
 			return -errno;
@@ -33,7 +34,8 @@ int cgroup_make(int base, const char *leaf)
 			return -errno;
 	}
 	/* whatever mkdir said of an older directory: only the open decides */
-	fd = openat(base, leaf, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+	fd = FAIL_OR(LEAF_OPEN,
+		     openat(base, leaf, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW));
 	return fd < 0 ? -errno : fd;
 }
 
@@ -74,7 +76,7 @@ int cgroup_remove(int base, const char *leaf)
 	auto_fd dir = -1;
 	int r;
 
-	if (unlinkat(base, leaf, AT_REMOVEDIR) == 0 || errno == ENOENT)
+	if (FAIL_OR(LEAF_REMOVE, unlinkat(base, leaf, AT_REMOVEDIR)) == 0 || errno == ENOENT)
 		return 0;
 	r = cgroup_populated(base, leaf);
 	if (r != 0)

@@ -6,6 +6,8 @@
  */
 #include "manager/child.h"
 
+#include "base/failpoint.h"
+
 #include "manager/spawn.h"
 
 #include <errno.h>
@@ -341,6 +343,11 @@ static const struct {
 	{ STAGE_EXEC,	      step_exec	},
 };
 
+#ifdef REEVE_FAILPOINTS
+_Static_assert(sizeof(steps) / sizeof(steps[0]) == FP_CHILD_EXEC - FP_CHILD_FDS + 1,
+	       "one point each");
+#endif
+
 int child_run(void *plan)
 {
 	struct child_plan *p = plan;
@@ -349,7 +356,9 @@ int child_run(void *plan)
 		long r;
 
 		atomic_store_explicit(&p->life->stage, steps[i].stage, memory_order_release);
-		r = steps[i].run(p);
+		r = FAIL_ERR_AT(CHILD_FDS, i);
+		if (r == 0)
+			r = steps[i].run(p);
 		if (r < 0) {
 			atomic_store_explicit(&p->life->stage_errno, (int32_t)-r,
 					      memory_order_release);

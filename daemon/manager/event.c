@@ -1,5 +1,6 @@
 /* Owns the ring of events in the ledger: numbered without gaps, overwritten from the oldest. */
 #include "base/clock.h"
+#include "base/failpoint.h"
 #include "manager/manager.h"
 
 #include <stdio.h>
@@ -12,6 +13,7 @@ void event_write(struct manager *m, const struct worker *w, enum worker_status f
 	struct ledger_event *e = ledger_event(&m->ledger, seq);
 
 	e->seq = 0;
+	FAIL_HERE(EVENT_BEGUN);
 	e->at_real_us = clock_real_us();
 	e->incarnation = w->slot->w.incarnation;
 	e->from = (uint8_t)from;
@@ -19,6 +21,9 @@ void event_write(struct manager *m, const struct worker *w, enum worker_status f
 	e->cause = (uint8_t)cause;
 	e->kind = 0;
 	snprintf(e->worker, sizeof(e->worker), "%s", w->name);
+	FAIL_HERE(EVENT_FILLED);
 	e->seq = seq;
+	FAIL_HERE(EVENT_NUMBERED);
 	h->event_seq = seq;
+	FAIL_HERE(EVENT_COUNTED);
 }

@@ -6,6 +6,7 @@
 #include "manager/worker.h"
 
 #include "base/clock.h"
+#include "base/failpoint.h"
 #include "base/mem.h"
 #include "manager/notify.h"
 #include "manager/spawn.h"
@@ -54,8 +55,11 @@ static struct exit_record *record_for(struct worker *w)
 	last = &x->records[w->slot->exits % EXITS_KEPT];
 	memset(last, 0, offsetof(struct exit_record, lines));
 	last->incarnation = w->slot->w.incarnation;
+	FAIL_HERE(EXIT_ROW);
 	last->valid = EXIT_WRITTEN;
+	FAIL_HERE(EXIT_VALID);
 	w->slot->exits++;
+	FAIL_HERE(EXIT_COUNTED);
 	return last;
 }
 
@@ -78,7 +82,9 @@ static void ask_last_words(struct worker *w, const struct ledger_life *life,
 	rec->from[0] = life->log_mark[0];
 	rec->from[1] = life->log_mark[1];
 	rec->drain_err = separate ? logbook_drain(&w->m->book, w->row + LOGBOOK_ERR, true) : 0;
+	FAIL_HERE(EXIT_DRAIN);
 	rec->drain = logbook_drain(&w->m->book, w->row, true);
+	FAIL_HERE(EXIT_DRAINING);
 	if (!w->draining)
 		w->m->drains++;
 	w->draining = true;
@@ -103,7 +109,9 @@ static void write_record(struct worker *w, uint32_t row, const struct worker_end
 	rec->stage_errno = life->stage_errno;
 	record_times(rec, life);
 	snprintf(rec->error, sizeof(rec->error), "%s", e->spawn_failed ? w->slot->error : "");
+	FAIL_HERE(EXIT_FILLED);
 	w->slot->cpu_us_before += (uint64_t)(life->user_us + life->system_us);
+	FAIL_HERE(EXIT_CPU);
 	w->slot->w.cause = (uint8_t)cause;
 	ask_last_words(w, life, rec);
 }
@@ -144,6 +152,7 @@ static void decide(struct worker *w, uint32_t row, const struct worker_end *e)
 	struct worker_state *next = &w->slot->w_next;
 	enum worker_input verdict;
 
+	FAIL_HERE(EXIT_DECIDE);
 	*next = w->slot->w;
 	next->wanted_up = worker_wanted(w);
 	next->ended_well = worker_end_good(r, e);
@@ -158,7 +167,9 @@ static void decide(struct worker *w, uint32_t row, const struct worker_end *e)
 	next->wanted_up = w->slot->w.wanted_up;
 	next->main_gone = 0;
 	next->renew = 0;
+	FAIL_HERE(EXIT_VERDICT);
 	life->verdict = (uint8_t)(verdict + 1);
+	FAIL_HERE(EXIT_COMMITTED);
 }
 
 /* Tree empty (or left alone on purpose). */
@@ -199,7 +210,9 @@ bool exit_take_over(struct worker *w)
 	w->slot->w_next.ready_ms = w->slot->w.ready_ms;
 	w->slot->w_next.wanted_up = w->slot->w.wanted_up;
 	w->slot->w_next.by_hand = w->slot->w.by_hand;
+	FAIL_HERE(EXIT_TAKE);
 	w->slot->w = w->slot->w_next;
+	FAIL_HERE(EXIT_TAKEN);
 	return true;
 }
 
@@ -209,10 +222,15 @@ void exit_release(struct worker *w)
 	uint32_t row = w->slot->life[0];
 
 	worker_landed(w);
+	FAIL_HERE(RELEASE_NOTIFY);
 	notify_close(w, row);
+	FAIL_HERE(RELEASE_TREE);
 	tree_remove(m, row);
+	FAIL_HERE(RELEASE_SLOT);
 	w->slot->life[0] = LEDGER_NONE;
+	FAIL_HERE(RELEASE_CAUSE);
 	w->slot->w.cause = CAUSE_NONE;
+	FAIL_HERE(RELEASE_ROW);
 	ledger_free_life(&m->ledger, row);
 }
 
@@ -225,8 +243,10 @@ void exit_unborn(struct worker *w, int err, const char *text)
 	life->exit_ms = clock_mono_ms();
 	life->exit_real_us = clock_real_us();
 	snprintf(w->slot->error, sizeof(w->slot->error), "%s", text);
+	FAIL_HERE(UNBORN_NOTED);
 	life->stage = STAGE_PREPARE;
 	life->stage_errno = err;
+	FAIL_HERE(UNBORN_SET);
 	life_over(w, w->slot->life[0]);
 }
 
@@ -246,7 +266,9 @@ static void leftovers(struct worker *w, uint32_t row)
 	struct worker_state *s = &w->slot->w;
 	bool first = !s->main_gone;
 
+	FAIL_HERE(LEFTOVERS_SEEN);
 	s->main_gone = 1;
+	FAIL_HERE(LEFTOVERS_NOTED);
 	switch ((enum conf_orphans)w->group->row->orphans) {
 	case CONF_ORPHANS_LEAVE:
 		if (s->state == WS_STARTING || s->state == WS_READY || s->state == WS_STOPPING) {
@@ -322,7 +344,9 @@ static void take_last_words(struct worker *w)
 		n = logbook_tail(book, err, rec->from[1], rec->lines, sizeof(rec->lines));
 	if (n == 0)
 		n = logbook_tail(book, w->row, rec->from[0], rec->lines, sizeof(rec->lines));
+	FAIL_HERE(WORDS_COPIED);
 	rec->lines_len = (uint32_t)n;
+	FAIL_HERE(WORDS_COUNTED);
 	rec->valid = EXIT_COMPLETE;
 }
 

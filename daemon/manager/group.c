@@ -5,6 +5,7 @@
 #include "manager/worker.h"
 
 #include "base/clock.h"
+#include "base/failpoint.h"
 #include "base/mem.h"
 #include "manager/tree.h"
 
@@ -169,7 +170,9 @@ static void drop_streams(struct worker *w)
 
 		if (!logbook_stream(&m->book, stream)->used)
 			continue;
+		FAIL_HERE(STREAM_CLEAR);
 		logbook_stream_clear(&m->book, stream);
+		FAIL_HERE(STREAM_CLEARED);
 		store_drop(m->store, err ? RF_LOG_ERR : RF_LOG_OUT, w->row, "");
 	}
 	m->logger_news = true;
@@ -194,7 +197,9 @@ void group_forget_worker(struct worker *w)
 		g->n_workers--;
 	m->by_slot[w->row] = NULL;
 	m->in_state[w->slot->w.state]--;
+	FAIL_HERE(SLOT_FREE);
 	ledger_free_slot(&m->ledger, w->row);
+	FAIL_HERE(SLOT_FREED);
 	free(w);
 	m->changed = true;
 	if (g->n_workers == 0 && !g->conf)
@@ -224,6 +229,7 @@ void group_plan_stream(struct group *g, struct worker *w)
 		log_warn("%s: no log: %s", w->name, strerror(-sink));
 		return;
 	}
+	FAIL_HERE(STREAM_SET);
 	logbook_stream_set(&g->m->book, w->row, (uint32_t)sink, w->name, 0);
 	if (log->stderr_to == CONF_STDERR_SEPARATE)
 		logbook_stream_set(&g->m->book, w->row + LOGBOOK_ERR, (uint32_t)sink, w->name,
@@ -246,11 +252,14 @@ static void take_policies(struct group *g)
 	uint64_t hash = conf_group_hash(c);
 
 	if (row->hash != hash) {
+		FAIL_HERE(GROUP_GENERATION);
 		row->generation++;
+		FAIL_HERE(GROUP_HASH);
 		row->hash = hash;
 	}
 	if (row->scale >= 0 && row->workers_file != c->workers)
 		row->scale = -1;
+	FAIL_HERE(GROUP_POLICIES);
 	row->configured = 1;
 	row->orphans = (uint8_t)c->orphans;
 	row->n_steps = (uint8_t)c->n_steps;
@@ -356,6 +365,7 @@ void groups_prune(struct manager *m)
 			m->groups[kept++] = g;
 			continue;
 		}
+		FAIL_HERE(GROUP_FORGET);
 		g->row->name[0] = '\0';
 		free(g->workers);
 		free(g);

@@ -5,6 +5,7 @@
 #include "manager/main.h"
 
 #include "base/clock.h"
+#include "base/failpoint.h"
 #include "base/fd.h"
 #include "base/mem.h"
 #include "ledger/leftovers.h"
@@ -32,7 +33,9 @@ static void take_news(struct manager *m)
 	bool scan = false;
 	uint32_t row;
 
+	FAIL_HERE(NEWS_BELL);
 	bell_clear(m->bell);
+	FAIL_HERE(NEWS_TAKE);
 	m->late_until_ms = MAX_OF(m->late_until_ms, (int64_t)h->late_until_ms);
 	while ((row = ledger_ring_take(&h->to_manager, &scan)) != LEDGER_NONE)
 		life_look(m, row);
@@ -44,6 +47,7 @@ static void take_news(struct manager *m)
 		control_check(m);
 	if (h->reopens_done != h->reopens_asked && h->log_to[0] == '/')
 		log_open(h->log_to); /* our own messages; the files of workers are the logger's */
+	FAIL_HERE(REOPEN_DONE);
 	h->reopens_done = h->reopens_asked;
 	if (h->reloads_asked != h->reloads_done || h->phase != h->phase_ack)
 		m->changed = true;
@@ -120,6 +124,7 @@ static void turn(struct ev_loop *loop, ev_prepare *p, int events)
 		ev_timer_again(m->loop, &m->tick);
 	else if (!needs_tick(m) && ev_is_active(&m->tick))
 		ev_timer_stop(m->loop, &m->tick);
+	FAIL_HERE(TURN_END);
 	m->ledger.h->turns++;
 }
 
@@ -270,6 +275,7 @@ static int init(struct manager *m, const char *fds_arg, struct diag *d)
 		r = load_conf(m, d);
 	if (r < 0)
 		return r;
+	FAIL_HERE(INIT_MAPPED);
 	m->renewing = true;
 	m->changed = true;
 	reload_configured(m);
@@ -277,8 +283,12 @@ static int init(struct manager *m, const char *fds_arg, struct diag *d)
 	if ((r = shutdown_init(m)) < 0 || (r = trees_init(m)) < 0 || (r = spawn_init(m)) < 0 ||
 	    (r = sockets_init(m)) < 0 || (r = groups_build(m)) < 0)
 		return diag_set(d, r, "setting up: %s", strerror(-r));
+	FAIL_HERE(INIT_BUILT);
 	adopt_lives(m);
-	r = control_init(m);
+	FAIL_HERE(INIT_ADOPTED);
+	r = FAIL_ERR(INIT_CONTROL);
+	if (r == 0)
+		r = control_init(m);
 	return r < 0 ? diag_set(d, r, "control socket: %s", strerror(-r)) : 0;
 }
 

@@ -5,6 +5,7 @@
 #include "manager/methods.h"
 
 #include "base/clock.h"
+#include "base/failpoint.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -54,18 +55,24 @@ int op_claim(struct manager *m, uid_t uid, const char *method, const char *text,
 	}
 	*ret = op = ledger_op(&m->ledger, h->op_next % LEDGER_OPS);
 	op->state = 0;
+	FAIL_HERE(OP_BEGUN);
 	memcpy(op->id, id, sizeof(id));
 	op->uid = uid;
 	op->at_real_us = clock_real_us();
 	op->at_ms = clock_mono_ms();
 	snprintf(op->method, sizeof(op->method), "%s", method);
+	FAIL_HERE(OP_FILLED);
 	op->state = 1;
+	FAIL_HERE(OP_ACCEPTED);
 	h->op_next++;
+	FAIL_HERE(OP_COUNTED);
 	return OP_NEW;
 }
 
 void op_done(struct ledger_op *op)
 {
+	FAIL_HERE(OP_ACTED);
 	if (op)
 		op->state = 2;
+	FAIL_HERE(OP_DONE);
 }

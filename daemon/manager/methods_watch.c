@@ -5,6 +5,7 @@
 #include "manager/methods.h"
 
 #include "base/clock.h"
+#include "base/failpoint.h"
 #include "base/fd.h"
 #include "base/mem.h"
 
@@ -272,7 +273,9 @@ void method_logs(struct vl_call *c, const void *args)
 				   "too many targets for one call; use all or a group"));
 		return;
 	}
+	FAIL_HERE(LOGS_GIVE);
 	auto_fd fd = vl_call_give_fd(c);
+	FAIL_HERE(LOGS_SEND);
 	int r = fd_send(m->logs_out, text, strlen(text), &fd, 1);
 
 	if (r < 0)

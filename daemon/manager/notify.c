@@ -6,6 +6,7 @@
 #include "manager/notify.h"
 
 #include "base/clock.h"
+#include "base/failpoint.h"
 #include "base/mem.h"
 #include "manager/spawn.h"
 #include "manager/tree.h"
@@ -58,7 +59,7 @@ static int bind_at(int fd, const struct sockaddr_un *at)
 	if (fchmod(fd, 0600) < 0)
 		return -errno;
 	umask_before = umask(0077);
-	if (bind(fd, (const struct sockaddr *)at, sizeof(*at)) < 0)
+	if (FAIL_OR(NOTIFY_BIND, bind(fd, (const struct sockaddr *)at, sizeof(*at))) < 0)
 		r = -errno;
 	umask(umask_before);
 	return r;
@@ -234,6 +235,7 @@ static bool receive(struct worker *w)
 	} else if (msg.msg_flags & MSG_TRUNC) {
 		refuse(w, "too long", (long long)len);
 	} else {
+		FAIL_HERE(NOTIFY_READ);
 		notify_parse(text, (size_t)len, &n);
 		apply(w, &n);
 	}
@@ -287,7 +289,10 @@ int notify_open(struct worker *w, uint32_t life, char *ret_path, size_t size)
 	fd = make_socket(w, &at);
 	if (fd < 0)
 		return fd;
-	r = store_put(w->m->store, RF_NOTIFY, life, l->incarnation, "", fd);
+	r = FAIL_ERR(NOTIFY_STORE);
+	if (r == 0)
+		r = store_put(w->m->store, RF_NOTIFY, life, l->incarnation, "", fd);
+	FAIL_HERE(NOTIFY_STORED);
 	if (r < 0) {
 		unlink(at.sun_path);
 		return r;

@@ -4,6 +4,8 @@
  */
 #include "manager/worker.h"
 
+#include "base/failpoint.h"
+
 #include "manager/tree.h"
 
 #include <errno.h>
@@ -26,7 +28,9 @@ static int want_up(struct worker *w, struct diag *d)
 		return r;
 	if (w->surplus || !w->group->conf)
 		return diag_set(d, -ENOENT, "it is being removed");
+	FAIL_HERE(WANT_UP);
 	w->slot->w.wanted_up = 1;
+	FAIL_HERE(WANT_UP_HAND);
 	w->slot->w.by_hand = 1;
 	return 0;
 }
@@ -46,7 +50,9 @@ int op_start(struct worker *w, struct diag *d)
 
 int op_stop(struct worker *w, bool cold, struct diag *d)
 {
+	FAIL_HERE(WANT_DOWN);
 	w->slot->w.wanted_up = 0;
+	FAIL_HERE(WANT_DOWN_HAND);
 	w->slot->w.by_hand = 1;
 	worker_post(w, cold ? WI_KILL : WI_STOP);
 	worker_reconcile(w);
@@ -60,7 +66,9 @@ int op_restart(struct worker *w, bool cold, struct diag *d)
 	if (r < 0)
 		return r;
 	worker_forget(&w->slot->w);
+	FAIL_HERE(WANT_RESTART);
 	w->slot->op_restart = w->slot->w.incarnation;
+	FAIL_HERE(WANT_RESTARTED);
 	worker_post(w, cold && w->slot->life[0] != LEDGER_NONE ? WI_KILL : WI_RENEW);
 	return 0;
 }
@@ -111,8 +119,11 @@ int op_scale(struct group *g, int workers, struct diag *d)
 	if (workers > group_room(g))
 		return diag_set(d, -ENOSPC, "no room for %d workers: the daemon keeps at most %u",
 				workers, LEDGER_ROWS);
+	FAIL_HERE(SCALE_FILE);
 	g->row->workers_file = g->conf->workers;
+	FAIL_HERE(SCALE_SET);
 	g->row->scale = workers;
+	FAIL_HERE(SCALE_FIT);
 	r = group_fit(g);
 	if (r < 0)
 		return diag_set(d, r, "%d workers: %s", workers, strerror(-r));

@@ -6,6 +6,7 @@
 #include "manager/worker.h"
 
 #include "base/clock.h"
+#include "base/failpoint.h"
 #include "base/fd.h"
 #include "base/mem.h"
 #include "loader.h"
@@ -85,6 +86,7 @@ static void pop(struct manager *m)
 	struct reload *rl = m->reload;
 	struct reload_request *q = rl->head;
 
+	FAIL_HERE(RELOAD_ANSWERED);
 	if (q->hups) /* not before: what a manager did not finish, its successor begins again */
 		m->ledger.h->reloads_done = q->hups;
 	rl->head = q->next;
@@ -132,6 +134,7 @@ static int start_loader(struct manager *m, struct reload_request *q, struct diag
 	row = ledger_take_life(&m->ledger, LIFE_HELPER, LEDGER_NONE);
 	if (row == LEDGER_NONE)
 		return diag_set(d, -EAGAIN, "finding a free row");
+	FAIL_HERE(LOADER_ROW);
 	ledger_life(&m->ledger, row)->born_ms = clock_mono_ms();
 	loader_argv(q->path, &o, argv);
 	r = spawn_helper(m, row, argv, out, d);
@@ -221,6 +224,8 @@ static int commit(struct manager *m, const struct conf *next)
 	if (!json || fd < 0)
 		return -ENOMEM;
 	r = fd_write_all(fd, json, strlen(json));
+	if (r == 0)
+		r = FAIL_ERR(RELOAD_COMMIT);
 	return r < 0 ? r : store_put(m->store, RF_CONF, 0, 0, "", fd);
 }
 
@@ -259,8 +264,10 @@ static int apply(struct manager *m, struct conf *next)
 
 	if (r < 0)
 		return r;
+	FAIL_HERE(RELOAD_COMMITTED);
 	m->conf = next;
 	r = groups_build(m);
+	FAIL_HERE(RELOAD_BUILT);
 	if (r < 0)
 		log_error("not all groups could be set up: %s", strerror(-r));
 	conf_free(old);
@@ -336,8 +343,10 @@ void reload_helper_ended(struct manager *m, uint32_t row)
 	struct conf *next = NULL;
 	size_t len = 0;
 
+	FAIL_HERE(LOADER_ENDED);
 	tree_remove(m, row);
 	ledger_free_life(&m->ledger, row);
+	FAIL_HERE(LOADER_FREED);
 	if (!rl || rl->life != row)
 		return; /* a predecessor's: whoever asked asks again */
 	rl->life = LEDGER_NONE;

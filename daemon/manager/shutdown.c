@@ -6,6 +6,7 @@
 #include "manager/worker.h"
 
 #include "base/clock.h"
+#include "base/failpoint.h"
 #include "base/mem.h"
 #include "manager/sockets.h"
 #include "manager/tree.h"
@@ -212,7 +213,9 @@ static void report_gone(struct manager *m)
 	ev_timer_stop(m->loop, &s->extend);
 	ev_timer_stop(m->loop, &s->cap);
 	sockets_fini(m); /* before the keeper may end us */
+	FAIL_HERE(GONE_SET);
 	m->ledger.h->gone = 1;
+	FAIL_HERE(GONE_TOLD);
 	bell_ring(m->bell_keeper);
 	ev_break(m->loop, EVBREAK_ALL);
 }
@@ -225,7 +228,9 @@ void shutdown_step(struct manager *m)
 		m->phase_seen = true;
 		enter_warm(m);
 		workers_drain(m);
+		FAIL_HERE(PHASE_ACK);
 		h->phase_ack = h->phase;
+		FAIL_HERE(PHASE_ACKED);
 		m->changed = true;
 	}
 	if (h->phase_ack != h->phase)

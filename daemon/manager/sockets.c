@@ -5,6 +5,7 @@
  */
 #include "manager/sockets.h"
 
+#include "base/failpoint.h"
 #include "base/fd.h"
 #include "base/mem.h"
 #include "manager/listen.h"
@@ -125,7 +126,10 @@ static int make(struct manager *m, const struct conf_socket *c, const char *key,
 	fd = listen_make(c, text, d);
 	if (fd < 0)
 		return fd;
-	r = store_put(m->store, RF_SOCKET, 0, 0, key, fd);
+	r = FAIL_ERR(SOCKET_STORE);
+	if (r == 0)
+		r = store_put(m->store, RF_SOCKET, 0, 0, key, fd);
+	FAIL_HERE(SOCKET_STORED);
 	if (r == 0)
 		r = add(m->sockets, key, fd);
 	if (r < 0) {
@@ -199,8 +203,10 @@ void sockets_prune(struct manager *m)
 			continue;
 		}
 		text_of(s->items[i].key, text);
+		FAIL_HERE(SOCKET_UNLINK);
 		listen_unlink(text);
 		close(s->items[i].fd);
+		FAIL_HERE(SOCKET_DROP);
 		store_drop(m->store, RF_SOCKET, 0, s->items[i].key);
 	}
 	s->n = kept;

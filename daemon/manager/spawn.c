@@ -6,6 +6,7 @@
 #include "manager/spawn.h"
 
 #include "base/clock.h"
+#include "base/failpoint.h"
 #include "base/fd.h"
 #include "base/mem.h"
 #include "manager/notify.h"
@@ -311,6 +312,7 @@ static void look_at_jobs(struct spawner *s)
 		}
 		*at = job->next;
 		if (f == EXECED) {
+			FAIL_HERE(SPAWN_EXECED);
 			ledger_life(&s->m->ledger, job->row)->execed = 1;
 			pids_add(&execed, (pid_t)job->row);
 		}
@@ -391,8 +393,11 @@ static void follow(struct spawner *s, struct job *job, pid_t pid)
 
 static int start(struct spawner *s, struct job *job, int leaf, struct diag *d)
 {
-	pid_t pid = clone_blocked(s, job, leaf);
+	pid_t pid = FAIL_ERR(SPAWN_CLONE);
 
+	if (pid == 0)
+		pid = clone_blocked(s, job, leaf);
+	FAIL_HERE(SPAWN_CLONED);
 	if (pid < 0)
 		return diag_set(d, pid, "making the process: %s", strerror(-pid));
 	follow(s, job, pid);

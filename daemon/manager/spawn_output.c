@@ -5,6 +5,7 @@
  */
 #include "manager/spawn_job.h"
 
+#include "base/failpoint.h"
 #include "base/fd.h"
 #include "base/mem.h"
 
@@ -48,7 +49,7 @@ static int reopen(pid_t pid, int number, const struct worker *w)
 	int r;
 
 	snprintf(path, sizeof(path), "/proc/%d/fd/%d", (int)pid, number);
-	fd = open(path, O_WRONLY | O_NONBLOCK | O_CLOEXEC | O_NOCTTY);
+	fd = FAIL_OR(PIPE_REOPEN, open(path, O_WRONLY | O_NONBLOCK | O_CLOEXEC | O_NOCTTY));
 	if (fd < 0)
 		return -errno;
 	r = give_to_user(fd, w);
@@ -66,7 +67,10 @@ static int store_pipe(struct manager *m, enum role_fd_kind kind, uint32_t slot, 
 
 	if (atomic_load(&h->fds_room) - on_the_way <= 0)
 		return -EMFILE;
-	r = store_put(m->store, kind, slot, 0, "", fd);
+	r = FAIL_ERR(PIPE_STORE);
+	if (r == 0)
+		r = store_put(m->store, kind, slot, 0, "", fd);
+	FAIL_HERE(PIPE_STORED);
 	if (r == 0)
 		m->pipes_put++;
 	return r;
@@ -79,7 +83,7 @@ static int make_pipe(struct worker *w, enum role_fd_kind kind, int *kept)
 	char path[64];
 	int ends[2], r;
 
-	if (pipe2(ends, O_CLOEXEC) < 0)
+	if (FAIL_OR(PIPE_MAKE, pipe2(ends, O_CLOEXEC)) < 0)
 		return -errno;
 	in = ends[0];
 	out = ends[1];

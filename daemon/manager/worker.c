@@ -6,6 +6,7 @@
 #include "manager/worker.h"
 
 #include "base/clock.h"
+#include "base/failpoint.h"
 #include "base/mem.h"
 #include "manager/notify.h"
 #include "manager/spawn.h"
@@ -114,7 +115,9 @@ static void set_state(struct worker *w, enum worker_status next, enum worker_inp
 	s->since_ms = clock_mono_ms();
 	w->m->in_state[from]--;
 	w->m->in_state[next]++;
+	FAIL_HERE(STATE_SET);
 	s->state = (uint8_t)next;
+	FAIL_HERE(STATE_EVENT);
 	event_write(w->m, w, from, next, s->cause);
 }
 
@@ -159,11 +162,16 @@ static void ladder_step(struct worker *w, bool begin)
 		worker_post(w, WI_KILL);
 		return;
 	}
+	FAIL_HERE(LADDER_MARK);
 	s->kill_mark = life ? life->kill_want : 0;
+	FAIL_HERE(LADDER_INTENT);
 	s->step_intent = next.step;
+	FAIL_HERE(LADDER_SEND);
 	send_step(w, step);
+	FAIL_HERE(LADDER_SENT);
 	*s = next;
 	s->step_intent = next.step;
+	FAIL_HERE(LADDER_NOTED);
 	worker_arm(w);
 }
 
@@ -194,7 +202,9 @@ static void stop_rest(struct worker *w)
 	s->deadline_ms = length == DURATION_NEVER ? DURATION_NEVER : began + length;
 	s->stop_cap_ms =
 		g->extend_max_ms == DURATION_NEVER ? DURATION_NEVER : began + g->extend_max_ms;
+	FAIL_HERE(REST_TERM);
 	tree_kill(w->m, w->slot->life[0], SIGTERM);
+	FAIL_HERE(REST_WATCH);
 	tree_watch(w->m, w->slot->life[0]);
 	worker_arm(w);
 }
@@ -219,7 +229,9 @@ static void kill_tree(struct worker *w)
 			 w->name);
 	if (ledger_life_live(&w->m->ledger, row))
 		ledger_ask_kill(&w->m->ledger, row, SIGKILL, CONF_TO_MAIN);
+	FAIL_HERE(KILL_TREE);
 	tree_kill(w->m, row, SIGKILL);
+	FAIL_HERE(KILL_WATCH);
 	tree_watch(w->m, row);
 	bell_ring(w->m->bell_keeper);
 }
@@ -249,8 +261,11 @@ void worker_start_failed(struct worker *w, int err, const struct diag *d)
 	uint32_t unsaid;
 
 	if (worker_lacked_means(err)) {
+		FAIL_HERE(NO_MEANS_DROP);
 		drop_unborn(w);
+		FAIL_HERE(NO_MEANS_NUMBER);
 		s->incarnation--;
+		FAIL_HERE(NO_MEANS_CLOCK);
 		s->deadline_ms = clock_mono_ms() + worker_no_means_delay(s);
 		if (log_limit_pass(&w->m->no_means_said, 5, 10000, &unsaid))
 			log_warn("%s: cannot be started now, not charged: %s%s", w->name, d->text,
@@ -315,8 +330,10 @@ static void start_life(struct worker *w)
 		worker_start_failed(w, -EAGAIN, &d);
 		return;
 	}
+	FAIL_HERE(START_ROW);
 	life = ledger_life(&m->ledger, row);
 	s->incarnation++;
+	FAIL_HERE(START_NUMBERED);
 	s->generation = w->group->row->generation;
 	s->cause = CAUSE_NONE;
 	s->renew = s->main_gone = s->ready_seen = s->step = s->step_intent = 0;
@@ -333,12 +350,15 @@ static void start_life(struct worker *w)
 	group_plan_stream(w->group, w);
 	life->log_mark[0] = logbook_total(&m->book, w->row);
 	life->log_mark[1] = logbook_total(&m->book, w->row + LOGBOOK_ERR);
+	FAIL_HERE(START_BIND);
 	w->slot->life[0] = row;
+	FAIL_HERE(START_BOUND);
 	r = spawn_worker(w, row, &d);
 	if (r < 0) {
 		worker_start_failed(w, r, &d);
 		return;
 	}
+	FAIL_HERE(START_MADE);
 	took_off(w);
 	if (w->group->conf->ready != CONF_READY_EXEC) {
 		arm_start(w, s->started_ms);
@@ -357,6 +377,7 @@ void worker_execed(struct worker *w)
 		worker_landed(w);
 	if (s->state != WS_STARTING || !c)
 		return;
+	FAIL_HERE(EXEC_SEEN);
 	s->started_ms = now;
 	if (s->ready_seen || (c->ready == CONF_READY_EXEC && c->settle_ms == 0)) {
 		worker_post(w, WI_READY);
@@ -373,7 +394,9 @@ void worker_ready_now(struct worker *w)
 {
 	struct ledger_life *life = worker_life(w);
 
+	FAIL_HERE(READY_SEEN);
 	w->slot->w.ready_seen = 1;
+	FAIL_HERE(READY_NOTED);
 	if (w->slot->w.state == WS_STARTING && w->group->conf &&
 	    w->group->conf->ready == CONF_READY_NOTIFY && life)
 		worker_post(w, WI_READY);
@@ -562,7 +585,9 @@ void worker_resume(struct worker *w)
 
 	/* died between taking the row and the clone: nobody was born */
 	if (row != LEDGER_NONE && w->m->ledger.pids[row] == 0 && !exit_resume_unborn(w)) {
+		FAIL_HERE(RESUME_UNBORN);
 		drop_unborn(w);
+		FAIL_HERE(RESUME_NUMBER);
 		s->incarnation--;
 	}
 	switch ((enum worker_status)s->state) {

@@ -15,7 +15,9 @@ SYSCALLS = set("""
     setresuid setsid umask write
 """.split())
 # syscall(): the fall-back of raw() where memory is always copied. clone(): called by the parent.
-CALLS = {"atomic_load_explicit", "atomic_store_explicit", "defined", "syscall", "clone"}
+# failpoint_meet(): async-signal-safe by its contract, and in test builds only.
+CALLS = {"atomic_load_explicit", "atomic_store_explicit", "defined", "syscall", "clone",
+         "FAIL_ERR_AT", "_Static_assert"}
 WORDS = {"if", "for", "while", "switch", "return", "sizeof", "__asm__", "volatile", "do",
          "__attribute__", "_Alignas", "else"}
 
@@ -49,7 +51,8 @@ def complaints(text):
 
 def imports(library):
     """What the compiler made calls of by itself (it knows a strlen() when it sees one)."""
-    allowed = {"clone", "__errno_location", "__stack_chk_fail", "_GLOBAL_OFFSET_TABLE_"}
+    allowed = {"clone", "__errno_location", "__stack_chk_fail", "_GLOBAL_OFFSET_TABLE_",
+               "failpoint_meet"}
     listed = subprocess.run(["nm", "-u", library], capture_output=True, text=True, check=True)
     names = {line.split()[1] for line in listed.stdout.splitlines() if line.strip().startswith("U ")}
     if any(name.startswith(("__asan", "__ubsan", "__tsan", "__msan")) for name in names):
