@@ -40,6 +40,7 @@ static bool may_store(const struct store_message *m)
 	case RF_SOCKET:
 		return true;
 	case RF_NOTIFY:
+	case RF_CHANNEL:
 	case RF_LOG_OUT:
 	case RF_LOG_ERR:
 		return m->index < LEDGER_ROWS;
@@ -358,6 +359,7 @@ static const uint8_t given[RF_KIND_COUNT] = {
 	[RF_CONTROL] = M,
 	[RF_SOCKET] = M,
 	[RF_NOTIFY] = M,
+	[RF_CHANNEL] = M,
 	[RF_LOG_OUT] = L,
 	[RF_LOG_ERR] = L,
 };

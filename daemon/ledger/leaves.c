@@ -51,8 +51,7 @@ static void kill_live(const struct ledger *l, int base, uint32_t group)
 		slot = ledger_slot(l, life->slot);
 		if (slot->group != group)
 			continue;
-		snprintf(path, sizeof(path), "w/%s/%u.%u", ledger_group(l, group)->name,
-			 slot->index, life->incarnation);
+		ledger_leaf(l, row, path, sizeof(path));
 		cgroup_fs_kill(base, path);
 	}
 }

@@ -118,12 +118,45 @@ struct ledger_group {
 	int64_t extend_max_ms;
 };
 
+/* What a slot is for; it is part of its name: "web:3", "web/template", "web/host". */
+enum slot_kind {
+	SLOT_WORKER,
+	SLOT_TEMPLATE, /* two per group: index 0 and 1, so that a next one can load beside the old
+			*/
+	SLOT_HOST,     /* of a group of threads */
+	SLOT_KINDS
+};
+#define LEDGER_SLOT_NAME (CONF_GROUP_NAME_MAX + 13) /* bytes of such a name */
+
 enum life_kind { LIFE_WORKER = 1, LIFE_HELPER /* loader */ };
 /* What the keeper made of a claim (STORE_CLAIM) to the row. */
 enum life_claim { CLAIM_NONE, CLAIM_TAKEN, CLAIM_REFUSED };
+/* How far a life that somebody else forks for us has come (HAND_NONE: we cloned it ourselves). */
+enum life_handover {
+	HAND_NONE,
+	HAND_ASKED, /* FORK is being asked for; there may be a process that waits for GO */
+	HAND_BORN,  /* it has reported, the keeper is asked to claim it */
+	HAND_GO /* its channel is in the keeper's store: it runs, or a successor says GO again */
+};
 enum life_use { LIFE_FREE, LIFE_MADE /* allocated; the pid may come at any moment */ };
 
-/* M: one per worker. */
+/* M: what a process that forks workers (a template, a seed) said and did in its life. */
+struct ledger_template {
+	uint32_t requests;   /* number of the last request; written before it is sent */
+	uint32_t forks;	     /* workers that were let go */
+	uint32_t tasks, fds; /* as seen last */
+	uint64_t load_us;    /* as it said at READY */
+	uint64_t rss_ready_bytes, rss_bytes; /* at READY, as seen last */
+	int64_t ready_ms;		     /* READY came; 0 = not yet */
+	uint64_t fd_map[8]; /* open fds at READY, a bit each; those above are not followed */
+	uint8_t draining;   /* forks no more: another one serves, or is to */
+	uint8_t unsafe;	    /* the last look refused; why: slot.error */
+	uint8_t fd_map_valid;
+	uint8_t reserved_bytes[5];
+	char runtime[48]; /* "python 3.11.2" */
+};
+
+/* M: one per worker, template or host. */
 struct ledger_slot {
 	_Atomic uint32_t used;
 	uint32_t group; /* row in groups */
@@ -138,6 +171,8 @@ struct ledger_slot {
 	char error[192];	/* why the last start failed, for users; "" = it did not */
 	uint32_t op_restart;	/* incarnation when a restart was last asked for: it is done beyond
 				   that */
+	uint32_t kind;		/* enum slot_kind, since 0.2.0 */
+	struct ledger_template template; /* since 0.2.0 */
 };
 
 /* One per process that we made. A row serves one life. */
@@ -170,6 +205,15 @@ struct ledger_life {
 	int64_t exit_ms, exit_real_us;		/* K */
 	int64_t user_us, system_us, maxrss_kb;	/* K */
 	uint64_t minflt, majflt, nvcsw, nivcsw; /* K */
+	/* since 0.2.0 */
+	_Atomic uint32_t
+		handover;     /* M: enum life_handover; in such a life M writes the stage, too */
+	uint32_t source_slot; /* M: it was forked from the process of this slot */
+	uint32_t source_incarnation, source_generation; /* M */
+	uint8_t hand_tries;				/* M: forks asked for */
+	uint8_t by_spawn;    /* M: made by exec although the group's method is another */
+	uint8_t has_channel; /* M: its channel is in the keeper's store */
+	uint8_t reserved_bytes[5];
 };
 
 /* K: numbers of fds the keeper stores for a slot, as its own fd numbers + 1; 0 = none. */
@@ -246,11 +290,17 @@ struct ledger_event *ledger_event(const struct ledger *l, uint64_t seq);
 struct ledger_op *ledger_op(const struct ledger *l, uint32_t row);
 
 /* Rows, manager only. Allocation finds the lowest free row; LEDGER_NONE when all are used. */
-uint32_t ledger_take_slot(struct ledger *l, uint32_t group, uint32_t index);
+uint32_t ledger_take_slot(struct ledger *l, uint32_t group, enum slot_kind kind, uint32_t index);
 uint32_t ledger_take_life(struct ledger *l, enum life_kind kind, uint32_t slot);
 uint32_t ledger_take_group(struct ledger *l, const char *name);
 void ledger_free_slot(struct ledger *l, uint32_t row);
 void ledger_free_life(struct ledger *l, uint32_t row);
+
+/* Names, since 0.2.0. Of a slot: "web:3", "web/template", "web/template.1" (the second one). */
+void ledger_slot_name(const struct ledger *l, const struct ledger_slot *slot,
+		      char ret[static LEDGER_SLOT_NAME]);
+/* Of a life's cgroup below the base: "w/web/3.7", "w/web/template.7"; ret is cut to fit. */
+void ledger_leaf(const struct ledger *l, uint32_t life, char *ret, size_t size);
 
 /* The live row (pid set, no exit record, not free) with this pid, or LEDGER_NONE. */
 uint32_t ledger_find_pid(const struct ledger *l, pid_t pid);

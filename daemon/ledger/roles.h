@@ -39,6 +39,8 @@ enum role_fd_kind {
 	RF_NOTIFY,  /* M    notify socket; index = life row, aux = incarnation */
 	RF_LOG_OUT, /*   L  log pipe of a slot (index), O_RDWR|O_NONBLOCK */
 	RF_LOG_ERR, /*   L  log pipe of its separate stderr */
+	RF_CHANNEL, /* M    channel to a template, a host or a forked worker; index = life row, aux
+		       = incarnation (since 0.2.0) */
 	RF_KIND_COUNT
 };
 

@@ -21,7 +21,7 @@ static void raise_high(_Atomic uint32_t *high, uint32_t row)
 		atomic_store_explicit(high, row + 1, RELEASE);
 }
 
-uint32_t ledger_take_slot(struct ledger *l, uint32_t group, uint32_t index)
+uint32_t ledger_take_slot(struct ledger *l, uint32_t group, enum slot_kind kind, uint32_t index)
 {
 	for (uint32_t row = l->slot_hint; row < LEDGER_ROWS; row++) {
 		struct ledger_slot *s = ledger_slot(l, row);
@@ -35,6 +35,7 @@ uint32_t ledger_take_slot(struct ledger *l, uint32_t group, uint32_t index)
 		}
 		raise_high(&l->h->slots_high, row);
 		s->group = group;
+		s->kind = kind;
 		s->index = index;
 		s->life[0] = s->life[1] = LEDGER_NONE;
 		FAIL_HERE(ROW_SLOT);

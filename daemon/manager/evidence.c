@@ -78,11 +78,10 @@ void evidence_marker(const struct manager *m, uint32_t row, char ret[static EVID
 	const char *identity = m->ledger.h->identity_text;
 
 	if (life->kind == LIFE_WORKER && life->slot < LEDGER_ROWS) {
-		const struct ledger_slot *slot = ledger_slot(&m->ledger, life->slot);
+		char name[LEDGER_SLOT_NAME];
 
-		snprintf(ret, EVIDENCE_MARKER, "%.32s/%.63s:%u/%u", identity,
-			 ledger_group(&m->ledger, slot->group)->name, slot->index,
-			 life->incarnation);
+		ledger_slot_name(&m->ledger, ledger_slot(&m->ledger, life->slot), name);
+		snprintf(ret, EVIDENCE_MARKER, "%.32s/%s/%u", identity, name, life->incarnation);
 	} else {
 		snprintf(ret, EVIDENCE_MARKER, "%.32s/+helper:%u/%u", identity, row,
 			 life->incarnation);

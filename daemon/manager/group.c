@@ -53,6 +53,7 @@ int group_room(const struct group *g)
 	for (size_t i = 0; i < m->n_groups; i++) {
 		const struct group *other = m->groups[i];
 
+		room -= (other->templates[0] != NULL) + (other->templates[1] != NULL);
 		if (other != g)
 			room -= MAX_OF((int64_t)other->n_workers, group_workers_wanted(other));
 	}
@@ -92,6 +93,20 @@ static int grow(struct group *g, uint32_t n)
 	return 0;
 }
 
+/* Where the group keeps the view of a slot. */
+static struct worker **place_of(struct group *g, const struct ledger_slot *slot)
+{
+	if (slot->kind == SLOT_TEMPLATE)
+		return &g->templates[slot->index % ARRAY_LEN(g->templates)];
+	return &g->workers[slot->index];
+}
+
+/* Somebody is left: a worker, or who makes workers. */
+static bool populated(const struct group *g)
+{
+	return g->n_workers > 0 || g->templates[0] || g->templates[1];
+}
+
 /* The view of a slot. */
 static int add_view(struct group *g, uint32_t row)
 {
@@ -99,7 +114,7 @@ static int add_view(struct group *g, uint32_t row)
 	struct ledger_slot *slot = ledger_slot(&m->ledger, row);
 	struct worker *w;
 
-	if (grow(g, slot->index + 1) < 0)
+	if (slot->kind == SLOT_WORKER && grow(g, slot->index + 1) < 0)
 		return -ENOMEM;
 	w = calloc(1, sizeof(*w));
 	if (!w)
@@ -110,23 +125,23 @@ static int add_view(struct group *g, uint32_t row)
 	w->row = row;
 	w->notify_fd = w->pipe_out = w->pipe_err = -1;
 	ev_init(&w->timer, NULL);
-	snprintf(w->name, sizeof(w->name), "%s:%u", g->row->name, slot->index);
+	ledger_slot_name(&m->ledger, slot, w->name);
 	m->by_slot[row] = w;
-	g->workers[slot->index] = w;
+	*place_of(g, slot) = w;
 	m->in_state[slot->w.state]++;
 	return 0;
 }
 
-static int add_slot(struct group *g, uint32_t index)
+static int add_slot(struct group *g, enum slot_kind kind, uint32_t index)
 {
-	uint32_t row = ledger_take_slot(&g->m->ledger, g->index, index);
+	uint32_t row = ledger_take_slot(&g->m->ledger, g->index, kind, index);
 	struct worker_state *s;
 
 	if (row == LEDGER_NONE)
 		return -ENOSPC;
 	s = &ledger_slot(&g->m->ledger, row)->w;
 	s->state = WS_STOPPED;
-	s->wanted_up = g->conf->autostart;
+	s->wanted_up = kind == SLOT_WORKER && g->conf->autostart;
 	s->deadline_ms = DURATION_NEVER;
 	s->since_ms = clock_mono_ms();
 	s->seed = (uint32_t)clock_real_us() ^ (row * 2654435761u) ^ 1u;
@@ -141,7 +156,7 @@ int group_fit(struct group *g)
 	for (uint32_t i = 0; i < n; i++) {
 		if (i < g->n_workers && g->workers[i])
 			continue;
-		r = add_slot(g, i);
+		r = add_slot(g, SLOT_WORKER, i);
 		if (r < 0)
 			return r;
 	}
@@ -192,7 +207,7 @@ void group_forget_worker(struct worker *w)
 	ev_timer_stop(m->loop, &w->timer);
 	close_fd(&w->pipe_out);
 	close_fd(&w->pipe_err);
-	g->workers[w->slot->index] = NULL;
+	*place_of(g, w->slot) = NULL;
 	while (g->n_workers > 0 && !g->workers[g->n_workers - 1])
 		g->n_workers--;
 	m->by_slot[w->row] = NULL;
@@ -202,7 +217,7 @@ void group_forget_worker(struct worker *w)
 	FAIL_HERE(SLOT_FREED);
 	free(w);
 	m->changed = true;
-	if (g->n_workers == 0 && !g->conf)
+	if (!populated(g) && !g->conf)
 		m->groups_gone = true;
 }
 
@@ -344,7 +359,7 @@ int groups_build(struct manager *m)
 				  m->groups[i]->row->name, LEDGER_ROWS);
 			r = 0;
 		}
-		if (!m->groups[i]->conf && m->groups[i]->n_workers == 0)
+		if (!m->groups[i]->conf && !populated(m->groups[i]))
 			m->groups_gone = true;
 	}
 	logbook_sinks_sweep(&m->book);
@@ -361,7 +376,7 @@ void groups_prune(struct manager *m)
 	for (size_t i = 0; i < m->n_groups; i++) {
 		struct group *g = m->groups[i];
 
-		if (g->conf || g->n_workers > 0) {
+		if (g->conf || populated(g)) {
 			m->groups[kept++] = g;
 			continue;
 		}

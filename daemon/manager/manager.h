@@ -59,18 +59,19 @@ struct worker {
 	/* last sample of its tree (methods_list.c) */
 	uint64_t memory_bytes, cpu_us;
 	int64_t sampled_ms;
-	int64_t pss_bytes, pss_sampled_ms;  /* only where somebody asked; -1 = unknown */
-	char name[CONF_GROUP_NAME_MAX + 8]; /* "web:3" */
+	int64_t pss_bytes, pss_sampled_ms; /* only where somebody asked; -1 = unknown */
+	char name[LEDGER_SLOT_NAME];	   /* "web:3", "web/template" */
 };
 
 struct group {
 	struct manager *m;
 	const struct conf_group *conf; /* NULL: gone from the file, being stopped */
 	struct ledger_group *row;
-	uint32_t index;		 /* of the row */
-	struct worker **workers; /* by index; NULL where there is none */
-	uint32_t n_workers;	 /* length of workers */
-	uint64_t up_pass;	 /* admit.c: when `up` was found out */
+	uint32_t index;		     /* of the row */
+	struct worker **workers;     /* by index; NULL where there is none */
+	uint32_t n_workers;	     /* length of workers */
+	struct worker *templates[2]; /* slots of kind SLOT_TEMPLATE; NULL where there is none */
+	uint64_t up_pass;	     /* admit.c: when `up` was found out */
 	bool up;
 };
 

@@ -57,17 +57,7 @@ static void restart_timer(struct trees *t, double pause)
 
 void tree_leaf(const struct manager *m, uint32_t row, char *ret, size_t size)
 {
-	const struct ledger_life *life = ledger_life(&m->ledger, row);
-	const struct ledger_slot *slot;
-
-	if (life->kind != LIFE_WORKER || life->slot >= LEDGER_ROWS) {
-		/* no group has such a name */
-		snprintf(ret, size, "w/+helper/%u.%u", row, life->incarnation);
-		return;
-	}
-	slot = ledger_slot(&m->ledger, life->slot);
-	snprintf(ret, size, "w/%.63s/%u.%u", ledger_group(&m->ledger, slot->group)->name,
-		 slot->index, life->incarnation);
+	ledger_leaf(&m->ledger, row, ret, size);
 }
 
 /* Names of groups were checked when they were loaded; this is the last gate before a path (SE06).

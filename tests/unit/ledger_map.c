@@ -29,7 +29,7 @@ Test(ledger_map, second_mapping_sees_the_same)
 	cr_assert_eq(ledger_open(fd, &b, &d), 0);
 	cr_assert_str_eq(b.h->identity_text, "dead0102030405060708090a0b0c0dff");
 	cr_assert_str_eq(b.h->runtime_dir, "/run/reeve");
-	row = ledger_take_slot(&a, 7, 3);
+	row = ledger_take_slot(&a, 7, SLOT_WORKER, 3);
 	cr_assert_eq(ledger_slot(&b, row)->group, 7);
 	cr_assert_eq(ledger_slot(&b, row)->index, 3);
 	ledger_fini(&a);
@@ -45,7 +45,7 @@ Test(ledger_map, sparse)
 	struct stat st;
 
 	for (uint32_t i = 0; i < 1000; i++) {
-		ledger_take_slot(&l, 0, i);
+		ledger_take_slot(&l, 0, SLOT_WORKER, i);
 		ledger_take_life(&l, LIFE_WORKER, i);
 	}
 	cr_assert_eq(fstat(fd, &st), 0);

@@ -23,8 +23,8 @@ static struct ledger make(void)
 Test(ledger_rows, lowest_free_row_and_clean)
 {
 	struct ledger l = make();
-	uint32_t a = ledger_take_slot(&l, 1, 0), b = ledger_take_slot(&l, 1, 1),
-		 c = ledger_take_slot(&l, 1, 2);
+	uint32_t a = ledger_take_slot(&l, 1, SLOT_WORKER, 0), b = ledger_take_slot(&l, 1, SLOT_WORKER, 1),
+		 c = ledger_take_slot(&l, 1, SLOT_WORKER, 2);
 
 	cr_assert_eq(a, 0);
 	cr_assert_eq(b, 1);
@@ -32,7 +32,7 @@ Test(ledger_rows, lowest_free_row_and_clean)
 	ledger_slot(&l, b)->exits = 99;
 	ledger_exits(&l, b)->window[0] = 5;
 	ledger_free_slot(&l, b);
-	cr_assert_eq(ledger_take_slot(&l, 2, 9), b);
+	cr_assert_eq(ledger_take_slot(&l, 2, SLOT_WORKER, 9), b);
 	cr_assert_eq(ledger_slot(&l, b)->exits, 0);
 	cr_assert_eq(ledger_exits(&l, b)->window[0], 0);
 	cr_assert_eq(ledger_slot(&l, b)->life[0], LEDGER_NONE);
