@@ -253,8 +253,7 @@ uint32_t logbook_news_take(struct logbook *lb, bool *ret_scan);
  *     "out": true, "err": true               which, with "all"
  *     "lines": 10                            last lines of history; absent: 10, or all with since
  *     "since_us": 1769860800000000           only lines from then on (µs since the epoch); absent
- *     "follow": false
- *     "buffer_bytes": 262144 }               bound of the socket's send queue; absent: as it is
+ *     "follow": false }
  *
  * Replies: {"parameters":{"lines":[LogLine…]},"continues":true}, at most 64 KiB of lines each; with
  * "lost_bytes":N where lines could not be had. The last one, without "continues", has no lines. A

@@ -21,6 +21,7 @@
 #define CLIENTS_MAX 64
 #define STUCK_MS    30000
 #define STEPS	    4	   /* blocks of history a turn */
+#define SINKS_TURN  64	   /* files that are opened in a turn, times STEPS */
 #define UNASKED_MAX 65536u /* bytes of a client that only should listen */
 
 /* Streams remember times only while somebody follows. */
@@ -46,12 +47,14 @@ void client_note(struct logger *lg, uint32_t stream, uint64_t end, int64_t stamp
 
 static void free_client(struct logger *lg, struct client *c)
 {
-	history_fini(&c->history);
+	merge_fini(&c->merge);
 	close_fd(&c->fd);
 	str_fini(&c->out);
 	free(c->tails);
+	free(c->order);
 	free(c->wanted);
 	free(c->labels);
+	free(c->raw_labels);
 	free(c->sinks);
 	free(c);
 	if (--lg->n_clients == 0)
@@ -129,12 +132,12 @@ static bool wants_line(void *arg, const struct history_line *l)
 	return false;
 }
 
-static bool give_line(void *arg, const struct history_line *h)
+static bool give_line(void *arg, uint32_t i, const struct history_line *h)
 {
 	struct client *c = arg;
 	struct reply_line l = {
-		.worker = h->worker ? h->worker : c->raw_label,
-		.worker_len = h->worker ? h->worker_len : strlen(c->raw_label),
+		.worker = h->worker ? h->worker : c->raw_labels[i],
+		.worker_len = h->worker ? h->worker_len : strlen(c->raw_labels[i]),
 		.at = h->at,
 		.at_len = 27,
 		.err = h->err,
@@ -163,13 +166,13 @@ static void count_streams(struct logger *lg, const struct client *c, uint32_t si
 }
 
 /* Lines of a raw file do not say who wrote them: the worker if there is one, else the group. */
-static void name_raw(struct logger *lg, struct client *c, uint32_t stream, uint32_t n)
+static void name_raw(char ret[static LOGBOOK_LABEL], const struct logbook_stream *s, uint32_t n)
 {
 	char *colon;
 
-	memcpy(c->raw_label, logbook_stream(&lg->lb, stream)->label, sizeof(c->raw_label));
-	c->raw_label[sizeof(c->raw_label) - 1] = '\0';
-	colon = strchr(c->raw_label, ':');
+	memcpy(ret, s->label, LOGBOOK_LABEL);
+	ret[LOGBOOK_LABEL - 1] = '\0';
+	colon = strchr(ret, ':');
 	if (n > 1 && colon)
 		*colon = '\0';
 }
@@ -189,40 +192,47 @@ static bool can_read_back(struct logger *lg, const struct client *c, uint32_t si
  * to the files after this moment comes from the rings. */
 static void begin_sink(struct logger *lg, struct client *c)
 {
-	uint32_t sink = c->sinks[c->at_sink], n = 0;
-	bool file =
-		can_read_back(lg, c, sink) &&
-		history_begin(&c->history, logbook_sink(&lg->lb, sink), c->lines, c->since_us) == 0;
+	uint32_t i = c->at_sink++, sink = c->sinks[i], n = 0;
+	bool file = can_read_back(lg, c, sink) &&
+		    merge_open(&c->merge, i, logbook_sink(&lg->lb, sink)) == 0;
 
-	for (uint32_t i = 0; i < c->n_tails; i++) {
-		struct tail *t = &c->tails[i];
+	for (uint32_t k = 0; k < c->n_tails; k++) {
+		struct tail *t = &c->tails[k];
+		const struct logbook_stream *s = logbook_stream(&lg->lb, t->stream);
 
-		if (atomic_load(&logbook_stream(&lg->lb, t->stream)->sink) != sink)
+		if (atomic_load(&s->sink) != sink)
 			continue;
 		n++;
 		if (file)
-			t->cursor = atomic_load(&logbook_stream(&lg->lb, t->stream)->consumed);
+			t->cursor = atomic_load(&s->consumed);
 		else
 			tail_rewind(lg, t, c->lines);
-		name_raw(lg, c, t->stream, n);
+		name_raw(c->raw_labels[i], s, n);
 	}
-	c->in_history = file;
-	if (!file)
-		c->at_sink++;
 }
 
-static void step_history(struct logger *lg, struct client *c)
+/* Soon one after the other: what is written meanwhile comes after what the files hold. */
+static void begin_sinks(struct logger *lg, struct client *c)
+{
+	guard_begin(lg, LOGBOOK_NONE);
+	for (int n = 0; n < SINKS_TURN && c->at_sink < c->n_sinks; n++)
+		begin_sink(lg, c);
+	guard_end(lg);
+	if (c->at_sink == c->n_sinks)
+		c->phase = CLIENT_FILES;
+}
+
+static void step_files(struct logger *lg, struct client *c)
 {
 	bool more;
 
 	guard_begin(lg, LOGBOOK_NONE);
-	more = history_step(&c->history, wants_line, give_line, c);
+	more = merge_step(&c->merge, wants_line, give_line, c);
 	guard_end(lg);
 	if (more)
 		return;
-	history_fini(&c->history);
-	c->in_history = false;
-	c->at_sink++;
+	merge_fini(&c->merge);
+	c->phase = CLIENT_TAILS;
 }
 
 /* ---- turns ---- */
@@ -230,14 +240,11 @@ static void step_history(struct logger *lg, struct client *c)
 static void advance(struct logger *lg, struct client *c)
 {
 	switch (c->phase) {
+	case CLIENT_BEGIN:
+		begin_sinks(lg, c);
+		break;
 	case CLIENT_FILES:
-		if (c->at_sink == c->n_sinks)
-			c->phase = CLIENT_TAILS;
-		else if (c->in_history)
-			step_history(lg, c);
-		else
-			begin_sink(lg, c);
-		c->has_more = true;
+		step_files(lg, c);
 		break;
 	case CLIENT_TAILS:
 		c->has_more = tail_give(lg, c);

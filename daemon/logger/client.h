@@ -3,8 +3,8 @@
 #define REEVE_LOGGER_CLIENT_H
 
 #include "base/str.h"
-#include "logger/history.h"
 #include "logger/logger.h"
+#include "logger/merge.h"
 #include "logger/reply.h"
 
 #define CLIENT_OUT (64u * 1024u) /* bytes that wait for the client; no more is made beyond */
@@ -14,9 +14,10 @@ struct tail {
 	uint32_t stream;
 	uint64_t cursor;     /* total given so far */
 	uint64_t history_to; /* below: of an unknown time */
+	int64_t when_us;     /* of the line at the cursor; 0 = unknown */
 };
 
-enum client_phase { CLIENT_FILES, CLIENT_TAILS, CLIENT_END };
+enum client_phase { CLIENT_BEGIN, CLIENT_FILES, CLIENT_TAILS, CLIENT_END };
 
 struct client {
 	struct client *next;
@@ -30,6 +31,7 @@ struct client {
 	int64_t lines, since_us; /* lines < 0: all */
 	struct tail *tails;
 	uint32_t n_tails, room_tails, turn_tail;
+	uint32_t *order;  /* room for the number of each tail */
 	uint32_t *wanted; /* named streams, also those that are not in use yet */
 	uint32_t n_wanted;
 	uint64_t *labels; /* hashes, sorted: which lines of a shared file are wanted */
@@ -38,9 +40,8 @@ struct client {
 	uint32_t n_sinks, at_sink;
 	/* where it is */
 	enum client_phase phase;
-	struct history history;
-	bool in_history;
-	char raw_label[LOGBOOK_LABEL]; /* worker of lines that do not say it */
+	struct merge merge;		   /* of the sinks that can be read back */
+	char (*raw_labels)[LOGBOOK_LABEL]; /* by sink: worker of lines that do not say it */
 	/* what waits to be sent */
 	struct str out;
 	bool in_reply;	  /* `out` ends inside a reply */
@@ -59,7 +60,7 @@ uint64_t request_label_hash(const char *label, size_t len, bool err);
 /* tail.c: lines from rings. */
 /* Begin at the last `lines` lines of the ring. */
 void tail_rewind(const struct logger *lg, struct tail *t, int64_t lines);
-/* Give lines of all tails until there is enough; true if there are more now. */
+/* Give lines of all tails, the oldest first, until there is enough; true if there are more now. */
 bool tail_give(struct logger *lg, struct client *c);
 
 /* client.c */

@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #define BLOCK	  (160u * 1024u) /* longer than any line of a text file */
+#define SHARE_MIN 4096u
 #define FILES_MAX 1000
 #define STAMP_LEN 27
 
@@ -48,37 +49,47 @@ static int open_file(struct history *h, int file)
 }
 
 int history_begin(struct history *h, const struct logbook_sink *row, int64_t lines,
-		  int64_t since_us)
+		  int64_t since_us, size_t share, bool keep_open)
 {
 	int r;
 
 	*h = (struct history){ .row = row,
+			       .keep_open = keep_open,
 			       .wanted = lines,
 			       .rotations = atomic_load(&row->rotations),
 			       .end = UINT64_MAX,
-			       .fd = -1 };
+			       .fd = -1,
+			       .share = MIN_OF(MAX_OF(share, SHARE_MIN), BLOCK) };
 	if (since_us > 0)
 		clock_format(since_us, h->since);
 	r = open_file(h, 0);
 	if (r < 0)
 		return r;
-	h->block = malloc(BLOCK);
-	if (!h->block) {
-		close_fd(&h->fd);
-		return -ENOMEM;
-	}
 	h->end = h->pos = h->fd_size;
 	if (lines == 0)
 		h->phase = HISTORY_DONE;
+	if (!keep_open)
+		close_fd(&h->fd);
 	return 0;
 }
 
 void history_fini(struct history *h)
 {
-	if (h->block) /* else it was never begun, and fd is 0 */
+	if (h->row) /* else it was never begun, and fd is 0 */
 		close_fd(&h->fd);
 	free(h->block);
 	*h = (struct history){ .fd = -1, .phase = HISTORY_DONE };
+}
+
+static bool resize(struct history *h, size_t size)
+{
+	char *block = realloc(h->block, size);
+
+	if (block) {
+		h->block = block;
+		h->size = size;
+	}
+	return block != NULL;
 }
 
 bool history_parse(const char *line, size_t len, struct history_line *ret)
@@ -114,12 +125,12 @@ static void parse(const struct history *h, const char *line, size_t len, struct 
 }
 
 /* Read bytes [from, to) of the open file; fewer if it became shorter. */
-static size_t read_block(struct history *h, uint64_t from, uint64_t to)
+static size_t read_block(struct history *h, char *to_buf, uint64_t from, uint64_t to)
 {
 	size_t len = 0;
 
 	while (len < to - from) {
-		ssize_t n = pread(h->fd, h->block + len, to - from - len, (off_t)(from + len));
+		ssize_t n = pread(h->fd, to_buf + len, to - from - len, (off_t)(from + len));
 
 		if (n < 0 && errno == EINTR)
 			continue;
@@ -135,10 +146,23 @@ static bool is_old(const struct history *h, const struct history_line *l)
 	return h->since[0] && l->at && memcmp(l->at, h->since, STAMP_LEN) < 0;
 }
 
+/* Without memory for its lines there are none. */
 static void begin_giving(struct history *h, uint64_t pos)
 {
-	h->phase = HISTORY_GIVE;
+	h->phase = resize(h, h->share) ? HISTORY_GIVE : HISTORY_DONE;
 	h->pos = pos;
+	h->at = h->len = h->line_end = 0;
+}
+
+static bool reopen(struct history *h)
+{
+	return h->fd >= 0 || open_file(h, h->file) == 0;
+}
+
+static void rest(struct history *h)
+{
+	if (!h->keep_open)
+		close_fd(&h->fd);
 }
 
 /* Lines of the block from its end; `top`: the block is the beginning of the file. */
@@ -173,19 +197,30 @@ static void search(struct history *h, history_wants *wants, void *arg)
 {
 	uint64_t from = h->pos > BLOCK ? h->pos - BLOCK : 0;
 
-	if (h->pos > 0) {
-		search_block(h, from, read_block(h, from, h->pos), wants, arg);
+	if (h->pos > 0 && reopen(h)) {
+		search_block(h, from, read_block(h, h->block, from, h->pos), wants, arg);
 		return;
 	}
 	/* No more in this file: the one before it, or this is the beginning of all. */
 	if (h->file + 1 < FILES_MAX && open_file(h, h->file + 1) == 0)
 		h->pos = h->fd_size;
-	else if (h->fd >= 0 || open_file(h, h->file) == 0)
-		begin_giving(h, 0);
 	else
-		h->phase = HISTORY_DONE;
+		begin_giving(h, 0);
 }
 
+bool history_search(struct history *h, history_wants *wants, void *arg)
+{
+	if (h->phase == HISTORY_SEARCH) {
+		if (h->size >= BLOCK || resize(h, BLOCK))
+			search(h, wants, arg);
+		else
+			h->phase = HISTORY_DONE;
+		rest(h);
+	}
+	return h->phase == HISTORY_SEARCH;
+}
+
+/* The next newer file, or the end. */
 static void next_file(struct history *h)
 {
 	h->pos = 0;
@@ -197,39 +232,71 @@ static void next_file(struct history *h)
 	h->phase = HISTORY_DONE;
 }
 
-static void give_block(struct history *h, history_wants *wants, history_give *give, void *arg)
+/* The line at `at` goes beyond what was read: read on. A line that fills the block takes a larger
+ * one, and gives it back once it was given. */
+static void fill(struct history *h)
 {
-	uint64_t to = MIN_OF(h->fd_size, h->pos + BLOCK);
-	size_t len = h->pos < to ? read_block(h, h->pos, to) : 0, at = 0;
-	bool last = to == h->fd_size;
+	size_t kept = h->len - h->at;
+	uint64_t to;
+	size_t n;
 
-	if (len == 0) {
+	memmove(h->block, h->block + h->at, kept);
+	h->at = 0;
+	h->len = kept;
+	if (kept == h->size)
+		resize(h, BLOCK);
+	else if (kept < h->share && h->size > h->share)
+		resize(h, h->share);
+	if (!reopen(h)) {
 		next_file(h);
 		return;
 	}
-	while (at < len) {
-		const char *nl = memchr(h->block + at, '\n', len - at);
-		size_t end = nl ? (size_t)(nl - h->block) : len;
-		struct history_line l;
-		bool more = true;
-
-		if (!nl && !last && at > 0)
-			break;
-		parse(h, h->block + at, end - at, &l);
-		at = nl ? end + 1 : end;
-		if (wants(arg, &l) && !is_old(h, &l))
-			more = give(arg, &l);
-		if (!more)
-			break;
-	}
-	h->pos += at;
+	to = MIN_OF(h->fd_size, h->pos + (h->size - kept));
+	n = h->pos < to ? read_block(h, h->block + kept, h->pos, to) : 0;
+	h->pos += n;
+	h->len += n;
+	/* A file that became shorter than it was has no more. */
+	if (n == 0)
+		h->fd_size = MIN_OF(h->fd_size, h->pos);
+	if (h->len == 0)
+		next_file(h);
 }
 
-bool history_step(struct history *h, history_wants *wants, history_give *give, void *arg)
+/* Is the line at `at` all there? Its end into *ret, and where the next one begins. */
+static bool line_at(const struct history *h, size_t *ret_end, size_t *ret_next)
 {
-	if (h->phase == HISTORY_SEARCH)
-		search(h, wants, arg);
-	else if (h->phase == HISTORY_GIVE)
-		give_block(h, wants, give, arg);
-	return h->phase != HISTORY_DONE;
+	const char *nl = memchr(h->block + h->at, '\n', h->len - h->at);
+
+	*ret_end = nl ? (size_t)(nl - h->block) : h->len;
+	*ret_next = nl ? *ret_end + 1 : h->len;
+	if (nl)
+		return true;
+	/* Its last line has no end; nothing has lines longer than a block but raw files. */
+	return h->at < h->len && (h->pos >= h->fd_size || (h->at == 0 && h->len == BLOCK));
+}
+
+int history_peek(struct history *h, history_wants *wants, void *arg, struct history_line *ret)
+{
+	size_t end;
+
+	while (h->phase == HISTORY_GIVE) {
+		if (!line_at(h, &end, &h->line_end)) {
+			fill(h);
+			rest(h);
+			return -EAGAIN;
+		}
+		parse(h, h->block + h->at, end - h->at, ret);
+		if (wants(arg, ret) && !is_old(h, ret)) {
+			if (ret->at)
+				memcpy(h->key, ret->at, STAMP_LEN);
+			return 1;
+		}
+		history_advance(h);
+	}
+	return 0;
+}
+
+void history_advance(struct history *h)
+{
+	h->at = h->line_end;
 }

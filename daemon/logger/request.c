@@ -14,10 +14,12 @@ int request_add_tail(struct client *c, uint32_t stream)
 	if (c->n_tails == c->room_tails) {
 		uint32_t n = c->room_tails * 2 + 8;
 		struct tail *bigger = realloc(c->tails, n * sizeof(*bigger));
+		uint32_t *order = realloc(c->order, n * sizeof(*order));
 
-		if (!bigger)
+		c->tails = bigger ? bigger : c->tails;
+		c->order = order ? order : c->order;
+		if (!bigger || !order)
 			return -ENOMEM;
-		c->tails = bigger;
 		c->room_tails = n;
 	}
 	c->tails[c->n_tails++] = (struct tail){ .stream = stream };
@@ -109,7 +111,8 @@ static int index_tails(struct logger *lg, struct client *c)
 
 	c->sinks = calloc(c->n_tails + 1, sizeof(*c->sinks));
 	c->labels = calloc(c->n_tails + 1, sizeof(*c->labels));
-	if (!c->sinks || !c->labels)
+	c->raw_labels = calloc(c->n_tails + 1, sizeof(*c->raw_labels));
+	if (!c->sinks || !c->labels || !c->raw_labels)
 		return -ENOMEM;
 	for (uint32_t i = 0; i < c->n_tails; i++) {
 		const struct logbook_stream *s = logbook_stream(&lg->lb, c->tails[i].stream);
@@ -126,7 +129,7 @@ static int index_tails(struct logger *lg, struct client *c)
 			c->sinks[n++] = c->sinks[i];
 	}
 	c->n_sinks = n;
-	return 0;
+	return merge_init(&c->merge, n, c->lines, c->since_us);
 }
 
 static int read_request(struct logger *lg, struct client *c, json_t *o)

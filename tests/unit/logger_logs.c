@@ -27,16 +27,24 @@ struct reader {
 	char last_at[64];
 };
 
-static struct reader begin(struct rig *r, const char *request)
+/* buffer: bytes that wait in the socket; 0 = as usual */
+static struct reader begin_with(struct rig *r, const char *request, int buffer)
 {
 	struct reader c = { 0 };
 	int ends[2];
 
 	cr_assert_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends), 0);
+	if (buffer)
+		setsockopt(ends[1], SOL_SOCKET, SO_SNDBUF, &buffer, sizeof(buffer));
 	cr_assert_eq(fd_send(r->logs[0], request, strlen(request), &ends[1], 1), 0);
 	close(ends[1]);
 	c.fd = ends[0];
 	return c;
+}
+
+static struct reader begin(struct rig *r, const char *request)
+{
+	return begin_with(r, request, 0);
 }
 
 static void end(struct reader *c)
@@ -186,6 +194,98 @@ Test(logger_logs, over_rotated_files)
 		 (long long)clock_real_us() + 1000000);
 	expect(&r, request, "");
 	close(fd);
+	rig_fini(&r);
+}
+
+/* Lines of several files come in the order of time, and the last N are the last N of them all. */
+Test(logger_logs, files_are_merged_by_time)
+{
+	struct conf_log log = rig_log();
+	auto_str want = { 0 }, last = { 0 };
+	char text[80], name[16], label[16];
+	struct rig r;
+
+	rig_init(&r);
+	for (uint32_t i = 0; i < 20; i++) {
+		snprintf(name, sizeof(name), "%u.log", i);
+		snprintf(label, sizeof(label), "g%u:0", i);
+		rig_stream(&r, i, label, &log, name);
+	}
+	rig_start(&r);
+	for (uint32_t i = 0; i < 100; i++) {
+		uint32_t who = i * 7 % 20;
+
+		snprintf(text, sizeof(text), "%u\n%u again\n", i, i);
+		say(&r, who, text);
+		str_addf(&want, "g%u:0 out %u|g%u:0 out %u again|", who, i, who, i);
+		if (i > 96)
+			str_addf(&last, "g%u:0 out %u|g%u:0 out %u again|", who, i, who, i);
+	}
+	expect(&r, "{\"all\":true,\"lines\":1000}", want.data);
+	expect(&r, "{\"all\":true,\"lines\":6}", last.data);
+	expect(&r, "{\"streams\":[[0,1,1],[7,1,1],[14,1,1]],\"lines\":3}",
+	       "g7:0 out 81 again|g14:0 out 82|g14:0 out 82 again|");
+	rig_fini(&r);
+}
+
+/* Over rotated files of different ages, with lines longer than what is read at once. */
+Test(logger_logs, rotated_files_are_merged_by_time)
+{
+	struct conf_log log = rig_log();
+	auto_str want = { 0 };
+	auto_free char *line = malloc(30000);
+	struct rig r;
+
+	cr_assert_not_null(line);
+	rig_init(&r);
+	log.max_size_bytes = 4000;
+	log.keep = 100;
+	rig_stream(&r, 0, "fast:0", &log, "fast.log");
+	log.max_size_bytes = 200000;
+	rig_stream(&r, 1, "slow:0", &log, "slow.log");
+	rig_start(&r);
+	for (int i = 0; i < 60; i++) {
+		size_t len = i % 10 == 9 ? 20000 : 500;
+
+		memset(line, 'a' + i % 26, len);
+		line[len] = '\n';
+		line[len + 1] = '\0';
+		say(&r, i % 3 == 0, line);
+		str_addf(&want, "%s:0 out %.*s|", i % 3 == 0 ? "slow" : "fast", (int)len, line);
+	}
+	cr_assert_gt(atomic_load(&logbook_sink(&r.lb, 0)->rotations), 2);
+	expect(&r, "{\"all\":true,\"lines\":1000}", want.data);
+	rig_fini(&r);
+}
+
+/* A follower that fell behind gets the lines of several streams in the order of time. */
+Test(logger_logs, followed_streams_are_merged_by_time)
+{
+	struct conf_log log = rig_log();
+	auto_str want = { 0 };
+	struct reader c;
+	char text[1100];
+	struct rig r;
+
+	rig_init(&r);
+	for (uint32_t i = 0; i < 3; i++) {
+		snprintf(text, sizeof(text), "g%u:0", i);
+		rig_stream(&r, i, text, &log, text);
+	}
+	rig_start(&r);
+	c = begin_with(&r, "{\"all\":true,\"follow\":true}", 4608);
+	snprintf(text, sizeof(text), "%0*d\n", 1000, 0);
+	for (int i = 0; i < 100; i++)
+		say(&r, 0, text);
+	for (int i = 0; i < 40; i++) {
+		snprintf(text, sizeof(text), "%d\n", i);
+		say(&r, 1 + (uint32_t)i % 2, text);
+		str_addf(&want, "g%d:0 out %d|", 1 + i % 2, i);
+	}
+	while (!c.got.data || !strstr(c.got.data, "g2:0 out 39|"))
+		cr_assert(read_lines(&c, c.lines + 1));
+	cr_expect_str_eq(strstr(c.got.data, "g1:0"), want.data);
+	end(&c);
 	rig_fini(&r);
 }
 
