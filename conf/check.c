@@ -150,6 +150,7 @@ void check_group(struct loading *l, size_t i)
 	check_ready(l, i);
 	check_sockets(l, i);
 	check_exec_size(l, i);
+	check_start(l, i);
 	if (!l->options->offline)
 		check_host(l, i);
 }

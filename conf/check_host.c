@@ -94,6 +94,23 @@ static void check_program(struct loading *l, size_t i)
 	}
 }
 
+/* An entry: its interpreter, or the module itself. */
+static void check_code(struct loading *l, size_t i)
+{
+	const struct conf_group *g = &l->conf->groups[i];
+	const char *why;
+
+	if (conf_entry_is_native(g->entry)) {
+		if (access(g->entry, F_OK) < 0)
+			load_problem(l, i, "group.entry", true, "entry: %.300s: %s", g->entry,
+				     strerror(errno));
+		return;
+	}
+	why = cannot_execute(g->python);
+	if (why)
+		load_problem(l, i, "group.python", true, "python: %.300s: %s", g->python, why);
+}
+
 static void check_directory(struct loading *l, size_t i)
 {
 	const struct conf_group *g = &l->conf->groups[i];
@@ -202,9 +219,10 @@ static void check_limits(struct loading *l, size_t i)
 
 void check_host(struct loading *l, size_t i)
 {
-	if (!l->conf->groups[i].command)
-		return; /* said */
-	check_program(l, i);
+	if (l->conf->groups[i].command)
+		check_program(l, i);
+	else
+		check_code(l, i);
 	check_directory(l, i);
 	check_log(l, i);
 	check_files(l, i);

@@ -36,7 +36,15 @@
 
 enum conf_cgroup { CONF_CGROUP_AUTO, CONF_CGROUP_OFF, CONF_CGROUP_REQUIRE, CONF_CGROUP_COUNT };
 enum conf_stray { CONF_STRAY_KILL, CONF_STRAY_LEAVE, CONF_STRAY_COUNT };
-enum conf_start { CONF_START_SPAWN, CONF_START_COUNT };
+enum conf_start {
+	CONF_START_SPAWN,
+	CONF_START_FORKSERVER,
+	CONF_START_FORK,
+	CONF_START_THREADS,
+	CONF_START_COUNT
+};
+enum conf_preload_errors { CONF_PRELOAD_FAIL, CONF_PRELOAD_WARN, CONF_PRELOAD_COUNT };
+enum conf_fallback { CONF_FALLBACK_NONE, CONF_FALLBACK_SPAWN, CONF_FALLBACK_COUNT };
 enum conf_ready { CONF_READY_EXEC, CONF_READY_NOTIFY, CONF_READY_COUNT };
 enum conf_when { CONF_WHEN_ALWAYS, CONF_WHEN_FAILURE, CONF_WHEN_NEVER, CONF_WHEN_COUNT };
 enum conf_on_failure {
@@ -154,13 +162,25 @@ struct conf_user {
 	char *name, *home, *shell; /* for the environment; of the daemon's user if !set */
 };
 
+/* How the process that workers are made from lives. Since 0.2.0. */
+struct conf_template {
+	int64_t load_timeout_ms; /* from exec to its READY; may be never */
+	int64_t fork_timeout_ms; /* from the request to the worker's first message */
+	int64_t max_age_ms;	 /* then the next generation is loaded; may be never */
+	int max_forks;		 /* the same after so many forks; 0 = no bound */
+	int spares;		 /* workers that are forked ahead and wait */
+	enum conf_fallback fallback;
+};
+
 struct conf_group {
 	char *name;
 	char *file; /* where it is written, for messages */
 	int line;
 	bool enabled; /* always true in a loaded struct conf */
 	bool autostart;
+	/* What a worker is: one of the two, the other is NULL. */
 	char **command; /* templates, NULL-terminated; [0] as written */
+	char *entry;	/* "pkg.mod:func" or "/path/mod.so" (conf_entry_is_native); since 0.2.0 */
 	int workers;
 	char *cwd;	    /* template */
 	char **env;	    /* templates "K=V", order of the file, names unique */
@@ -170,6 +190,12 @@ struct conf_group {
 	mode_t umask;
 	char *stdin_path; /* template; NULL = /dev/null */
 	enum conf_start start_method;
+	/* of the start methods, since 0.2.0: */
+	char *python;		   /* absolute; runs an entry "pkg.mod:func" */
+	char **preload;		   /* modules, or paths of native ones */
+	char **fork_allow_threads; /* names of threads that a fork may leave behind */
+	enum conf_preload_errors preload_errors;
+	struct conf_template template;
 	bool notify;
 	char **after; /* group names */
 	int64_t settle_ms, start_timeout_ms;
@@ -262,6 +288,12 @@ void conf_expand(const char *template_text, const struct conf_worker *w, struct 
 /* True if the template differs from worker to worker. */
 bool conf_is_per_worker(const char *template_text);
 
+/* Is an entry a native module? Else it is a Python function. Since 0.2.0. */
+static inline bool conf_entry_is_native(const char *entry)
+{
+	return entry[0] == '/';
+}
+
 /* True for names that only Reeve sets: NOTIFY_SOCKET LISTEN_* WATCHDOG_* REEVE_*. */
 bool conf_env_reserved(const char *name);
 
@@ -287,6 +319,8 @@ enum conf_words {
 	CONF_WORDS_CGROUP,
 	CONF_WORDS_STRAY,
 	CONF_WORDS_START,
+	CONF_WORDS_PRELOAD_ERRORS,
+	CONF_WORDS_FALLBACK,
 	CONF_WORDS_READY,
 	CONF_WORDS_WHEN,
 	CONF_WORDS_ON_FAILURE,

@@ -121,7 +121,8 @@ static int read_group(json_t *j, json_t *base, struct conf_group *g, struct diag
 	err = read_rows("group.", j, base, g, d);
 	if (err == 0 && !g->inherit_env)
 		g->inherit_env = calloc(1, sizeof(*g->inherit_env));
-	if (err == 0 && (!g->command || !g->command[0] || !g->user.name || !g->log.file))
+	if (err == 0 &&
+	    ((!g->entry && (!g->command || !g->command[0])) || !g->user.name || !g->log.file))
 		err = diag_set(d, -EINVAL, "the canonical form of %s is not complete", name);
 	return err;
 }

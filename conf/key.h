@@ -113,6 +113,7 @@ extern const struct conf_type type_bool, type_int, type_float, type_duration, ty
 extern const struct conf_type type_path, type_stdin, type_log_to, type_strings, type_env_files,
 	type_inherit, type_name, type_listen;
 extern const struct conf_type type_command, type_env;
+extern const struct conf_type type_entry, type_preload;
 extern const struct conf_type type_codes, type_limits, type_steps, type_sockets;
 extern const struct conf_type type_user, type_extra_groups, type_owner, type_who;
 

@@ -42,6 +42,13 @@ bool load_written(const struct loading *l, size_t group, const char *key)
 	return k && l->lines[group * l->rows + key_row(k)] != 0;
 }
 
+bool load_written_here(const struct loading *l, size_t group, const char *key)
+{
+	const struct conf_key *k = key_find(key);
+
+	return k && l->lines[group * l->rows + key_row(k)] > 0;
+}
+
 static void free_group(struct conf_group *g)
 {
 	block_fini("group.", g);
@@ -88,6 +95,7 @@ static void fini(struct loading *l)
 	free(l->lines);
 	free(l->files);
 	free(l->bad);
+	free(l->by_env);
 	strings_free(l->disabled);
 	free(l->log_dir);
 	conf_free(l->conf);
@@ -151,7 +159,7 @@ static int load(const char *path, const char *text, size_t len,
 		const struct conf_load_options *options, struct conf **ret,
 		struct conf_report *report)
 {
-	struct loading l = { .options = options, .report = report };
+	struct loading l = { .options = options, .report = report, .any_method = text != NULL };
 	int err;
 
 	conf_keys(&l.rows);

@@ -29,12 +29,15 @@ struct loading {
 	const char **files;
 	size_t rows;
 	bool *bad;	 /* by group: something in it could not be read */
+	bool *by_env;	 /* by group: REEVE_START_METHOD has decided its start method */
 	char **disabled; /* names of groups that are left out */
+	bool any_method; /* also those whose daemon side is not there */
 	int runtime_dir_line;
 	char *log_dir; /* of the default of log.file */
 };
 
-/* conf_load() of text that is there already; `path` gives it a name and a directory. For tests. */
+/* conf_load() of text that is there already; `path` gives it a name and a directory. For tests; it
+ * knows every start method. */
 int load_text(const char *path, const char *text, size_t len,
 	      const struct conf_load_options *options, struct conf **ret,
 	      struct conf_report *report);
@@ -53,5 +56,7 @@ void load_problem(struct loading *l, size_t group, const char *key, bool warning
 		  const char *format, ...) __attribute__((format(printf, 5, 6)));
 /* Was this key of the group written in some file? */
 bool load_written(const struct loading *l, size_t group, const char *key);
+/* The same, and in the group itself: what stands in `defaults` need not fit each group. */
+bool load_written_here(const struct loading *l, size_t group, const char *key);
 
 #endif

@@ -35,6 +35,7 @@ struct making {
 	struct conf_group *group;
 	struct expansion names;
 	struct reading r;
+	bool by_env; /* its start method is of the environment */
 };
 
 static struct value top(const struct source *s, const char *name)
@@ -176,28 +177,85 @@ static void enter_layer(struct making *m, const struct layer *layer)
 	m->names.dir = layer->source->dir;
 }
 
-/* The environment stands between the defaults and the group (§3). */
-static int read_start_method(struct making *m)
+static bool written_here(const struct making *m, const char *key)
+{
+	return m->r.lines[key_row(key_find(key))] > 0;
+}
+
+static void forget(struct making *m, const char *key)
+{
+	m->r.lines[key_row(key_find(key))] = 0;
+}
+
+/* A worker is a command or an entry: what a layer says takes the place of what a lower one said. */
+static int prepare_kind(struct making *m, const struct layer *layer)
+{
+	bool command = value_kind(value_member(layer->block, "command")) != VALUE_NONE;
+	struct value entry = value_member(layer->block, "entry");
+
+	if (command && value_kind(entry)) {
+		report_add(m->l->report, false, layer->source->path, value_line(entry),
+			   "%s: command and entry: a worker is one of the two; leave out one of "
+			   "them",
+			   layer->defaults ? "defaults" : m->name);
+		return -EINVAL;
+	}
+	if (command) {
+		free(give_ptr(&m->group->entry));
+		forget(m, "group.entry");
+	} else if (value_kind(entry)) {
+		strings_free(give_ptr(&m->group->command));
+		forget(m, "group.command");
+	}
+	return 0;
+}
+
+/* REEVE_START_METHOD: the method, and whether a ! asks to override the groups. 1 = not set. */
+static int parse_environment(struct making *m, enum conf_start *ret, bool *ret_forced)
 {
 	const char *text = getenv("REEVE_START_METHOD");
 	char word[32];
 	size_t len;
 
 	if (!text || !text[0])
-		return 0;
+		return 1;
 	len = strlen(text);
-	if (text[len - 1] == '!') /* concerns groups with an entry, which none is yet */
-		len--;
-	snprintf(word, sizeof(word), "%.*s", (int)MIN_OF(len, sizeof(word) - 1), text);
-	if (strcmp(word, conf_word(CONF_WORDS_START, CONF_START_SPAWN)) == 0) {
-		m->group->start_method = CONF_START_SPAWN;
-		return 0;
+	*ret_forced = text[len - 1] == '!';
+	snprintf(word, sizeof(word), "%.*s", (int)MIN_OF(len - *ret_forced, sizeof(word) - 1),
+		 text);
+	for (int i = 0; i < CONF_START_COUNT; i++) {
+		if (strcmp(word, conf_word(CONF_WORDS_START, i)) == 0) {
+			*ret = (enum conf_start)i;
+			return 0;
+		}
 	}
 	report_add(m->l->report, false, "", 0,
 		   "REEVE_START_METHOD=%s in the environment: not one of the words; allowed: "
-		   "\"spawn\"; write: REEVE_START_METHOD=spawn",
+		   "spawn forkserver fork threads, with ! behind to override groups with an entry; "
+		   "write: REEVE_START_METHOD=spawn",
 		   word);
 	return -EINVAL;
+}
+
+/*
+ * The environment stands between the defaults and the group (§3). An entry runs under each method;
+ * whether a command can be more than spawned only its own group can say.
+ */
+static int read_start_method(struct making *m, bool *ret_by_env)
+{
+	struct conf_group *g = m->group;
+	enum conf_start method;
+	bool forced;
+	int r = parse_environment(m, &method, &forced);
+
+	if (r != 0)
+		return r < 0 ? r : 0;
+	if (g->entry ? !forced && written_here(m, "group.start_method")
+		     : method != CONF_START_SPAWN || written_here(m, "group.start_method"))
+		return 0;
+	g->start_method = method;
+	*ret_by_env = true;
+	return 0;
 }
 
 static int read_layers(struct making *m, bool early)
@@ -210,9 +268,7 @@ static int read_layers(struct making *m, bool early)
 		int e;
 
 		enter_layer(m, layer);
-		if (!early && i + 1 == m->n_layers)
-			err = read_start_method(m) < 0 ? -EINVAL : err;
-		if (!early && prepare_stop(m, layer) < 0)
+		if (!early && (prepare_stop(m, layer) < 0 || prepare_kind(m, layer) < 0))
 			err = -EINVAL;
 		e = block_read(&m->r, layer->block, "group.");
 		if (e == -ENOMEM)
@@ -282,6 +338,8 @@ static int read_group(struct making *m)
 	m->names.user = g->user.name;
 	m->names.home = g->user.home;
 	e = read_layers(m, false);
+	if (e != -ENOMEM && read_start_method(m, &m->by_env) < 0)
+		e = -EINVAL;
 	return e < 0 ? e : err;
 }
 
@@ -297,13 +355,15 @@ static int finish_group(struct making *m)
 
 	if (!written(m, "group.notify"))
 		g->notify = g->ready == CONF_READY_NOTIFY;
-	if (g->command)
+	if (g->command || g->entry)
 		return 0;
 	for (size_t i = 0; i < m->n_layers; i++) /* one that could not be read has been reported */
-		if (value_kind(value_member(m->layers[i].block, "command")))
+		if (value_kind(value_member(m->layers[i].block, "command")) ||
+		    value_kind(value_member(m->layers[i].block, "entry")))
 			return -EINVAL;
 	report_add(m->l->report, false, g->file, g->line,
-		   "%s: no command; write: command = [ \"/usr/bin/program\", \"argument\" ];",
+		   "%s: no command and no entry; write: command = [ \"/usr/bin/program\", "
+		   "\"argument\" ];",
 		   m->name);
 	return -EINVAL;
 }
@@ -368,6 +428,7 @@ static int make_group(struct loading *l, const struct found_group *f)
 	if (finish_group(&m) < 0)
 		err = -EINVAL;
 	l->bad[at] = err < 0;
+	l->by_env[at] = m.by_env;
 	if (m.group->enabled)
 		return err;
 	block_fini("group.", m.group);
@@ -491,7 +552,8 @@ static int make_groups(struct loading *l)
 	l->lines = calloc((l->n_found + 1) * l->rows, sizeof(*l->lines));
 	l->files = calloc((l->n_found + 1) * l->rows, sizeof(*l->files));
 	l->bad = calloc(l->n_found + 1, sizeof(*l->bad));
-	if (!l->conf->groups || !l->lines || !l->files || !l->bad)
+	l->by_env = calloc(l->n_found + 1, sizeof(*l->by_env));
+	if (!l->conf->groups || !l->lines || !l->files || !l->bad || !l->by_env)
 		return -ENOMEM;
 	for (size_t i = 0; i < l->n_found && err != -ENOMEM; i++)
 		if (i == 0 || !in_two_places(l, &l->found[i - 1], &l->found[i]))

@@ -123,7 +123,13 @@ static int read_command(struct reading *r, struct value v, void *field)
 	return 0;
 }
 
-const struct conf_type type_command = { 0, read_command, list_write, list_equal, list_fini };
+/* A group with an entry has none, which is not the same as an empty one. */
+static json_t *write_command(const struct conf_key *k, const void *field, enum write_form form)
+{
+	return *(char **const *)field ? list_write(k, field, form) : NULL;
+}
+
+const struct conf_type type_command = { 0, read_command, write_command, list_equal, list_fini };
 
 static int check_name(struct reading *r, struct value v, const char *name, size_t len)
 {

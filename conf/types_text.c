@@ -50,8 +50,7 @@ static void tidy_path(char *path)
 	*out = '\0';
 }
 
-/* Expand, and make sure it is an absolute path. */
-static int path_read(struct reading *r, struct value v, const char *text, char **ret)
+int path_read(struct reading *r, struct value v, const char *text, char **ret)
 {
 	auto_free char *path = NULL;
 	char mended[300], relative[220];
@@ -78,7 +77,7 @@ static int path_read(struct reading *r, struct value v, const char *text, char *
 	return 0;
 }
 
-static void set_text(void *field, char *text)
+void text_set(void *field, char *text)
 {
 	free(*(char **)field);
 	*(char **)field = text;
@@ -93,37 +92,37 @@ static int read_path(struct reading *r, struct value v, void *field)
 		return say_wrong_kind(r, v);
 	err = path_read(r, v, value_text(v), &path);
 	if (err == 0)
-		set_text(field, path);
+		text_set(field, path);
 	return err;
 }
 
-static json_t *write_text(const struct conf_key *k, const void *field, enum write_form form)
+json_t *text_write(const struct conf_key *k, const void *field, enum write_form form)
 {
 	const char *text = *(char *const *)field;
 
 	return text ? json_string(text) : NULL;
 }
 
-static bool equal_text(const struct conf_key *k, const void *a, const void *b)
+bool text_equal(const struct conf_key *k, const void *a, const void *b)
 {
 	const char *x = *(char *const *)a, *y = *(char *const *)b;
 
 	return x && y ? strcmp(x, y) == 0 : !x && !y;
 }
 
-static void fini_text(const struct conf_key *k, void *field)
+void text_fini(const struct conf_key *k, void *field)
 {
 	free(*(char **)field);
 }
 
-const struct conf_type type_path = { 0, read_path, write_text, equal_text, fini_text };
+const struct conf_type type_path = { 0, read_path, text_write, text_equal, text_fini };
 
 /* stdin: "null" is NULL. */
 static int read_stdin(struct reading *r, struct value v, void *field)
 {
 	if (value_kind(v) != VALUE_STRING || strcmp(value_text(v), "null") != 0)
 		return read_path(r, v, field);
-	set_text(field, NULL);
+	text_set(field, NULL);
 	return 0;
 }
 
@@ -134,7 +133,7 @@ static json_t *write_stdin(const struct conf_key *k, const void *field, enum wri
 	return json_string(text ? text : "null");
 }
 
-const struct conf_type type_stdin = { 0, read_stdin, write_stdin, equal_text, fini_text };
+const struct conf_type type_stdin = { 0, read_stdin, write_stdin, text_equal, text_fini };
 
 /* daemon.log.to: a word or a path. */
 static int read_log_to(struct reading *r, struct value v, void *field)
@@ -149,7 +148,7 @@ static int read_log_to(struct reading *r, struct value v, void *field)
 			copy = strdup(known[i]);
 			if (!copy)
 				return -ENOMEM;
-			set_text(field, copy);
+			text_set(field, copy);
 			return 0;
 		}
 	}
@@ -158,7 +157,7 @@ static int read_log_to(struct reading *r, struct value v, void *field)
 	return read_path(r, v, field);
 }
 
-const struct conf_type type_log_to = { 0, read_log_to, write_text, equal_text, fini_text };
+const struct conf_type type_log_to = { 0, read_log_to, text_write, text_equal, text_fini };
 
 /* The name of a socket goes into LISTEN_FDNAMES, where ':' separates. */
 static int read_name(struct reading *r, struct value v, void *field)
@@ -173,11 +172,11 @@ static int read_name(struct reading *r, struct value v, void *field)
 	copy = strdup(text);
 	if (!copy)
 		return -ENOMEM;
-	set_text(field, copy);
+	text_set(field, copy);
 	return 0;
 }
 
-const struct conf_type type_name = { 0, read_name, write_text, equal_text, fini_text };
+const struct conf_type type_name = { 0, read_name, text_write, text_equal, text_fini };
 
 static int read_listen(struct reading *r, struct value v, void *field)
 {
@@ -192,11 +191,11 @@ static int read_listen(struct reading *r, struct value v, void *field)
 		return err;
 	if (!r->canonical && listen_check(text, 0, why, sizeof(why), mended, sizeof(mended)) < 0)
 		return say_bad(r, v, mended[0] ? mended : NULL, "%s", why);
-	set_text(field, give_ptr(&text));
+	text_set(field, give_ptr(&text));
 	return 0;
 }
 
-const struct conf_type type_listen = { 0, read_listen, write_text, equal_text, fini_text };
+const struct conf_type type_listen = { 0, read_listen, text_write, text_equal, text_fini };
 
 /* Is there room for so many? If not it is said. */
 static int list_check(struct reading *r, struct value v)

@@ -7,7 +7,9 @@
 static const char *const words[CONF_WORDS_COUNT] = {
 	[CONF_WORDS_CGROUP] = "auto\0off\0require\0",
 	[CONF_WORDS_STRAY] = "kill\0leave\0",
-	[CONF_WORDS_START] = "spawn\0",
+	[CONF_WORDS_START] = "spawn\0forkserver\0fork\0threads\0",
+	[CONF_WORDS_PRELOAD_ERRORS] = "fail\0warn\0",
+	[CONF_WORDS_FALLBACK] = "none\0spawn\0",
 	[CONF_WORDS_READY] = "exec\0notify\0",
 	[CONF_WORDS_WHEN] = "always\0failure\0never\0",
 	[CONF_WORDS_ON_FAILURE] = "quarantine\0shutdown\0ignore\0",

@@ -5,6 +5,7 @@
 #include "manager/spawn_job.h"
 
 #include "base/mem.h"
+#include "manager/entry.h"
 #include "manager/evidence.h"
 #include "manager/notify.h"
 #include "manager/sockets.h"
@@ -60,7 +61,9 @@ static int plan_argv(struct job *job, const struct conf_group *g, const struct c
 {
 	auto_str text = { 0 };
 
-	for (char **word = g->command; *word; word++) {
+	if (g->entry)
+		entry_argv(&job->argv, g, ENTRY_SPAWN);
+	for (char **word = g->command; word && *word; word++) {
 		text.len = 0;
 		conf_expand(*word, who, &text);
 		if (text.failed)
@@ -339,7 +342,10 @@ static void object_of(const struct conf_group *g, const struct conf_worker *who,
 		conf_expand(g->cwd ? g->cwd : "/", who, ret);
 		break;
 	case STAGE_EXEC:
-		conf_expand(g->command[0], who, ret);
+		if (g->command)
+			conf_expand(g->command[0], who, ret);
+		else
+			str_add(ret, conf_entry_is_native(g->entry) ? "reeve-runner" : g->python);
 		break;
 	default:
 		break;

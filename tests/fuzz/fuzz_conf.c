@@ -74,7 +74,7 @@ static void check_expand(const struct conf *c)
 	for (size_t i = 0; i < c->n_groups; i++) {
 		const struct conf_worker w = { c->groups[i].name, c->groups[i].workers };
 
-		for (char **a = c->groups[i].command; *a; a++) {
+		for (char **a = c->groups[i].command; a && *a; a++) {
 			auto_str out = { 0 };
 
 			conf_expand(*a, &w, &out);

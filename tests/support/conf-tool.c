@@ -173,7 +173,7 @@ static int run_expand(struct tool *t)
 	if (code == 0 && !g)
 		code = 1;
 	if (g) {
-		for (char **a = g->command; *a; a++)
+		for (char **a = g->command; a && *a; a++)
 			expand_line("argument", *a, &w);
 		for (char **e = g->env; *e; e++)
 			expand_line("env", *e, &w);

@@ -118,14 +118,15 @@ Test(conf_diff, CF02_writing_a_default_is_no_change)
 		auto_str text = { 0 };
 		struct conf *plain, *same;
 		struct conf_change *changes = NULL;
+		auto_str base = { 0 };
 
 		if (!keys[i].preset[0] || keys[i].preset[0] == '(' || element)
 			continue;
 		rig_write(keys[i].path, keys[i].preset, &text);
-		plain = must_load(key_is_daemon(&keys[i])
-					  ? ""
-					  : "groups: { db: { command = \"/bin/db\"; }; g: { "
-					    "command = \"/bin/g\"; }; };");
+		if (!key_is_daemon(&keys[i]))
+			str_addf(&base, "groups: { db: { command = \"/bin/db\"; }; g: { %s}; };",
+				 rig_needs(strchr(keys[i].path, '.') + 1));
+		plain = must_load(base.data ? base.data : "");
 		same = must_load(text.data);
 		cr_expect_eq(conf_diff(plain, same, &changes), 0, "%s: %s", keys[i].path,
 			     changes ? changes[0].reason : "");

@@ -25,6 +25,20 @@ static inline int rig_load(const char *text, struct conf **ret, struct str *said
 	return err;
 }
 
+/* What has to stand in a group for this key to be allowed in it. */
+static inline const char *rig_needs(const char *name)
+{
+	static const char *const of_templates[] = { "fork_allow_threads", "preload", "python",
+						    "template" };
+
+	if (strcmp(name, "command") == 0 || strcmp(name, "entry") == 0)
+		return "";
+	for (size_t i = 0; i < ARRAY_LEN(of_templates); i++)
+		if (strncmp(name, of_templates[i], strlen(of_templates[i])) == 0)
+			return "entry = \"app:main\"; start_method = \"forkserver\"; ";
+	return "command = \"/bin/g\"; ";
+}
+
 /* The text that writes `value` at a key, with what has to stand around it. */
 static inline void rig_write(const char *path, const char *value, struct str *out)
 {
@@ -37,8 +51,8 @@ static inline void rig_write(const char *path, const char *value, struct str *ou
 	if (dot)
 		snprintf(block, sizeof(block), "%.*s", (int)(dot - name), name);
 	str_add(out, daemon ? "daemon: { " : "groups: { db: { command = \"/bin/db\"; }; g: { ");
-	if (!daemon && strcmp(name, "command") != 0)
-		str_add(out, "command = \"/bin/g\"; ");
+	if (!daemon)
+		str_add(out, rig_needs(name));
 	if (strcmp(block, "sockets") == 0)
 		str_addf(out, "sockets = ( { %s%s%s = %s; } ); ",
 			 strcmp(last, "name") ? "name = \"n\"; " : "",
