@@ -83,6 +83,22 @@ int cmd_version(struct ctl *c)
 	return CODE_OK;
 }
 
+int cmd_upgrade(struct ctl *c)
+{
+	json_t *reply;
+	int code = ctl_call(c, "Upgrade", with_waiting(c, json_object()), &reply);
+
+	if (code != CODE_OK)
+		return code;
+	if (c->set.json)
+		out_json(c, reply);
+	else
+		str_addf(&c->out, "upgraded from reeved %s to %s\n", get_text(reply, "from", "?"),
+			 get_text(reply, "to", "?"));
+	json_decref(reply);
+	return CODE_OK;
+}
+
 static void help_all(struct ctl *c)
 {
 	struct table t;

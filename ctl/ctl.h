@@ -214,6 +214,7 @@ void print_changes(struct ctl *c, const json_t *changes);
 	X(status)                                                                                  \
 	X(stop)                                                                                    \
 	X(tree)                                                                                    \
+	X(upgrade)                                                                                 \
 	X(version)                                                                                 \
 	X(wait)
 #define DECLARE_VERB(name) int cmd_##name(struct ctl *c);

@@ -9,6 +9,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "boot/boot.h"
+#include "keeper/pass.h"
 #include "ledger/roles.h"
 #include "loader.h"
 
@@ -19,6 +20,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/stat.h>
 
 int manager_main(int argc, char **argv);
 int logger_main(int argc, char **argv);
@@ -53,9 +55,10 @@ static const struct {
 	const char *name;
 	int (*main)(int argc, char **argv);
 } roles[] = {
-	{ROLE_MANAGER, manager_main},
-	{ ROLE_LOGGER, logger_main },
-	{ LOADER_NAME, run_loader  },
+	{ROLE_MANAGER,	manager_main  },
+	{ ROLE_LOGGER,    logger_main   },
+	{ LOADER_NAME,    run_loader	  },
+	{ ROLE_PREFLIGHT, preflight_main},
 };
 
 static const char help[] =
@@ -118,6 +121,25 @@ static char *absolute(const char *path)
 	if (!cwd || asprintf(&out, "%s/%s", cwd, path) < 0)
 		return NULL;
 	return out;
+}
+
+static bool is_us(const char *path)
+{
+	struct stat a, b;
+
+	return stat(path, &a) == 0 && stat("/proc/self/exe", &b) == 0 && a.st_dev == b.st_dev &&
+	       a.st_ino == b.st_ino;
+}
+
+/* The name we were started under, since an upgrade may change where a symbolic link leads; else
+ * the file that we are. */
+static char *own_path(const char *argv0)
+{
+	auto_free char *path = argv0 && strchr(argv0, '/') ? absolute(argv0) : NULL;
+
+	if (path && is_us(path))
+		return give_ptr(&path);
+	return realpath("/proc/self/exe", NULL);
 }
 
 static char *default_config(bool user)
@@ -207,6 +229,8 @@ int main(int argc, char **argv)
 	know_signals();
 	if (fd_fill_stdio() < 0)
 		return EXIT_FAILURE;
+	if (argc > 1 && strncmp(argv[1], PASS_OPTION, sizeof(PASS_OPTION) - 1) == 0)
+		return boot_adopt(argv);
 	name = argc > 0 && strrchr(argv[0], '/') ? strrchr(argv[0], '/') + 1 : argv[0];
 	failpoint_init(argc, argv, name);
 	for (size_t i = 0; i < ARRAY_LEN(roles); i++) {
@@ -216,8 +240,13 @@ int main(int argc, char **argv)
 		prctl(PR_SET_NAME, name);
 		return roles[i].main(argc, argv);
 	}
-	if (parse_options(argc, argv, &o, &code))
+	o.argv = argv;
+	o.program = own_path(argv[0]);
+	if (!o.program)
+		code = EXIT_FAILURE;
+	else if (parse_options(argc, argv, &o, &code))
 		code = o.check ? boot_check(&o) : boot_run(&o);
 	free(o.config);
+	free(o.program);
 	return code;
 }

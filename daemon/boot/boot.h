@@ -3,6 +3,8 @@
  * is in keeper/, which knows nothing of this folder.
  *
  *   start.c        the steps in order, then the keeper's loop, then the end
+ *   adopt.c        its other beginning: after an upgrade
+ *   preflight.c    the check before one
  *   load.c         the configuration, by the loader
  *   runtime_dir.c  directory, lock, identity; cleaned at the end
  *   marked.c       processes of an earlier life, by their marker
@@ -19,6 +21,16 @@
 /* main.c calls one of these; the exit code of the program. */
 int boot_check(const struct keeper_options *o);
 int boot_run(const struct keeper_options *o);
+/* argv[1] is PASS_OPTION…: another image was here before us. */
+int boot_adopt(char **argv);
+/* The role ROLE_PREFLIGHT. */
+int preflight_main(int argc, char **argv);
+
+/* start.c, for adopt.c: an empty keeper; its own descriptors beside those passed on; its end. */
+void boot_keeper(const struct keeper_options *o, struct keeper *ret);
+int boot_descriptors(struct keeper *k);
+int boot_watch(struct keeper *k);
+void boot_end(struct keeper *k);
 
 /* load.c. 0 with *ret, or an exit code after the problems were printed. */
 int boot_load(const struct keeper_options *o, struct conf **ret);

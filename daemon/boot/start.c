@@ -44,12 +44,6 @@ static int step_limits(struct keeper *k, const struct conf *conf)
 
 static int step_subreaper(struct keeper *k, const struct conf *conf)
 {
-	struct utsname u;
-	int major = 0, minor = 0;
-
-	uname(&u);
-	sscanf(u.release, "%d.%d", &major, &minor);
-	k->pid_lookup_fast = major > 5 || (major == 5 && minor >= 13);
 	if (getpid() != 1 && prctl(PR_SET_CHILD_SUBREAPER, 1) < 0)
 		log_warn("cannot be a subreaper (%s): orphans go to pid 1", strerror(errno));
 	return 0;
@@ -92,28 +86,35 @@ static int step_leftovers(struct keeper *k, const struct conf *conf)
 	return 0;
 }
 
-static int step_fds(struct keeper *k, const struct conf *conf)
+int boot_descriptors(struct keeper *k)
 {
-	int err;
+	struct utsname u;
+	int major = 0, minor = 0;
 
+	uname(&u);
+	sscanf(u.release, "%d.%d", &major, &minor);
+	k->pid_lookup_fast = major > 5 || (major == 5 && minor >= 13);
 	k->self_exe = open("/proc/self/exe", O_PATH | O_CLOEXEC);
 	k->epoll = epoll_create1(EPOLL_CLOEXEC);
-	if (k->epoll < 0)
-		return -errno;
+	return k->epoll < 0 ? -errno : signals_init(k);
+}
+
+static int step_fds(struct keeper *k, const struct conf *conf)
+{
+	int err = boot_descriptors(k);
+
+	if (err < 0)
+		return err;
 	for (size_t i = 0; i < ARRAY_LEN(k->bells); i++) {
 		k->bells[i] = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 		if (k->bells[i] < 0)
 			return -errno;
 	}
 	err = logbook_create(&k->book_fd, &k->book);
-	if (err == 0)
-		err = store_init(k);
-	if (err == 0)
-		err = signals_init(k);
-	return err;
+	return err < 0 ? err : store_init(k);
 }
 
-static int step_watch(struct keeper *k, const struct conf *conf)
+int boot_watch(struct keeper *k)
 {
 	const int fds[] = { k->signals, k->bells[0] };
 
@@ -124,6 +125,11 @@ static int step_watch(struct keeper *k, const struct conf *conf)
 			return -errno;
 	}
 	return 0;
+}
+
+static int step_watch(struct keeper *k, const struct conf *conf)
+{
+	return boot_watch(k);
 }
 
 /* The configuration in force, for the manager. */
@@ -212,7 +218,7 @@ static void run(struct keeper *k)
 	keeper_loop(k);
 }
 
-static void end(struct keeper *k)
+void boot_end(struct keeper *k)
 {
 	if (k->epoll >= 0)
 		store_fini(k);
@@ -232,9 +238,9 @@ static void end(struct keeper *k)
 	ledger_fini(&k->ledger);
 }
 
-int boot_run(const struct keeper_options *o)
+void boot_keeper(const struct keeper_options *o, struct keeper *ret)
 {
-	struct keeper k = {
+	*ret = (struct keeper){
 		.options = o,
 		.epoll = -1,
 		.signals = -1,
@@ -253,11 +259,20 @@ int boot_run(const struct keeper_options *o)
 		.ack_ms = KEEPER_NEVER,
 		.gone_ms = KEEPER_NEVER,
 		.log_judge_ms = KEEPER_NEVER,
+		.upgrade.exe = -1,
+		.upgrade.said = -1,
+		.upgrade.due_ms = KEEPER_NEVER,
 		.manager_word = "starting",
 	};
+}
+
+int boot_run(const struct keeper_options *o)
+{
+	struct keeper k;
 	struct conf *conf = NULL;
 	int code;
 
+	boot_keeper(o, &k);
 	log_init(ROLE_KEEPER, LOG_LEVEL_INFO);
 	code = boot_load(o, &conf);
 	if (code)
@@ -270,8 +285,7 @@ int boot_run(const struct keeper_options *o)
 	if (code == 0) {
 		run(&k);
 		code = k.exit_code;
-		log_info("reeved ended with code %d", code);
 	}
-	end(&k);
+	boot_end(&k);
 	return code == BOOT_ASKED ? 0 : code;
 }

@@ -15,6 +15,9 @@
  *   sweep.c        killing what is left of our children
  *   watch.c        roles that make no progress
  *   notify.c       the service manager
+ *   upgrade.c      the program on disk instead of the one that runs, in this process
+ *   pass.c         what one image hands to the next (pass.h)
+ *   trial.c        the first second of a new image (trial.h)
  */
 #ifndef REEVE_KEEPER_H
 #define REEVE_KEEPER_H
@@ -38,7 +41,9 @@
 #define KEEPER_NEVER INT64_MAX
 
 struct keeper_options {
-	char *config; /* absolute */
+	char *config;  /* absolute */
+	char *program; /* absolute: what an upgrade executes */
+	char **argv;   /* of main, borrowed */
 	bool check, offline, user;
 	int forced_level; /* enum log_level, -1 = as configured */
 };
@@ -88,6 +93,21 @@ struct cgroups {
 	bool made;	      /* base was made by us and goes away with us */
 };
 
+enum upgrade_stage { UPGRADE_NONE, UPGRADE_CHECK, UPGRADE_TRIAL };
+
+struct upgrade {
+	enum upgrade_stage stage;
+	uint32_t number; /* requests up to this one are answered by it */
+	char from[24];	 /* version of the program that is to be replaced */
+	int64_t began_ms, due_ms;
+	/* check */
+	int exe, said; /* the new program; what the helper wrote. -1 = none */
+	pid_t helper;  /* 0 = none */
+	bool late;
+	/* trial */
+	struct trial *trial;
+};
+
 struct keeper {
 	const struct keeper_options *options;
 	struct ledger ledger;
@@ -122,6 +142,8 @@ struct keeper {
 	bool control_armed; /* a connection will wake us */
 	int64_t log_judge_ms;
 	uint64_t log_turns;
+	struct upgrade upgrade;
+	bool replacing; /* a role is ended to be started anew: no death */
 	/* notify.c */
 	struct notifier *notifier; /* NULL = no service manager */
 	char manager_word[16];	   /* in runtime_dir/keeper */
@@ -143,12 +165,20 @@ void role_kill(struct keeper *k, enum role_kind kind);
 /* A role that was left behind has ended at last: false if pid is none. */
 bool role_left_behind(const struct keeper *k, pid_t pid);
 void role_left_ended(struct keeper *k, pid_t pid);
+/* The same for one that an upgrade replaces; nothing is logged or charged. */
+void role_replace(struct keeper *k, enum role_kind kind);
+/* Its first turn is over. */
+bool role_is_up(const struct keeper *k, enum role_kind kind);
 int64_t roles_due(const struct keeper *k);
 void roles_run(struct keeper *k, int64_t now);
 
 /* store.c */
 int store_init(struct keeper *k);
 void store_fini(struct keeper *k);
+/* Around the descriptors that another image has passed on: first what store_init does with new
+ * sockets; then each stored one (fd is taken, -errno = closed). */
+int store_begin(struct keeper *k);
+int store_adopt(struct keeper *k, const struct store_message *m, int fd);
 /* Take what the manager sent. */
 void store_receive(struct keeper *k);
 /* The logger's socket has room. */
@@ -205,5 +235,24 @@ void notify_look(struct keeper *k);
 int64_t notify_due(const struct keeper *k);
 void notify_run(struct keeper *k, int64_t now);
 void notify_end(struct keeper *k);
+struct keeper_state;
+void notify_tell(const struct keeper *k, struct keeper_state *s);
+/* After notify_begin(). */
+void notify_resume(struct keeper *k, const struct keeper_state *s);
+
+/* upgrade.c */
+struct trial;
+/* Has a client asked for one? After each bell. */
+void upgrade_look(struct keeper *k);
+void upgrade_signal(struct keeper *k);
+/* The helper was reaped. */
+void upgrade_checked(struct keeper *k, int how, int status);
+/* We are the new image / the old one again. */
+void upgrade_begin_trial(struct keeper *k, struct trial *trial);
+void upgrade_came_back(struct keeper *k, const char *why);
+/* The trial ends well, now. Nothing if there is none. */
+void upgrade_settle(struct keeper *k);
+int64_t upgrade_due(const struct keeper *k);
+void upgrade_run(struct keeper *k, int64_t now);
 
 #endif

@@ -23,6 +23,7 @@ static const struct {
 	      { shutdown_due, shutdown_run},
 	{ watch_due,    watch_run   },
 	  { notify_due,	notify_run  },
+	      { upgrade_due,  upgrade_run },
 };
 
 static int64_t next_due(const struct keeper *k)
@@ -62,6 +63,7 @@ static void on_bell(struct keeper *k)
 	kill_requests(k);
 	shutdown_look(k);
 	notify_look(k);
+	upgrade_look(k);
 }
 
 static void serve(struct keeper *k, const struct epoll_event *e)
@@ -112,4 +114,5 @@ void keeper_loop(struct keeper *k)
 {
 	while (!k->done)
 		turn(k);
+	log_info("reeved ended with code %d", k->exit_code);
 }

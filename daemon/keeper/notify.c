@@ -3,7 +3,7 @@
  * it, being the main pid. The watchdog is fed only while the chain is healthy: a manager that hangs
  * or is missing starves it.
  */
-#include "keeper/keeper.h"
+#include "keeper/pass.h"
 
 #include "base/clock.h"
 #include "base/str.h"
@@ -51,10 +51,12 @@ static uint64_t monotonic_usec(void)
 	return (uint64_t)t.tv_sec * 1000000 + (uint64_t)t.tv_nsec / 1000;
 }
 
-/* Ready, reloading, stopping: each is said when it begins (and READY again when a reload ends). */
-static void add_states(struct notifier *n, const struct ledger_header *h, struct str *out)
+/* Ready, reloading, stopping: each is said when it begins (and READY again when a reload ends).
+ * An upgrade is a reload to the service manager. */
+static void add_states(struct notifier *n, const struct ledger_header *h, bool upgrading,
+		       struct str *out)
 {
-	bool reloading = atomic_load(&h->sd_reloading) != 0;
+	bool reloading = atomic_load(&h->sd_reloading) != 0 || upgrading;
 
 	if (!n->ready && atomic_load(&h->sd_ready)) {
 		n->ready = true;
@@ -99,7 +101,7 @@ void notify_look(struct keeper *k)
 
 	if (!n)
 		return;
-	add_states(n, k->ledger.h, &out);
+	add_states(n, k->ledger.h, k->upgrade.stage == UPGRADE_TRIAL, &out);
 	add_status(n, k->ledger.h, &out);
 	if (out.len > 0 && !out.failed)
 		n->sd.notify(0, out.data);
@@ -127,4 +129,26 @@ void notify_end(struct keeper *k)
 		systemd_close(&k->notifier->sd);
 	free(k->notifier);
 	k->notifier = NULL;
+}
+
+void notify_tell(const struct keeper *k, struct keeper_state *s)
+{
+	const struct notifier *n = k->notifier;
+
+	if (!n)
+		return;
+	s->told_ready = n->ready;
+	s->told_stopping = n->stopping;
+	s->told_reloading = n->reloading;
+}
+
+void notify_resume(struct keeper *k, const struct keeper_state *s)
+{
+	struct notifier *n = k->notifier;
+
+	if (!n)
+		return;
+	n->ready = s->told_ready;
+	n->stopping = s->told_stopping;
+	n->reloading = s->told_reloading;
 }

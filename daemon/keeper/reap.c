@@ -65,6 +65,11 @@ static void take(struct keeper *k, const siginfo_t *si, const struct rusage *ru)
 			return;
 		}
 	}
+	if (si->si_pid == k->upgrade.helper) {
+		reap(k, si->si_pid);
+		upgrade_checked(k, si->si_code, si->si_status);
+		return;
+	}
 	role_left_ended(k, si->si_pid);
 	row = ledger_find_pid(&k->ledger, si->si_pid);
 	if (row == LEDGER_NONE) {

@@ -5,6 +5,8 @@
  */
 #include "keeper/keeper.h"
 
+#include "keeper/trial.h"
+
 #include "base/clock.h"
 #include "base/failpoint.h"
 #include "base/fd.h"
@@ -102,9 +104,13 @@ static pid_t launch(struct keeper *k, enum role_kind kind)
 	if (!env)
 		return -ENOMEM;
 	snprintf(number, sizeof(number), "%d", table);
+	trial_hold(k->upgrade.trial, true);
 	pid = FAIL_OR(ROLE_FORK, fork());
 	if (pid == 0)
 		role_exec(k, kind, argv, env, table);
+	if (pid > 0)
+		k->roles[kind].pid = pid;
+	trial_hold(k->upgrade.trial, false);
 	return pid < 0 ? -errno : pid;
 }
 
@@ -153,7 +159,6 @@ void role_start(struct keeper *k, enum role_kind kind)
 		return;
 	}
 	FAIL_HERE(ROLE_FORKED);
-	r->pid = pid;
 	r->starts++;
 	note(k, kind);
 	log_debug("%s is pid %d", r->name, (int)pid);
@@ -165,7 +170,7 @@ void role_start(struct keeper *k, enum role_kind kind)
 	}
 }
 
-static bool came_up(const struct keeper *k, enum role_kind kind)
+bool role_is_up(const struct keeper *k, enum role_kind kind)
 {
 	const struct role *r = &k->roles[kind];
 
@@ -194,7 +199,7 @@ static bool is_hopeless(const struct keeper *k, const struct role *manager)
 void role_ended(struct keeper *k, enum role_kind kind, int how, int status)
 {
 	struct role *r = &k->roles[kind];
-	bool up = came_up(k, kind);
+	bool up = role_is_up(k, kind);
 
 	log_debug("%s (pid %d) ended", r->name, (int)r->pid);
 	FAIL_HERE(ROLE_ENDED);
@@ -203,7 +208,7 @@ void role_ended(struct keeper *k, enum role_kind kind, int how, int status)
 	/* Its last words may be "gone", and its end seen before its bell. */
 	if (kind == ROLE_IS_MANAGER)
 		shutdown_look(k);
-	if (k->done || k->gone_ms != KEEPER_NEVER) /* the end: no successor */
+	if (k->replacing || k->done || k->gone_ms != KEEPER_NEVER) /* no successor, or at once */
 		return;
 	say_death(r, up, how, status);
 	if (up) {
@@ -269,6 +274,15 @@ void role_kill(struct keeper *k, enum role_kind kind)
 		role_ended(k, kind, si.si_code, si.si_status);
 	else
 		leave_behind(k, kind);
+}
+
+void role_replace(struct keeper *k, enum role_kind kind)
+{
+	k->replacing = true;
+	role_kill(k, kind);
+	k->replacing = false;
+	atomic_fetch_add(&k->ledger.h->role_changes, 1);
+	role_start(k, kind);
 }
 
 bool role_left_behind(const struct keeper *k, pid_t pid)

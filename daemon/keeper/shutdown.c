@@ -68,7 +68,8 @@ static void end_all(struct keeper *k, bool strays_too)
 {
 	int left;
 
-	k->gone_ms = 0; /* no successors from here on */
+	upgrade_settle(k); /* what comes takes longer than any trial */
+	k->gone_ms = 0;	   /* no successors from here on */
 	FAIL_HERE(END_BEGIN);
 	role_kill(k, ROLE_IS_MANAGER);
 	FAIL_HERE(END_MANAGER);

@@ -54,7 +54,7 @@ static void on_usr1(struct keeper *k, const struct signalfd_siginfo *s)
 
 static void on_usr2(struct keeper *k, const struct signalfd_siginfo *s)
 {
-	log_warn("SIGUSR2: upgrading in place is not built in this version; restart the daemon");
+	upgrade_signal(k);
 }
 
 /*

@@ -214,22 +214,18 @@ void store_flush(struct keeper *k)
 		want_room(k, false);
 }
 
-static void put(struct keeper *k, const struct store_message *m, int *fd)
+/* Into the table, which owns it then, instead of an older one. */
+static int keep(struct keeper *k, const struct store_message *m, int *fd)
 {
 	int old = find(k, m->kind, m->index, m->name);
 	char *name = NULL;
 	struct stored *e;
 
-	if (old < 0 && k->store.count >= k->store.limit + OWN_FDS / 2) {
-		refuse(k);
-		return;
-	}
-	if (make_room(&k->store, *fd) < 0 || (m->name[0] && !(name = strdup(m->name)))) {
-		log_warn("out of memory: a descriptor of the manager is not kept");
-		return;
-	}
+	if (make_room(&k->store, *fd) < 0 || (m->name[0] && !(name = strdup(m->name))))
+		return -ENOMEM;
 	FAIL_HERE(STORE_PUT);
-	if (old >= 0)
+	/* of a log pipe that was passed on, the ledger knows the number before the table does */
+	if (old >= 0 && k->store.by_fd[old].kind)
 		forget(k, old);
 	e = &k->store.by_fd[*fd];
 	*e = (struct stored){ m->kind + 1, m->index, m->aux, name };
@@ -242,6 +238,20 @@ static void put(struct keeper *k, const struct store_message *m, int *fd)
 	}
 	*fd = -1; /* the table owns it */
 	FAIL_HERE(STORE_NOTED);
+	return 0;
+}
+
+static void put(struct keeper *k, const struct store_message *m, int *fd)
+{
+	if (k->store.count >= k->store.limit + OWN_FDS / 2 &&
+	    find(k, m->kind, m->index, m->name) < 0) {
+		refuse(k);
+		return;
+	}
+	if (keep(k, m, fd) < 0) {
+		log_warn("out of memory: a descriptor of the manager is not kept");
+		return;
+	}
 	if (is_log(m->kind))
 		tell_logger(k, STORE_PUT, m->kind, m->index);
 }
@@ -303,20 +313,32 @@ static int watch_fd(struct keeper *k, int fd, uint32_t events)
 	return epoll_ctl(k->epoll, EPOLL_CTL_ADD, fd, &e) < 0 ? -errno : 0;
 }
 
-int store_init(struct keeper *k)
+int store_begin(struct keeper *k)
 {
-	int err = pair(k->store_pair);
+	int err = watch_fd(k, k->store_pair[0], EPOLLIN);
 
 	k->store.control = -1;
-	if (err == 0)
-		err = pair(k->logs_pair);
-	if (err == 0)
-		err = watch_fd(k, k->store_pair[0], EPOLLIN);
 	if (err == 0)
 		err = store_fresh_logger(k);
 	if (err == 0)
 		set_limit(k);
 	return err;
+}
+
+int store_init(struct keeper *k)
+{
+	int err = pair(k->store_pair);
+
+	if (err == 0)
+		err = pair(k->logs_pair);
+	return err < 0 ? err : store_begin(k);
+}
+
+int store_adopt(struct keeper *k, const struct store_message *m, int fd)
+{
+	auto_fd mine = fd;
+
+	return m->op == STORE_PUT && may_store(m) ? keep(k, m, &mine) : -EPROTO;
 }
 
 int store_fresh_logger(struct keeper *k)

@@ -20,6 +20,11 @@
 /* A quarter more than the fields of today need, so that they can be appended to (see header). */
 #define STRIDE(type) ((uint32_t)UP(sizeof(type) + sizeof(type) / 4, 64u))
 
+/* These have no stride in the header: they stay as they are, within their reserved fields. */
+_Static_assert(sizeof(struct ledger_event) == 104, "its size is part of the layout");
+_Static_assert(sizeof(struct ledger_op) == 64, "its size is part of the layout");
+_Static_assert(sizeof(struct ledger_fds) == 8, "its size is part of the layout");
+
 static uint64_t place(uint64_t *at, uint64_t bytes)
 {
 	uint64_t here = *at;
@@ -90,6 +95,7 @@ int ledger_create(const uint8_t identity[static 16], const char *runtime_dir, in
 	for (size_t i = 0; i < sizeof(l.h->identity); i++)
 		snprintf(l.h->identity_text + 2 * i, 3, "%02x", identity[i]);
 	snprintf(l.h->runtime_dir, sizeof(l.h->runtime_dir), "%s", runtime_dir);
+	l.h->fields = LEDGER_FIELDS;
 	l.h->keeper_pid = getpid();
 	l.h->started_real_us = clock_real_us();
 	point(&l);
@@ -109,6 +115,11 @@ static int check(const struct ledger_header *h, size_t bytes, struct diag *d)
 				"the ledger has layout version %u, this reeved knows %u: restart "
 				"the daemon",
 				h->version, LEDGER_VERSION);
+	if (h->fields > LEDGER_FIELDS)
+		return diag_set(d, -EPROTO,
+				"the ledger was kept by a newer reeved (fields %u, this one knows "
+				"%u): restart the daemon",
+				h->fields, LEDGER_FIELDS);
 	lay_out(&ours);
 	/* Strides and places leave room for fields appended by either side: they must be the same
 	 * map, not the same structs. */

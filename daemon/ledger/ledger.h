@@ -20,13 +20,19 @@
 #include <stdint.h>
 
 #define LEDGER_MAGIC   0x3130455645455221ull
-#define LEDGER_VERSION 1u
-#define LEDGER_ROWS    65536u /* slots, lives */
-#define LEDGER_GROUPS  4096u
-#define LEDGER_EVENTS  4096u
-#define LEDGER_OPS     512u
-#define LEDGER_RING    16384u /* power of two */
-#define LEDGER_NONE    UINT32_MAX
+#define LEDGER_VERSION 1u /* changed only when older maps cannot be read any more */
+/* Sets of fields appended since: 0 = 0.1.0, 1 = 0.2.0. One more with each release that appends. An
+ * older map is accepted (what it lacks is zero), one with more fields than we know is not: what we
+ * do not know we might break. */
+#ifndef LEDGER_FIELDS
+#define LEDGER_FIELDS 1u
+#endif
+#define LEDGER_ROWS   65536u /* slots, lives */
+#define LEDGER_GROUPS 4096u
+#define LEDGER_EVENTS 4096u
+#define LEDGER_OPS    512u
+#define LEDGER_RING   16384u /* power of two */
+#define LEDGER_NONE   UINT32_MAX
 
 enum phase { PHASE_RUN, PHASE_WARM, PHASE_COLD, PHASE_GONE };
 
@@ -36,6 +42,15 @@ struct ledger_ring {
 	_Atomic uint32_t tail;	   /* reader */
 	_Atomic uint32_t overflow; /* writer sets 1, reader takes it by exchange */
 	uint32_t rows[LEDGER_RING];
+};
+
+/* How an upgrade ended, valid once header.upgrade_done has reached its number. */
+#define UPGRADES_KEPT 16u
+struct ledger_upgrade {
+	uint32_t number;       /* counts from 1; an older one may have been written over */
+	int32_t err;	       /* 0 = the new program is in charge, or -errno */
+	char from[24], to[24]; /* versions; to: "" = unknown */
+	char text[256];	       /* why not */
 };
 
 struct ledger_header {
@@ -102,6 +117,13 @@ struct ledger_header {
 
 	struct ledger_ring to_manager; /* K → M: lives with news (exit, claim, signal sent) */
 	struct ledger_ring to_keeper;  /* M → K: lives with kill requests */
+
+	/* Appended in 0.2.0 */
+	_Atomic uint32_t fields;       /* K: LEDGER_FIELDS of the newest program that kept it */
+	_Atomic uint32_t upgrade_want; /* M: upgrades asked for so far. Ring the keeper */
+	_Atomic uint32_t upgrade_done; /* K: of these so many are over, see upgrades */
+	_Atomic uint32_t role_changes; /* K: managers and loggers replaced by upgrades */
+	struct ledger_upgrade upgrades[UPGRADES_KEPT]; /* K: number % UPGRADES_KEPT */
 };
 
 /* M: one per group ever configured in this daemon's life. */
@@ -262,8 +284,8 @@ struct ledger_op { /* M */
 	int64_t at_real_us;
 	char method[16];
 	_Atomic uint32_t state; /* 0 free, 1 accepted, 2 carried out */
-	int32_t reserved;
-	int64_t at_ms; /* monotonic, when it was accepted */
+	uint32_t number;	/* of an upgrade: ledger_header.upgrade_want; 0 = not asked yet */
+	int64_t at_ms;		/* monotonic, when it was accepted */
 };
 
 struct ledger {

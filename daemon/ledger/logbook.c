@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #define PAGE	      4096u
@@ -65,6 +66,39 @@ int logbook_create(int *ret_fd, struct logbook *ret)
 	return 0;
 }
 
+/* All that K wrote once must be as this program would write it: rows are found by it. */
+static int check(const struct logbook_header *h, struct diag *d)
+{
+	struct logbook_header want = { 0 };
+
+	lay_out(&want);
+	if (memcmp(h, &want, offsetof(struct logbook_header, watching)) == 0)
+		return 0;
+	return diag_set(d, -EPROTO,
+			"the log book has layout %u, this reeved knows %u: restart the daemon",
+			h->version, LOGBOOK_VERSION);
+}
+
+int logbook_adopt(int fd, struct logbook *ret, struct diag *d)
+{
+	struct stat st;
+	void *p;
+	int err;
+
+	if (fstat(fd, &st) < 0 || st.st_size < (off_t)PAGE)
+		return diag_set(d, -EPROTO, "this is no log book of reeved");
+	p = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	if (p == MAP_FAILED)
+		return diag_set(d, -errno, "the log book cannot be mapped");
+	err = check(p, d);
+	if (err < 0) {
+		munmap(p, PAGE);
+		return err;
+	}
+	*ret = (struct logbook){ .h = p, .bytes = PAGE, .fd = fd };
+	return 0;
+}
+
 int logbook_open(int fd, struct logbook *ret, struct diag *d)
 {
 	struct logbook lb = { .fd = fd };
@@ -76,11 +110,9 @@ int logbook_open(int fd, struct logbook *ret, struct diag *d)
 		return diag_set(d, r, "the log book cannot be mapped: %s", strerror(-r));
 	lb.h = p;
 	lay_out(&want);
-	/* All that K wrote once must be as this program would write it: rows are found by it. */
-	if (lb.bytes < want.bytes ||
-	    memcmp(lb.h, &want, offsetof(struct logbook_header, watching)) != 0) {
-		r = diag_set(d, -EPROTO, "the log book has layout %u, this program knows %u",
-			     lb.bytes < PAGE ? 0 : lb.h->version, LOGBOOK_VERSION);
+	r = lb.bytes < want.bytes ? diag_set(d, -EPROTO, "this is no log book of reeved")
+				  : check(lb.h, d);
+	if (r < 0) {
 		munmap(p, lb.bytes);
 		return r;
 	}

@@ -175,6 +175,9 @@ struct logbook {
 
 /* Keeper: make the memfd; *ret maps the header page only. -errno. */
 int logbook_create(int *ret_fd, struct logbook *ret);
+/* Keeper after an upgrade: the header page of an existing one. -EPROTO with *d if it is not ours.
+ */
+int logbook_adopt(int fd, struct logbook *ret, struct diag *d);
 /* Map all of it (fd stays the caller's and open). -EPROTO with *d if the layout is not ours. */
 int logbook_open(int fd, struct logbook *ret, struct diag *d);
 void logbook_fini(struct logbook *lb);

@@ -19,27 +19,18 @@ static int check(const struct role_fd_table *t, size_t bytes)
 	    t->n > (bytes - sizeof(*t)) / sizeof(t->rows[0]))
 		return -EPROTO;
 	for (uint32_t i = 0; i < t->n; i++) {
-		const struct role_fd *r = &t->rows[i];
-
-		if (r->kind >= RF_KIND_COUNT || !memchr(r->name, '\0', sizeof(r->name)))
+		if (!memchr(t->rows[i].name, '\0', sizeof(t->rows[i].name)))
 			return -EPROTO;
-		if (fd_set_cloexec(r->fd, true) < 0)
-			return -EBADF;
 	}
 	return 0;
 }
 
-int role_fds_load(const char *arg, struct role_fd_table **ret)
+int role_fds_read(int fd, struct role_fd_table **ret)
 {
-	auto_fd fd = -1;
 	auto_free char *bytes = NULL;
-	long long number;
 	size_t len;
 	int err;
 
-	if (!arg || str_to_int(arg, 3, INT_MAX, &number) < 0)
-		return -EINVAL;
-	fd = (int)number;
 	if (lseek(fd, 0, SEEK_SET) < 0)
 		return -errno;
 	err = fd_read_all(fd, 64u << 20, &bytes, &len);
@@ -49,6 +40,29 @@ int role_fds_load(const char *arg, struct role_fd_table **ret)
 	if (err < 0)
 		return err;
 	*ret = give_ptr(&bytes);
+	return 0;
+}
+
+int role_fds_load(const char *arg, struct role_fd_table **ret)
+{
+	auto_fd fd = -1;
+	auto_free struct role_fd_table *t = NULL;
+	long long number;
+	int err;
+
+	if (!arg || str_to_int(arg, 3, INT_MAX, &number) < 0)
+		return -EINVAL;
+	fd = (int)number;
+	err = role_fds_read(fd, &t);
+	if (err < 0)
+		return err;
+	for (uint32_t i = 0; i < t->n; i++) {
+		if (t->rows[i].kind >= RF_KIND_COUNT)
+			return -EPROTO;
+		if (fd_set_cloexec(t->rows[i].fd, true) < 0)
+			return -EBADF;
+	}
+	*ret = give_ptr(&t);
 	return 0;
 }
 

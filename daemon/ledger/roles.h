@@ -60,6 +60,8 @@ struct role_fd_table {
 };
 #define ROLE_FDS_VERSION 1u
 
+/* Read a table and check its form; kinds and descriptors are the caller's to check. -EPROTO. */
+int role_fds_read(int fd, struct role_fd_table **ret);
 /* Parse argv[1], map the table (read-only, malloc'ed copy), mark all its fds CLOEXEC. */
 int role_fds_load(const char *arg, struct role_fd_table **ret);
 /* First fd of a kind, or -1. */

@@ -73,6 +73,11 @@ static const struct vl_param scale_params[] = {
 	END,
 };
 static const struct vl_param reset_params[] = { TARGETS, OP, END };
+static const struct vl_param upgrade_params[] = {
+	ARG(args_change, timeout_ms, VL_INT, .preset = -1, .min = 0, .max = TIMEOUT_MAX_MS),
+	OP,
+	END,
+};
 static const struct vl_param shutdown_params[] = { ARG(args_change, cold, VL_BOOL), OP, END };
 static const struct vl_param reload_params[] = {
 	ARG(args_reload, groups, VL_STRINGS),
@@ -130,6 +135,8 @@ static const struct vl_method methods[] = {
 	METHOD("Start", RIGHT_OPERATOR, 0, start_params, sizeof(struct args_change), method_start),
 	METHOD("Stop", RIGHT_OPERATOR, 0, stop_params, sizeof(struct args_change), method_stop),
 	METHOD("Tree", RIGHT_READER, 0, tree_params, sizeof(struct args_list), method_tree),
+	METHOD("Upgrade", RIGHT_ADMIN, 0, upgrade_params, sizeof(struct args_change),
+	       method_upgrade),
 	METHOD("Version", RIGHT_READER, 0, no_params, 0, method_version),
 	METHOD("Wait", RIGHT_READER, 0, wait_params, sizeof(struct args_wait), method_wait),
 };

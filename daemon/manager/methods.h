@@ -154,6 +154,7 @@ void op_done(struct ledger_op *op);
 	X(start)                                                                                   \
 	X(stop)                                                                                    \
 	X(tree)                                                                                    \
+	X(upgrade)                                                                                 \
 	X(version)                                                                                 \
 	X(wait)
 #define DECLARE_METHOD(name) void method_##name(struct vl_call *c, const void *args);

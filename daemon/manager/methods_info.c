@@ -222,7 +222,7 @@ static void check_restarts(const struct manager *m, struct check *r)
 
 	snprintf(r->text, sizeof(r->text), "manager started %u times, logger %u times", managers,
 		 loggers);
-	if (managers > 1 || loggers > 1)
+	if (managers + loggers > 2 + m->ledger.h->role_changes)
 		say(r, CHECK_DEGRADED,
 		    "look for the reason in the daemon's own log; no worker was harmed");
 }

@@ -60,6 +60,7 @@ int op_claim(struct manager *m, uid_t uid, const char *method, const char *text,
 	op->uid = uid;
 	op->at_real_us = clock_real_us();
 	op->at_ms = clock_mono_ms();
+	op->number = 0;
 	snprintf(op->method, sizeof(op->method), "%s", method);
 	FAIL_HERE(OP_FILLED);
 	op->state = 1;
