@@ -229,10 +229,10 @@ int main(int argc, char **argv)
 	know_signals();
 	if (fd_fill_stdio() < 0)
 		return EXIT_FAILURE;
-	if (argc > 1 && strncmp(argv[1], PASS_OPTION, sizeof(PASS_OPTION) - 1) == 0)
-		return boot_adopt(argv);
 	name = argc > 0 && strrchr(argv[0], '/') ? strrchr(argv[0], '/') + 1 : argv[0];
 	failpoint_init(argc, argv, name);
+	if (argc > 1 && strncmp(argv[1], PASS_OPTION, sizeof(PASS_OPTION) - 1) == 0)
+		return boot_adopt(argv);
 	for (size_t i = 0; i < ARRAY_LEN(roles); i++) {
 		if (!name || strcmp(name, roles[i].name) != 0)
 			continue;
