@@ -173,3 +173,28 @@ int cgroup_pids(int base, const char *leaf, struct pids *ret)
 		return errno == ENOENT ? 0 : -errno;
 	return walk(dir, 0, false, add_pids, ret);
 }
+
+bool cgroup_has(const char *prefix, const char *leaf, pid_t pid)
+{
+	char path[512], want[512];
+	const char *at;
+	size_t len;
+
+	if (proc_cgroup(pid, path, sizeof(path)) < 0)
+		return false;
+	len = (size_t)snprintf(want, sizeof(want), "%s/%s", prefix, leaf);
+	at = *prefix ? (strncmp(path, want, len) == 0 ? path : NULL) : strstr(path, want);
+	return at && (at[len] == '\0' || at[len] == '/');
+}
+
+void cgroup_prefix(char *ret, size_t size)
+{
+	static const char own[] = "/daemon";
+	ssize_t n = proc_cgroup(getpid(), ret, size);
+	size_t len = sizeof(own) - 1;
+
+	if (n < (ssize_t)len || strcmp(ret + n - len, own) != 0)
+		*ret = '\0';
+	else
+		ret[(size_t)n - len] = '\0';
+}

@@ -23,4 +23,11 @@ int cgroup_kill(int base, const char *leaf);
 /* Number behind `key` in a flat-keyed file, or the file's only number if key is NULL. */
 int cgroup_value(int base, const char *leaf, const char *file, const char *key, uint64_t *ret);
 
+/* How /proc/PID/cgroup shows the base; "" if that cannot be told. Our own path tells: the roles
+ * live in BASE/daemon. */
+void cgroup_prefix(char *ret, size_t size);
+/* The process is in the leaf or below: by its own word, read while the pid is pinned or about to be
+ * used. */
+bool cgroup_has(const char *prefix, const char *leaf, pid_t pid);
+
 #endif

@@ -10,6 +10,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -22,6 +23,7 @@ struct stranger {
 	struct proc_stat stat;
 	char marker[EVIDENCE_MARKER]; /* read when first needed */
 	bool marker_read;
+	bool in_between; /* in exec or exit: what it has in its environment cannot be known now */
 };
 
 struct evidence {
@@ -246,14 +248,6 @@ static int keepers_children(struct evidence *e, struct pids *ret)
 	return children_by_scan(keeper, ret);
 }
 
-static bool is_among(const struct pids *p, pid_t pid)
-{
-	for (size_t i = 0; i < p->n; i++)
-		if (p->at[i] == pid)
-			return true;
-	return false;
-}
-
 /*
  * One pass over all strangers; *dead: on entry who was dead before, on return who is dead now.
  * One that ended after it was listed may have left children, which came up behind the reading:
@@ -272,7 +266,7 @@ static int pass(struct evidence *e, struct pids *dead)
 		if (add_stranger(e, pid))
 			continue;
 		pids_add(&now_dead, pid);
-		if (!*place_of(e, e->ended, (uint32_t)pid) && !is_among(dead, pid))
+		if (!*place_of(e, e->ended, (uint32_t)pid) && !pids_have(dead, pid))
 			e->settled = false;
 	}
 	pids_fini(&children);
@@ -310,16 +304,26 @@ static int look_for(struct evidence *e, uint32_t row)
 	return look(e);
 }
 
+/*
+ * An empty or unreadable environment says nothing of a process on its way through exec (the new
+ * one is not laid out yet) or exit (it is gone, and the file is root's, while what the process has
+ * open and locked is not gone yet). And one that has ended since it was listed may have left
+ * children behind our back.
+ */
 static void read_marker(struct evidence *e, struct stranger *s)
 {
+	int r = proc_marker(s->stat.pid, s->marker, sizeof(s->marker));
 	struct proc_stat now;
 
 	s->marker_read = true;
-	if (proc_marker(s->stat.pid, s->marker, sizeof(s->marker)) < 0)
-		s->marker[0] = '\0';
-	/* it may have begun to end after its stat was read */
-	if (!s->marker[0] && proc_stat(s->stat.pid, &now) == 0)
-		s->stat.flags |= now.flags & PROC_EXITING;
+	if (r == 0 && s->marker[0])
+		return;
+	s->marker[0] = '\0';
+	if (proc_stat(s->stat.pid, &now) < 0 || now.starttime != s->stat.starttime ||
+	    now.state == 'Z' || now.state == 'X')
+		e->settled = false;
+	else
+		s->in_between = r == -EAGAIN || (now.flags & PROC_EXITING);
 }
 
 static bool belongs(struct evidence *e, struct stranger *s, uint32_t row, const char *marker)
@@ -333,13 +337,6 @@ static bool belongs(struct evidence *e, struct stranger *s, uint32_t row, const 
 	return strcmp(s->marker, marker) == 0;
 }
 
-/* On its way through the kernel's exit: its environment is gone already, what it has open and
- * locked is not. It may be anybody's, and is a zombie in a moment. */
-static bool about_to_end(const struct stranger *s)
-{
-	return (s->stat.flags & PROC_EXITING) != 0;
-}
-
 bool evidence_empty(struct evidence *e, uint32_t row)
 {
 	char marker[EVIDENCE_MARKER];
@@ -350,9 +347,11 @@ bool evidence_empty(struct evidence *e, uint32_t row)
 		return true;
 	evidence_marker(e->m, row, marker);
 	for (size_t i = 0; i < e->n; i++)
-		if (belongs(e, &e->strangers[i], row, marker) || about_to_end(&e->strangers[i]))
+		if (belongs(e, &e->strangers[i], row, marker) || e->strangers[i].in_between)
 			return false;
-	return true;
+	if (!e->settled)
+		e->looked_ms = 0; /* found out just now: the next one looks again */
+	return e->settled;
 }
 
 /* The look may be older than the pid. */
@@ -392,6 +391,47 @@ int evidence_members(struct evidence *e, uint32_t row, int64_t max_age_ms, struc
 		if (belongs(e, &e->strangers[i], row, marker) && still_there(&e->strangers[i]))
 			pids_add(ret, e->strangers[i].stat.pid);
 	return add_descendants(e, ret, first);
+}
+
+/* A stranger that belongs to the life, read just now; NULL if it does not, or is gone. */
+static struct stranger *meet(struct evidence *e, pid_t pid, uint32_t row, const char *marker)
+{
+	e->n = 0;
+	if (!add_stranger(e, pid) || e->n == 0)
+		return NULL;
+	return belongs(e, &e->strangers[0], row, marker) ? &e->strangers[0] : NULL;
+}
+
+/* No look: nothing is kept, and nothing need be complete. */
+int evidence_kill(struct evidence *e, uint32_t row, struct pids *done,
+		  void (*refused)(void *, struct proc_stat *), void *data)
+{
+	char marker[EVIDENCE_MARKER];
+	struct pids children = { 0 };
+	int r = note_rows(e), n = 0;
+
+	e->looked_ms = 0;
+	if (r == 0)
+		r = read_keeper(e, &children);
+	evidence_marker(e->m, row, marker);
+	/* the youngest stand last: of a storm, those in front have ended by now */
+	for (size_t i = children.n; r == 0 && i-- > 0;) {
+		struct stranger *s = NULL;
+		int error;
+
+		if (!pids_have(done, children.at[i]))
+			s = meet(e, children.at[i], row, marker);
+		error = s ? proc_signal(s->stat.pid, s->stat.starttime, SIGKILL) : -ESRCH;
+		if (error == -EPERM)
+			refused(data, &s->stat);
+		if (error < 0)
+			continue;
+		pids_add(done, s->stat.pid);
+		n++;
+	}
+	e->n = 0;
+	pids_fini(&children);
+	return r < 0 ? r : n;
 }
 
 static bool has_owner(struct evidence *e, struct stranger *s)

@@ -26,6 +26,11 @@ bool evidence_empty(struct evidence *e, uint32_t life);
 /* All members that live, parents first, appended. Orphans may be those of a look that is less than
  * max_age_ms old (0: look now); a look at thousands of children costs a millisecond. */
 int evidence_members(struct evidence *e, uint32_t life, int64_t max_age_ms, struct pids *ret);
+/* SIGKILL to each orphan of the life the moment it is seen, but for those in `done`, who are added
+ * to it: the one way to meet a process that forks the next and ends. Number signalled, or -errno;
+ * refused() is told who may not be signalled. */
+int evidence_kill(struct evidence *e, uint32_t life, struct pids *done,
+		  void (*refused)(void *, struct proc_stat *), void *data);
 /* Strangers that belong to no life, appended. */
 int evidence_strays(struct evidence *e, struct pids *ret);
 /* Our own roles: never counted, never signalled. */

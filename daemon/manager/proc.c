@@ -100,6 +100,14 @@ void pids_add(struct pids *p, pid_t pid)
 	p->at[p->n++] = pid;
 }
 
+bool pids_have(const struct pids *p, pid_t pid)
+{
+	for (size_t i = 0; i < p->n; i++)
+		if (p->at[i] == pid)
+			return true;
+	return false;
+}
+
 int proc_children_read(int fd, struct pids *ret)
 {
 	char text[8192];
@@ -191,33 +199,75 @@ ssize_t proc_scan(struct proc_pair **ret)
 	return (ssize_t)n;
 }
 
-int proc_marker(pid_t pid, char *ret, size_t size)
+/* Copies the marker out of so much of an environment; -ENOENT if it is not in there. */
+static int find_marker(const char *text, size_t len, char *ret, size_t size)
 {
 	static const char name[] = "REEVE_ID=";
-	auto_fd fd = open_entry(pid, "environ", O_RDONLY);
-	auto_free char *text = NULL;
-	size_t len = 0;
-	ssize_t n;
 
-	if (fd < 0)
-		return fd;
-	text = malloc(ENVIRON_BYTES + 1);
-	if (!text)
-		return -ENOMEM;
-	while (len < ENVIRON_BYTES && (n = read(fd, text + len, ENVIRON_BYTES - len)) > 0)
-		len += (size_t)n;
-	text[len] = '\0';
-	*ret = '\0';
-	for (const char *p = text; p < text + len; p += strlen(p) + 1) {
-		if (strncmp(p, name, sizeof(name) - 1) != 0)
+	for (const char *p = text; p < text + len; p += strnlen(p, (size_t)(text + len - p)) + 1) {
+		size_t left = (size_t)(text + len - p), n;
+
+		if (left < sizeof(name) || memcmp(p, name, sizeof(name) - 1) != 0)
 			continue;
 		p += sizeof(name) - 1;
-		if (strlen(p) >= size)
+		n = strnlen(p, (size_t)(text + len - p));
+		if (n == (size_t)(text + len - p))
+			return -ENOENT; /* cut */
+		if (n >= size)
 			return -ENAMETOOLONG;
-		strcpy(ret, p);
-		break;
+		memcpy(ret, p, n + 1);
+		return 0;
 	}
-	return 0;
+	return -ENOENT;
+}
+
+static int find_marker_far(int fd, const char *head, size_t len, char *ret, size_t size)
+{
+	auto_free char *text = malloc(ENVIRON_BYTES);
+	ssize_t n;
+
+	if (!text)
+		return -ENOMEM;
+	memcpy(text, head, len);
+	while (len < ENVIRON_BYTES && (n = read(fd, text + len, ENVIRON_BYTES - len)) > 0)
+		len += (size_t)n;
+	return find_marker(text, len, ret, size);
+}
+
+/* Is its environment not laid out yet? True from the middle of exec on to its end. */
+static bool is_in_exec(pid_t pid)
+{
+	char text[1024];
+	const char *at;
+	ssize_t n = read_entry(pid, "stat", text, sizeof(text));
+	uint64_t env_end;
+
+	at = n > 0 ? strrchr(text, ')') : NULL;
+	/* field 51 of proc(5); ")" ends field 2 */
+	for (int i = 2; at && i < 51; i++)
+		at = strchr(at + 1, ' ');
+	return at && sscanf(at, "%" SCNu64, &env_end) == 1 && env_end == 0;
+}
+
+int proc_marker(pid_t pid, char *ret, size_t size)
+{
+	auto_fd fd = open_entry(pid, "environ", O_RDONLY);
+	char head[4096];
+	ssize_t n;
+	int r;
+
+	*ret = '\0';
+	if (fd < 0)
+		return fd;
+	n = read(fd, head, sizeof(head));
+	if (n < 0)
+		return -errno;
+	if (n == 0)
+		return is_in_exec(pid) ? -EAGAIN : 0;
+	r = find_marker(head, (size_t)n, ret, size);
+	if (r == -ENOENT && n == sizeof(head))
+		r = find_marker_far(fd, head, (size_t)n, ret, size);
+	return r == -ENOENT ? 0 : r;
 }
 
 static bool field(const char *text, const char *name, int base, unsigned long long *ret)

@@ -36,6 +36,7 @@ struct pids {
 };
 void pids_fini(struct pids *p);
 void pids_add(struct pids *p, pid_t pid);
+bool pids_have(const struct pids *p, pid_t pid);
 
 /* Children of all tasks of pid, appended. -ENOTSUP without CONFIG_PROC_CHILDREN. */
 int proc_children(pid_t pid, struct pids *ret);
@@ -47,7 +48,8 @@ struct proc_pair {
 };
 ssize_t proc_scan(struct proc_pair **ret);
 
-/* Its REEVE_ID, "" if there is none; -errno if its environment cannot be read. */
+/* Its REEVE_ID, "" if there is none; -EAGAIN if it is in exec and has no environment yet, other
+ * -errno if it cannot be read. */
 int proc_marker(pid_t pid, char *ret, size_t size);
 /* uid, and whether TERM is ignored or caught and pending. */
 int proc_details(pid_t pid, struct tree_member *m);

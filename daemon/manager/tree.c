@@ -5,6 +5,7 @@
  */
 #include "manager/tree.h"
 
+#include "base/clock.h"
 #include "base/fd.h"
 #include "base/mem.h"
 #include "manager/cgroup.h"
@@ -20,7 +21,9 @@
 #define LEAF_BYTES   128
 #define PAUSE_FIRST  .02 /* between two looks at a tree that ends, in seconds */
 #define PAUSE_LAST   .2
-#define KILL_PASSES  16 /* within one call; the watch goes on from there (OR08) */
+#define PAUSE_STORM  .001
+#define KILL_MS	     10 /* within one call; the watch goes on from there (OR08) */
+#define QUIET_PASSES 8	/* that met nobody: a short-lived one may slip through several */
 #define REMOVALS_MAX 1024
 
 struct watch {
@@ -142,21 +145,6 @@ bool tree_is_empty(struct manager *m, uint32_t row)
 
 /* --- signals --------------------------------------------------------------------------------- */
 
-/* The process is in the leaf: by the pid's own word, read while it is pinned or about to be used.
- */
-static bool in_leaf(const struct trees *t, pid_t pid, const char *leaf)
-{
-	char path[512], want[512];
-	const char *at;
-	size_t len;
-
-	if (proc_cgroup(pid, path, sizeof(path)) < 0)
-		return false;
-	len = (size_t)snprintf(want, sizeof(want), "%s/%s", t->prefix, leaf);
-	at = *t->prefix ? (strncmp(path, want, len) == 0 ? path : NULL) : strstr(path, want);
-	return at && (at[len] == '\0' || at[len] == '/');
-}
-
 /* A set-id program that a plain user's daemon started (OR07). */
 static void say_untouchable(struct trees *t, uint32_t row, const struct proc_stat *s)
 {
@@ -185,7 +173,7 @@ static bool signal_member(struct trees *t, uint32_t row, const char *leaf, pid_t
 		return false;
 	/* the start time was read before the leaf: if it still holds at the signal, so does the
 	 * leaf */
-	if (leaf && !in_leaf(t, pid, leaf))
+	if (leaf && !cgroup_has(t->prefix, leaf, pid))
 		return false;
 	r = proc_signal(pid, s.starttime, signal);
 	if (r == -EPERM)
@@ -204,14 +192,6 @@ static int members(struct trees *t, uint32_t row, const char *leaf, int64_t max_
 		    : evidence_members(t->evidence, row, max_age_ms, ret);
 }
 
-static bool has_pid(const struct pids *p, pid_t pid)
-{
-	for (size_t i = 0; i < p->n; i++)
-		if (p->at[i] == pid)
-			return true;
-	return false;
-}
-
 /* One pass over all members, but for those in `done`, who are added to it; number signalled. */
 static int signal_pass(struct trees *t, uint32_t row, const char *leaf, int signal,
 		       int64_t max_age_ms, struct pids *done)
@@ -221,7 +201,7 @@ static int signal_pass(struct trees *t, uint32_t row, const char *leaf, int sign
 
 	members(t, row, leaf, max_age_ms, &pids);
 	for (size_t i = 0; i < pids.n; i++) {
-		if (has_pid(done, pids.at[i]) || !signal_member(t, row, leaf, pids.at[i], signal))
+		if (pids_have(done, pids.at[i]) || !signal_member(t, row, leaf, pids.at[i], signal))
 			continue;
 		pids_add(done, pids.at[i]);
 		n++;
@@ -239,25 +219,50 @@ static int signal_once(struct trees *t, uint32_t row, const char *leaf, int sign
 	return n;
 }
 
-/* A storm forks between a pass and the next: go on while passes find somebody new, up to a cap. A
- * pid that died and came back within one call is met by the watch's next look. The first pass may
- * use a look that is milliseconds old, and a main process without company needs no second one: what
- * either misses is found when the main process has ended. So killing N workers is not O(N * N). */
+struct refusal {
+	struct trees *t;
+	uint32_t row;
+};
+
+static void refused(void *data, struct proc_stat *s)
+{
+	const struct refusal *r = data;
+
+	say_untouchable(r->t, r->row, s);
+}
+
+/*
+ * Who comes up behind a pass: orphans of the killed, and a storm, which forks between any two
+ * looks. Adds to `done`; number signalled. A short-lived one may slip through several passes.
+ */
+static int kill_fresh(struct trees *t, uint32_t row, const char *leaf, struct pids *done)
+{
+	int64_t end = clock_mono_ms() + KILL_MS;
+	struct refusal to = { t, row };
+	int sum = 0, quiet = 0;
+
+	while (quiet < QUIET_PASSES && clock_mono_ms() < end) {
+		int n = leaf ? signal_pass(t, row, leaf, SIGKILL, 0, done)
+			     : evidence_kill(t->evidence, row, done, refused, &to);
+
+		quiet = n > 0 ? 0 : quiet + 1;
+		sum += MAX_OF(n, 0);
+	}
+	return sum;
+}
+
+/* The first pass may use a look that is milliseconds old, and a main process without company needs
+ * no second one: what either misses is found when the main process has ended. So killing N workers
+ * is not O(N * N). */
 static int kill_passes(struct trees *t, uint32_t row, const char *leaf)
 {
-	pid_t main = (pid_t)t->m->ledger.pids[row];
 	struct pids done = { 0 };
-	int sum = 0;
+	int n = signal_pass(t, row, leaf, SIGKILL, EVIDENCE_LOOK_MS, &done);
 
-	for (int i = 0; i < KILL_PASSES; i++) {
-		int n = signal_pass(t, row, leaf, SIGKILL, i == 0 ? EVIDENCE_LOOK_MS : 0, &done);
-
-		sum += n;
-		if (n == 0 || (sum == 1 && done.at[0] == main))
-			break;
-	}
+	if (n != 1 || done.at[0] != (pid_t)t->m->ledger.pids[row])
+		n += kill_fresh(t, row, leaf, &done);
 	pids_fini(&done);
-	return sum;
+	return n;
 }
 
 static int kill_leaf(struct trees *t, uint32_t row, const char *leaf)
@@ -273,6 +278,25 @@ static int kill_leaf(struct trees *t, uint32_t row, const char *leaf)
 	n = frozen ? signal_once(t, row, leaf, SIGKILL) : kill_passes(t, row, leaf);
 	cgroup_freeze(t->base, leaf, false);
 	return n;
+}
+
+/* Once more, from the watch. By evidence only the orphans are met: in a storm a look at everything
+ * is long. Whether there was somebody who had not been there a moment before. */
+static bool kill_again(struct trees *t, uint32_t row)
+{
+	char leaf[LEAF_BYTES];
+	struct pids done = { 0 };
+	int n;
+
+	if (leaf_of(t, row, leaf) == 0) {
+		kill_leaf(t, row, leaf);
+		return false;
+	}
+	n = kill_fresh(t, row, NULL, &done);
+	if (n > 0)
+		n = kill_fresh(t, row, NULL, &done);
+	pids_fini(&done);
+	return n > 0;
 }
 
 static struct watch *find_watch(const struct trees *t, uint32_t row)
@@ -377,10 +401,12 @@ static void look_at_due(struct trees *t)
 		if (!w->due)
 			continue;
 		w->due = false;
-		if (!same_life(t, w) || tree_is_empty(t->m, w->life))
+		if (!same_life(t, w))
 			pids_add(&empty, (pid_t)w->life);
-		else if (w->kill)
-			tree_kill(t->m, w->life, SIGKILL);
+		else if (w->kill && kill_again(t, w->life))
+			t->pause = PAUSE_STORM;
+		else if (tree_is_empty(t->m, w->life))
+			pids_add(&empty, (pid_t)w->life);
 	}
 	for (size_t i = 0; i < empty.n; i++) {
 		struct watch *w = find_watch(t, (uint32_t)empty.at[i]);
@@ -420,7 +446,7 @@ static void timer_fired(struct ev_loop *loop, ev_timer *timer, int events)
 	t->pause = pause;
 	look_at_due(t);
 	if (needs_timer(t) && !ev_is_active(&t->timer))
-		restart_timer(t, pause);
+		restart_timer(t, t->pause);
 }
 
 static void inotify_read(struct ev_loop *loop, ev_io *io, int events)
@@ -460,20 +486,6 @@ void trees_news(struct manager *m)
 
 /* --- life of the module ---------------------------------------------------------------------- */
 
-/* The roles live in BASE/daemon, so our own path tells how /proc calls the base. */
-static void find_prefix(struct trees *t)
-{
-	static const char own[] = "/daemon";
-	ssize_t n = proc_cgroup(getpid(), t->prefix, sizeof(t->prefix));
-	size_t len = sizeof(own) - 1;
-
-	if (n < (ssize_t)len || strcmp(t->prefix + n - len, own) != 0) {
-		t->prefix[0] = '\0';
-		return;
-	}
-	t->prefix[(size_t)n - len] = '\0';
-}
-
 static int open_base(struct trees *t)
 {
 	const char *path = t->m->ledger.h->cgroup_base;
@@ -485,7 +497,7 @@ static int open_base(struct trees *t)
 		return -errno;
 	if (mkdirat(t->base, "w", 0755) < 0 && errno != EEXIST)
 		return -errno;
-	find_prefix(t);
+	cgroup_prefix(t->prefix, sizeof(t->prefix));
 	t->inotify = inotify_init1(IN_NONBLOCK | IN_CLOEXEC);
 	if (t->inotify < 0)
 		log_warn("no inotify (%s): ends of trees are looked for by a timer",

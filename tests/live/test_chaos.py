@@ -129,8 +129,7 @@ class Chaos(Case):
         self.d.call("Scale", group="web", workers=SLOTS["web"])
         answer = self.d.call("Start", targets=["all"], timeout_ms=20000)
         self.assertTrue(all(r["ok"] for r in answer["results"]), answer)
-        for name, worker in self.d.workers().items():
-            self.assertEqual(worker["state"], "ready", name)
+        self.d.until_all(state="ready", timeout=20)  # a reload may still be renewing
 
     def answers(self, method):
         try:
@@ -139,7 +138,6 @@ class Chaos(Case):
             return None
 
     def test_chaos(self):
-        self.need_not("user", "seen to fail there under load, not understood yet: see the issue")
         seed = int(os.environ.get("REEVE_CHAOS_SEED", random.randrange(1 << 32)))
         self.chance = random.Random(seed)
         self.did = collections.Counter()

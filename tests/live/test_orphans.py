@@ -4,7 +4,6 @@ import os
 import shutil
 import signal
 import socket
-import time
 
 from harness import Case, procs, until
 
@@ -17,7 +16,6 @@ class Orphans(Case):
                 if procs.comm_of(p) == "puppet"]
 
     def test_OR01_every_way_to_escape(self):
-        self.need_not("user", "seen to fail there under load, not understood yet: see the issue")
         groups, strays = {}, set()
         for number, ways in enumerate(itertools.product((0, 1), repeat=4)):
             session, orphan, scrub, close = ways
@@ -175,14 +173,11 @@ class Orphans(Case):
         self.assertRegex(d.text(), rf"pid {survivor} .*uid 0, .*survived")
 
     def test_OR08_fork_storms_end(self):
-        self.need_not("user", "seen to fail there under load, not understood yet: see the issue")
         for kind in ("", ":setsid"):
             d = self.daemon(self.one(f"storm=20:20000{kind}", "wait", stop={"timeout": "100ms"}))
             d.until_worker("web:0", state="ready")
-            begin = time.monotonic()
-            d.ctl("stop", "web", code=0)
+            d.ctl("stop", "web", code=0)  # "stuck" would be 1
             self.assertEqual(self.puppets(), [])
-            self.assertLess(time.monotonic() - begin, 15)
             d.stop()
 
     def test_OR08_a_storm_at_shutdown(self):
@@ -201,7 +196,6 @@ class Orphans(Case):
         d.stop()
 
     def test_OR11_a_crash_is_cleaned_like_a_stop(self):
-        self.need_not("user", "seen to fail there under load, not understood yet: see the issue")
         journal = self.journal()
         d = self.daemon(self.one(f"flock={self.dir}/slot", "fork=2", "[", "setsid", journal,
                                  "on=TERM:slow:150:0", "note=child", "wait", "]", journal, "token",
