@@ -1,0 +1,318 @@
+"""
+What a forked worker does between the fork and its entry, in the order of reeve-template(7). All of it
+is needed because it was not exec'ed: it begins as a copy of its template.
+"""
+from __future__ import annotations
+
+import faulthandler
+import fcntl
+import gc
+import io
+import os
+import resource
+import signal
+import sys
+import time
+from typing import Any, Callable, Dict, List, NoReturn, Optional, Tuple
+
+from . import _libc, _load, _run
+from ._channel import Channel, Message
+from ._hooks import hooks
+from ._protocol import ProtocolError, Tag, Type
+from ._safety import descriptors
+from ._worker import Worker, context
+
+_UNLIMITED = (1 << 64) - 1
+CHANNEL, CGROUP = -1, -2  # in FD_MAP
+
+
+class Step(Exception):
+    """A step that failed; the daemon shows it as `web:3: STAGE: TEXT`."""
+
+    def __init__(self, stage: str, error: BaseException, text: str = "") -> None:
+        super().__init__(stage)
+        self.stage, self.text = stage, text or str(error)
+        self.errno = getattr(error, "errno", None) or 0
+
+
+class Order:
+    """A FORK request, checked while the template can still refuse it."""
+
+    def __init__(self, message: Message) -> None:
+        self.request, self.name = message.request, message.need(Tag.NAME)
+        self.args: List[bytes] = message.all(Tag.ARG)
+        self.env: List[bytes] = message.all(Tag.ENV)
+        self.cwd = message.get(Tag.CWD)
+        self.umask, self.nice = message.get(Tag.UMASK), message.get(Tag.NICE)
+        self.limits = message.all(Tag.LIMIT)
+        self.fds: Dict[int, int] = {}  # wanted number: number it came with
+        numbers = message.get(Tag.FD_MAP, ())
+        if len(numbers) != len(message.fds):
+            raise ProtocolError(f"FORK with {len(message.fds)} fds and a map of {len(numbers)}")
+        if not numbers or numbers[0] != CHANNEL:
+            raise ProtocolError("FORK whose first fd is not the worker's channel")
+        for number, fd in zip(numbers, message.fds):
+            if number < CGROUP or number in self.fds:
+                raise ProtocolError(f"FORK that maps fd {number} twice, or a number unknown")
+            self.fds[number] = fd
+        if any(b"=" not in pair[1:] for pair in self.env):
+            raise ProtocolError("FORK with a variable that has no name or no value")
+
+    @property
+    def cgroup(self) -> int:
+        return self.fds.get(CGROUP, -1)
+
+
+def _signals(worker: Worker) -> None:
+    """As in an interpreter that has just started."""
+    fault = faulthandler.is_enabled()
+    signal.set_wakeup_fd(-1)
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
+        fresh: Any = signal.SIG_DFL
+        if number in (signal.SIGPIPE, signal.SIGXFSZ):
+            fresh = signal.SIG_IGN
+        elif number == signal.SIGINT:
+            fresh = signal.default_int_handler
+        signal.signal(number, fresh)
+    if fault:
+        faulthandler.enable()
+    worker.signals.loading()
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+
+
+def _move_fds(order: Order) -> Channel:
+    """
+    Only what the map names stays. A number that the template's code had open is taken by /dev/null
+    instead of being free: the object that believes it owns it may still close or write it.
+    """
+    _own.close()
+    top = max([2, *order.fds]) + 1
+    kept = {n: fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, top) for n, fd in order.fds.items()
+            if n != CGROUP}
+    came, stay = set(order.fds.values()), {0, 1, 2, *kept, *kept.values()}
+    null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
+    for fd in descriptors():
+        if fd in came - stay:
+            os.close(fd)
+        elif fd not in stay and fd != null:
+            os.dup2(null, fd, inheritable=False)
+    for number in sorted({0, 1, 2} | {n for n in kept if n >= 0}):
+        os.dup2(kept.get(number, null), number, inheritable=True)
+    for number, fd in kept.items():
+        if number != CHANNEL:
+            os.close(fd)
+    if null not in {0, 1, 2, *kept}:
+        os.close(null)
+    return Channel.hidden(kept[CHANNEL])
+
+
+def _streams() -> None:
+    """Streams that a preload closed or replaced by nothing are opened again."""
+    for name, fd in (("stdout", 1), ("stderr", 2)):
+        now = getattr(sys, name)
+        if now is None or getattr(now, "closed", False):
+            raw = io.open(fd, "wb", closefd=False)
+            fresh = io.TextIOWrapper(raw, encoding="utf-8", errors="backslashreplace")
+            setattr(sys, name, fresh)
+            setattr(sys, f"__{name}__", fresh)
+    _run.line_buffered()
+
+
+def _environment(order: Order) -> None:
+    """Replace the environment; what names a pid gets ours. Each string is copied by putenv."""
+    wanted = dict(pair.split(b"=", 1) for pair in order.env)
+    pid = str(os.getpid()).encode()
+    for name in (b"LISTEN_PID", b"WATCHDOG_PID"):
+        if name in wanted:
+            wanted[name] = pid
+    wanted.pop(b"REEVE_CHANNEL", None)  # ours, and closed on exec
+    now = os.environb
+    zone = now.get(b"TZ")
+    for name in [n for n in now if n not in wanted]:
+        del now[name]
+    now.update(wanted)
+    if zone != wanted.get(b"TZ"):
+        time.tzset()
+
+
+def _stack(field: int) -> Tuple[int, int]:
+    """Begin and end of argv (48) or the environment (50) on the stack, see proc(5), /proc/PID/stat."""
+    with open("/proc/self/stat", "rb") as file:
+        fields = file.read().rpartition(b")")[2].split()
+    return int(fields[field - 3]), int(fields[field - 2])
+
+
+def _show(order: Order) -> None:
+    """
+    What /proc, ps and the daemon's search for orphans see: name, argv and environment. The area of
+    the environment is no longer used by this process, see _environment().
+    """
+    sys.argv[:] = [_own.entry, *(os.fsdecode(a) for a in order.args)]
+    _libc.set_name(order.name)
+    title = [b"reeve:", order.name.encode(), os.fsencode(_own.entry), *order.args]
+    _libc.overwrite(*_own.argv, b" ".join(title))
+    first = sorted(order.env, key=lambda pair: not pair.startswith(b"REEVE_ID="))
+    _libc.overwrite(*_own.environ, b"\0".join(first))
+
+
+def _reseed() -> None:
+    """Python's own generator seeds itself after a fork; these repeat in each worker unless told."""
+    if _libc.libc is not None:
+        _libc.libc.srand(int.from_bytes(os.urandom(4), "little"))
+        _libc.libc.srand48(int.from_bytes(os.urandom(4), "little"))
+    numpy = sys.modules.get("numpy.random")
+    if numpy is not None:
+        numpy.seed()
+
+
+def _limits(order: Order) -> None:
+    for limit in order.limits:
+        soft, hard = (resource.RLIM_INFINITY if v == _UNLIMITED else v for v in limit[1:])
+        resource.setrlimit(limit.resource, (soft, hard))
+
+
+def _cgroup(order: Order) -> None:
+    """Where it could not be born there."""
+    fd = os.open("cgroup.procs", os.O_WRONLY | os.O_CLOEXEC, dir_fd=order.cgroup)
+    os.write(fd, b"0")
+    os.close(fd)
+
+
+class Own:
+    """What a template hands to its workers by memory. `entry` and areas are set once."""
+
+    def __init__(self) -> None:
+        self.channel: Optional[Channel] = None
+        self.pid = 0
+        self.entry = ""
+        self.argv = self.environ = (0, 0)
+
+    def remember(self, channel: Channel, entry: str) -> None:
+        self.channel, self.entry, self.pid = channel, entry, os.getpid()
+        self.argv, self.environ = _stack(48), _stack(50)
+
+    def close(self) -> None:
+        """In the child: the template's channel is not the worker's."""
+        if self.channel is not None:
+            self.channel.close()
+
+
+_own = Own()
+
+
+def remember(channel: Channel, entry: str) -> None:
+    """In the template, before its first fork."""
+    _own.remember(channel, entry)
+
+
+def _step(stage: str, function: Callable[..., Any], *args: Any) -> Any:
+    try:
+        return function(*args)
+    except SystemExit as error:
+        raise Step(stage, error, f"exit({error.code!r}) was called") from error
+    except Step:
+        raise
+    except OSError as error:
+        raise Step(stage, error) from error
+    except BaseException as error:  # pylint: disable=broad-except
+        raise Step(stage, error, _load.trace(error)) from error
+
+
+def _become(order: Order, in_cgroup: bool) -> Tuple[Worker, Channel]:
+    """Every step up to BORN."""
+    channel: Optional[Channel] = None
+    worker = context.renew()
+    try:
+        _step("signals", _signals, worker)
+        if order.cgroup >= 0 and not in_cgroup:
+            _step("cgroup", _cgroup, order)
+        channel = _step("fds", _move_fds, order)
+        worker.stop.renew()
+        _step("streams", _streams)
+        _step("setsid", os.setsid)
+        _step("limits", _limits, order)
+        if order.nice is not None:
+            _step("nice", os.setpriority, os.PRIO_PROCESS, 0, order.nice)
+        if order.umask is not None:
+            os.umask(order.umask)
+        if order.cwd is not None:
+            _step("cwd", os.chdir, order.cwd)
+        _step("environment", _environment, order)
+        _step("argv", _show, order)
+        _step("random", _reseed)
+        gc.enable()
+        _step("after_fork", hooks.run_after)
+    except Step as failed:
+        _fail(channel or Channel(order.fds[CHANNEL]), failed)
+    assert channel is not None
+    return worker, channel
+
+
+def _fail(channel: Channel, failed: Step) -> NoReturn:
+    _load.say(f"reeve: {failed.stage}: {failed.text}")
+    try:
+        channel.send(Type.FAIL, (Tag.STAGE, failed.stage), (Tag.ERRNO, failed.errno),
+                     (Tag.TEXT, failed.text[-8192:]))
+    except OSError:
+        pass
+    os._exit(1)
+
+
+def _wait_for_go(order: Order, channel: Channel) -> None:
+    """EOF: nobody knows of this process; it ends before any code of the entry has run."""
+    channel.send(Type.BORN, (Tag.NAME, order.name), (Tag.PID, os.getpid()))
+    message = channel.receive()
+    if message is None or message.type == Type.STOP:
+        os._exit(0)
+    if message.type != Type.GO:
+        raise ProtocolError(f"{message!r} instead of GO")
+
+
+def _bind_to_parent() -> None:
+    """Die with the keeper. Last, because a change of the user would undo it."""
+    parent = os.getppid()
+    if _libc.libc is not None:
+        _libc.libc.prctl(_libc.PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
+    if os.getppid() != parent or parent == _own.pid:
+        os._exit(0)
+
+
+def start(order: Order, in_cgroup: bool) -> Tuple[Worker, Channel]:
+    """In the child: become the worker that was ordered. Returns after GO, else not at all."""
+    worker, channel = _become(order, in_cgroup)
+    try:
+        _wait_for_go(order, channel)
+        _bind_to_parent()
+    except (OSError, ProtocolError) as error:
+        _load.say(f"reeve: {error}")
+        os._exit(1)
+    return worker, channel
+
+
+def run(order: Order, in_cgroup: bool) -> NoReturn:
+    """In the child of a template: become the worker, and run the entry."""
+    worker, channel = start(order, in_cgroup)
+    try:
+        found: List[Callable[[], Any]] = []
+        code, text, by = _run.call(lambda: found.append(_entry()))
+        if found:
+            _run.run(context, found[0])
+        worker.signals.teardown()
+        if text is not None:
+            _load.say(text)
+        _run.end(code, by)
+    finally:
+        channel.close()
+        os._exit(70)
+
+
+def _entry() -> Callable[[], Any]:
+    """The function; what importing it adds to the hooks runs now."""
+    done = list(hooks.after)
+    function = _load.resolve(_own.entry)
+    hooks.run_preload()
+    for hook in hooks.after:
+        if hook not in done:
+            hook()
+    return function

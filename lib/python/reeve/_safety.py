@@ -1,0 +1,169 @@
+"""
+What makes a fork of this process unsafe, seen from inside: threads, GPU devices, io_uring, file
+locks, descriptors that came after READY. The daemon looks at the same from /proc.
+
+A Watch is made when the template has loaded; culprits() is asked before each fork and costs a few
+dozen system calls. Every text names the culprit and ends with the way out.
+"""
+from __future__ import annotations
+
+import fnmatch
+import os
+import re
+import stat
+import threading
+import time
+from typing import Collection, Dict, Iterable, List, Optional, Sequence
+
+_GPU = re.compile(r"(^|/)dev/(nvidia|dri/|kfd$|accel/)")
+_UNNAMED = re.compile(r"^Thread-\d+( \(.*\))?$")
+_GONE_S = 0.05  # a joined thread may still be a task of the kernel's for a moment
+
+
+def label(thread: threading.Thread) -> str:
+    """What a reader of the code knows a thread by: its name, else whose code it runs."""
+    if not _UNNAMED.match(thread.name):
+        return thread.name
+    if type(thread) not in (threading.Thread, threading.Timer):
+        return type(thread).__name__
+    target = getattr(thread, "_target", None)
+    owner = getattr(target, "__self__", None)
+    if owner is not None and not isinstance(owner, type(os)):
+        return owner.__name__ if isinstance(owner, type) else type(owner).__name__
+    return getattr(target, "__name__", None) or thread.name
+
+
+def tasks() -> List[int]:
+    return [int(name) for name in os.listdir("/proc/self/task")]
+
+
+def _comm(tid: int) -> Optional[str]:
+    try:
+        with open(f"/proc/self/task/{tid}/comm", encoding="utf-8", errors="replace") as file:
+            return file.read().rstrip("\n")
+    except OSError:
+        return None
+
+
+def _others(allow: Sequence[str]) -> Optional[List[str]]:
+    """The threads beside this one that nobody allowed; None if one of them was ending just now."""
+    mine = threading.get_native_id()
+    own = _comm(mine)
+    known: Dict[Optional[int], threading.Thread] = {t.native_id: t for t in threading.enumerate()}
+    names = []
+    for tid in tasks():
+        if tid == mine:
+            continue
+        comm = _comm(tid)
+        if comm is None:
+            return None
+        thread = known.get(tid)
+        if thread is None:  # C code made it; without a name of its own it has the process's
+            aliases = ["unnamed" if comm == own else comm, comm]
+        else:
+            aliases = [label(thread), thread.name, comm]
+        if not any(fnmatch.fnmatchcase(a, pattern) for a in aliases for pattern in allow):
+            names.append(aliases[0])
+    return sorted(names)
+
+
+def threads(allow: Sequence[str] = ()) -> Optional[str]:
+    """The complaint about threads, if there is one."""
+    if len(tasks()) == 1:
+        return None
+    end = time.monotonic() + _GONE_S
+    while True:
+        names = _others(allow)
+        if names is not None and (not names or time.monotonic() > end):
+            break
+        time.sleep(0.001)
+    if not names:
+        return None
+    whose = "its thread" if len(names) == 1 else "their threads"
+    return f"{len(tasks())} threads ({', '.join(names)}); start {whose} in @after_fork"
+
+
+def descriptors() -> Dict[int, str]:
+    """Every open fd and what it refers to."""
+    found = {}
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            found[int(name)] = os.readlink(f"/proc/self/fd/{name}")
+        except OSError:
+            pass  # the listing's own
+    return found
+
+
+def _has_lock(fd: int) -> bool:
+    try:
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            return False
+        with open(f"/proc/self/fdinfo/{fd}", encoding="utf-8", errors="replace") as file:
+            return any(line.startswith("lock:") for line in file)
+    except OSError:
+        return False
+
+
+def _fd_complaint(fd: int, target: str) -> Optional[str]:
+    if _GPU.search(target):
+        return f'GPU device {target} is open; use start_method = "spawn"'
+    if target == "anon_inode:[io_uring]":
+        return f'io_uring (fd {fd}) is open; set it up in @after_fork, or use ' \
+               'start_method = "spawn"'
+    if target.startswith("/") and _has_lock(fd):
+        return f"file lock on {target} (fd {fd}); take it in @after_fork"
+    return None
+
+
+def _maps() -> Iterable[str]:
+    """The lines of mapped files in /proc/self/maps."""
+    try:
+        with open("/proc/self/maps", encoding="utf-8", errors="replace") as file:
+            return [line.rstrip("\n") for line in file if "/" in line]
+    except OSError:
+        return []
+
+
+class Watch:
+    """What was open when loading ended. `own` are fds and a map of the runtime itself."""
+
+    def __init__(self, allow: Sequence[str], own: Collection[int]) -> None:
+        self.allow, self.own = list(allow), set(own)
+        self.known = descriptors()
+        self._mapped_gpu = sorted({m[m.index("/"):] for m in _maps() if _GPU.search(m)})
+
+    def culprits(self, ignore: Collection[int] = ()) -> List[str]:
+        """Why no worker may be forked now; `ignore` are fds that came with the request."""
+        found = []
+        complaint = threads(self.allow)
+        if complaint:
+            found.append(complaint)
+        gpus = set()
+        for fd, target in sorted(descriptors().items()):
+            if fd in self.own or fd in ignore:
+                continue
+            text = _fd_complaint(fd, target)
+            if text is None and self.known.get(fd) != target:
+                text = f"fd {fd} ({target}) was not open at READY; open it in @after_fork"
+            if text and text not in gpus:
+                gpus.add(text)
+                found.append(text)
+        for target in self._mapped_gpu:
+            text = f'GPU device {target} is open; use start_method = "spawn"'
+            if text not in gpus:
+                found.append(text)
+        return found
+
+    def notes(self) -> List[str]:
+        """What is no danger in itself, but will not be in a worker what it was here."""
+        found = []
+        for fd, target in sorted(self.known.items()):
+            if fd > 2 and fd not in self.own:
+                found.append(f"fd {fd} ({target}) is closed in the workers; open it in @after_fork")
+        for line in _maps():
+            fields = line.split(None, 5)
+            if len(fields) == 6 and fields[1][1] == "w" and fields[1][3] == "s" \
+                    and not fields[5].startswith("/dev/zero"):
+                found.append(f"{fields[5]} is mapped shared and writable: all workers write to "
+                             "the same memory")
+        return found

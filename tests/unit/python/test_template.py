@@ -1,0 +1,431 @@
+"""The template, driven as the daemon drives it: forking, exit codes, what a worker is born with."""
+import json
+
+from rig import Case, Tag, Type, os, resource, signal, socket, subprocess, DIR, PYTHON, unittest
+from reeve import _fork
+from reeve._protocol import Limit
+
+DUMP = """
+import json, os, resource, signal, sys, gc
+def main():
+    print(json.dumps({
+        "fds": {n: os.readlink(f"/proc/self/fd/{n}") for n in os.listdir("/proc/self/fd")
+                if os.path.exists(f"/proc/self/fd/{n}")},
+        "cwd": os.getcwd(), "env": dict(os.environ), "argv": sys.argv, "path": sys.path,
+        "sid": os.getsid(0), "pid": os.getpid(), "ppid": os.getppid(),
+        "nofile": resource.getrlimit(resource.RLIMIT_NOFILE),
+        "nice": os.getpriority(os.PRIO_PROCESS, 0), "umask": os.umask(0),
+        "mask": sorted(signal.pthread_sigmask(signal.SIG_BLOCK, [])),
+        "signals": {int(n): "default" if signal.getsignal(n) is signal.SIG_DFL
+                    else str(signal.getsignal(n)) for n in signal.valid_signals()},
+        "gc": gc.isenabled(), "frozen": gc.get_freeze_count() > 1000,
+        "comm": open("/proc/self/comm").read().strip(),
+        "cmdline": open("/proc/self/cmdline").read(),
+        "environ": open("/proc/self/environ").read().split("\\0"),
+        "main": sys.modules["__main__"].__file__,
+    }))
+"""
+
+
+class Codes(Case):
+    """SH25, PY03: what the entry says is what the kernel reports."""
+
+    def entry(self, body):
+        self.module(f"import os, signal, sys, threading, time\ndef main():\n    {body}\n")
+
+    def codes(self, body):
+        """The same entry by template and by spawn: both must agree."""
+        self.entry(body)
+        template = self.template()
+        forked = template.run()
+        spawned = subprocess.run([PYTHON, DIR, "spawn", "app:main"], cwd=self.dir, text=True,
+                                 stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False,
+                                 env={"PATH": "/usr/bin:/bin", "PYTHONDONTWRITEBYTECODE": "1"})
+        self.assertEqual(template.end(), 0)
+        self.assertEqual(forked, (spawned.stdout, spawned.returncode))
+        return forked
+
+    def test_every_code(self):
+        self.module("import os\ndef main():\n    return int(os.environ['CODE'])\n")
+        template = self.template()
+        for code in range(256):
+            self.assertEqual(template.run(env={"CODE": code}), ("", code))
+
+    def test_every_signal(self):
+        self.module("import os, signal\ndef main():\n    n = int(os.environ['N'])\n"
+                    "    n == 9 or signal.signal(n, signal.SIG_DFL)\n"
+                    "    os.kill(os.getpid(), n)\n")
+        template = self.template()
+        deadly = [n for n in range(1, 32) if n not in (
+            signal.SIGCHLD, signal.SIGCONT, signal.SIGURG, signal.SIGWINCH, signal.SIGSTOP,
+            signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU)]
+        limit = [(Tag.LIMIT, Limit(resource.RLIMIT_CORE, 0, 0))]
+        for number in deadly:
+            with self.subTest(number):
+                self.assertEqual(template.run(env={"N": number}, records=limit), ("", -number))
+
+    def test_results(self):
+        self.assertEqual(self.codes("return None"), ("", 0))
+        self.assertEqual(self.codes("return 257"), ("", 1))
+        self.assertEqual(self.codes("sys.exit(3)"), ("", 3))
+        self.assertEqual(self.codes("sys.exit('why')"), ("why\n", 1))
+        self.assertEqual(self.codes("return 'text'"), ("text\n", 1))
+
+    def test_exception(self):
+        text, code = self.codes("raise KeyError('no such')")
+        self.assertEqual(code, 1)
+        self.assertEqual(text.splitlines()[0], "Traceback (most recent call last):")
+        self.assertIn("app.py", text.splitlines()[1])
+        self.assertEqual(text.splitlines()[-1], "KeyError: 'no such'")
+
+    def test_interrupt_is_a_signal(self):
+        text, code = self.codes("raise KeyboardInterrupt")
+        self.assertEqual(code, -signal.SIGINT)
+        self.assertTrue(text.endswith("KeyboardInterrupt\n"), text)
+
+    def test_coroutine_is_refused(self):
+        self.module("async def main():\n    pass\n")
+        text, code = self.template().run()
+        self.assertEqual(code, 1)
+        self.assertIn("asyncio.run()", text)
+
+    def test_teardown(self):
+        """Threads are joined, atexit runs, buffers are written, the code stands."""
+        text, code = self.codes("import atexit; atexit.register(print, 'atexit'); "
+                                "threading.Timer(0.1, print, ['thread']).start(); "
+                                "sys.stdout.write('out '); return 5")
+        self.assertEqual((text, code), ("out thread\natexit\n", 5))
+
+
+class Birth(Case):
+    def dump(self, template=None, **order):
+        text, code = (template or self.template(DUMP)).run(**order)
+        self.assertEqual(code, 0, text)
+        return json.loads(text)
+
+    def test_everything_is_as_ordered(self):
+        null = os.open("/dev/zero", os.O_RDONLY)
+        self.addCleanup(os.close, null)
+        seen = self.dump(
+            name="web:3", fds={7: null}, env={"LISTEN_FDS": "1", "WATCHDOG_PID": "1", "X": "y"},
+            records=[(Tag.CWD, b"/usr"), (Tag.UMASK, 0o27), (Tag.NICE, 3), (Tag.ARG, b"--fast"),
+                     (Tag.LIMIT, Limit(resource.RLIMIT_NOFILE, 100, 200))])
+        self.assertEqual(seen["cwd"], "/usr")
+        self.assertEqual(seen["umask"], 0o27)
+        self.assertEqual(seen["nice"], 3)
+        self.assertEqual(seen["nofile"], [100, 200])
+        self.assertEqual(seen["argv"], ["app:main", "--fast"])
+        self.assertEqual(seen["sid"], seen["pid"])
+        self.assertEqual(seen["ppid"], os.getpid())
+        self.assertEqual(seen["env"], {
+            "REEVE_WORKER": "web:3", "REEVE_INDEX": "3", "PATH": "/usr/bin", "X": "y",
+            "LISTEN_FDS": "1", "LISTEN_PID": str(seen["pid"]), "WATCHDOG_PID": str(seen["pid"])})
+        self.assertEqual(seen["comm"], "web:3")
+        self.assertTrue(seen["cmdline"].startswith("reeve: web:3 app:main --fast"), seen["cmdline"])
+        self.assertEqual(seen["mask"], [])
+        self.assertTrue(seen["gc"] and seen["frozen"])
+        self.assertEqual(seen["fds"].pop("7"), "/dev/zero")
+        self.assertEqual(seen["fds"].pop("0"), "/dev/null")
+        channel = [n for n in seen["fds"] if int(n) >= 200]
+        self.assertEqual(len(channel), 1)
+        self.assertEqual(set(seen["fds"]), {"1", "2", *channel})
+
+    def test_path_order(self):
+        seen = self.dump()
+        self.assertEqual(seen["path"][0], str(self.dir))
+        self.assertEqual(seen["path"][-1], str(DIR))
+        self.assertEqual(seen["path"].count(str(DIR)), 1)
+
+    def test_marker_is_seen_from_outside(self):
+        """What finds the orphans of a worker is not that of its template."""
+        template = self.template(DUMP, env={"REEVE_ID": "abc/web:template/1", "PADDING": "x" * 200})
+        seen = self.dump(template, env={"REEVE_ID": "abc/web:0/1"})
+        self.assertIn("REEVE_ID=abc/web:0/1", seen["environ"])
+        self.assertNotIn("REEVE_ID=abc/web:template/1", seen["environ"])
+        self.assertNotIn("PADDING", seen["env"])
+
+    def test_signals_are_those_of_a_fresh_interpreter(self):
+        """PY12: handlers, masks and ignored signals of a preload do not reach workers."""
+        template = self.template(
+            "import signal\nsignal.signal(signal.SIGCHLD, signal.SIG_IGN)\n"
+            "signal.signal(signal.SIGUSR1, print)\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+            "signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR2])\n" + DUMP)
+        seen = self.dump(template)
+        self.assertIn("the signal mask", template.said())
+        self.assertEqual(seen["mask"], [])
+        for number in (signal.SIGCHLD, signal.SIGUSR1, signal.SIGUSR2):
+            self.assertEqual(seen["signals"][str(int(number))], "default", number)
+        self.assertIn("default_int_handler", seen["signals"]["2"])
+
+    def test_what_a_preload_changes_is_put_back(self):
+        template = self.template("import os, resource\nos.chdir('/usr')\nos.umask(0o70)\n"
+                                 "resource.setrlimit(resource.RLIMIT_NOFILE, (77, 500))\n" + DUMP)
+        said = template.said()
+        self.assertIn("the working directory", said)
+        self.assertIn("the umask", said)
+        self.assertEqual(self.dump(template)["cwd"], str(self.dir))
+
+    def test_open_descriptors_do_not_reach_workers(self):
+        """PY13: a connection of the template is not shared; its number stays taken."""
+        template = self.template(
+            "import os, socket\na, b = socket.socketpair()\nnumber = a.fileno()\n"
+            "def main():\n    print(os.readlink(f'/proc/self/fd/{number}'))\n    a.close()\n"
+            "    b.close()\n")
+        self.assertIn("is closed in the workers; open it in @after_fork", template.said())
+        self.assertEqual(template.run(), ("/dev/null\n", 0))
+
+    def test_random_differs(self):
+        """PY13: Python's and C's generators."""
+        template = self.template(
+            "import ctypes, random\nlibc = ctypes.CDLL(None)\nrandom.seed(1)\nlibc.srand(1)\n"
+            "def main():\n    print(random.random(), libc.rand(), libc.lrand48())\n")
+        seen = [template.run()[0].split() for _ in range(3)]
+        for column in zip(*seen):
+            self.assertEqual(len(set(column)), 3, seen)
+
+    def test_numpy_random_differs(self):
+        if subprocess.run([PYTHON, "-c", "import numpy"], stderr=subprocess.DEVNULL,
+                          check=False).returncode:
+            self.skipTest("this interpreter has no numpy")
+        template = self.template("import numpy\nnumpy.random.seed(1)\n"
+                                 "def main():\n    print(numpy.random.rand())\n")
+        seen = {template.run()[0] for _ in range(3)}
+        self.assertEqual(len(seen), 3)
+
+    def test_output_is_printed_once(self):
+        """PY13: buffers of the template, of Python and of C, are empty at a fork."""
+        template = self.template(
+            "import ctypes, sys\nsys.stdout.write('from python ')\n"
+            "ctypes.CDLL(None).printf(b'from c ')\ndef main():\n    print('worker')\n")
+        for _ in range(2):
+            self.assertEqual(template.run(), ("worker\n", 0))
+        template.end()
+        said = template.said()
+        self.assertEqual((said.count("from python"), said.count("from c")), (1, 1), said)
+
+    def test_hooks(self):
+        template = self.template(
+            "import reeve, os\nevents = []\n"
+            "@reeve.preload\ndef table():\n    events.append('preload')\n"
+            "@reeve.before_fork\ndef before():\n    events.append('before')\n"
+            "@reeve.after_fork\ndef after():\n    events.append(reeve.name())\n"
+            "def main():\n    print(*events)\n")
+        self.assertEqual(template.run("web:0"), ("preload before web:0\n", 0))
+        self.assertEqual(template.run("web:1"), ("preload before before web:1\n", 0))
+
+    def test_entry_that_only_the_worker_imports(self):
+        """preload_errors = "warn": the worker tries again, and its hooks run."""
+        self.module("import os, reeve\nif 'REEVE_WORKER' not in os.environ:\n"
+                    "    raise ImportError('only in a worker')\n"
+                    "@reeve.after_fork\ndef after():\n    print('after')\n"
+                    "def main():\n    print('main')\n")
+        template = self.template(errors="warn")
+        self.assertEqual(template.run(), ("after\nmain\n", 0))
+
+    def test_sockets_and_files(self):
+        server = socket.create_server(("127.0.0.1", 0))
+        self.addCleanup(server.close)
+        (self.dir / "table").write_bytes(b"table")
+        file = os.open(self.dir / "table", os.O_RDONLY)
+        self.addCleanup(os.close, file)
+        template = self.template(
+            "import reeve\ndef main():\n"
+            "    print(reeve.sockets()['http'].getsockname()[1], reeve.files()['table'].read(),\n"
+            "          sorted(reeve.sockets()), sorted(reeve.files()))\n")
+        text, code = template.run(fds={3: server.fileno(), 4: file}, env={
+            "LISTEN_FDS": "2", "LISTEN_FDNAMES": "http:table"})
+        self.assertEqual((text, code),
+                         (f"{server.getsockname()[1]} b'table' ['http'] ['table']\n", 0))
+
+    def test_maps_that_cross(self):
+        """Numbers that came are numbers that others are to become, in every order."""
+        paths = ["/dev/zero", "/dev/full", "/dev/random", "/dev/null"]
+        fds = [os.open(p, os.O_RDONLY) for p in paths]
+        for fd in fds:
+            self.addCleanup(os.close, fd)
+        template = self.template(DUMP)
+        for first in (3, 4, 5, 6, 10, 199, 201):
+            seen = self.dump(template, fds={first + i: fd for i, fd in enumerate(fds)})
+            got = [seen["fds"][str(first + i)] for i in range(4)]
+            self.assertEqual(got, paths, first)
+
+    def test_main_module_is_not_run_again(self):
+        """multiprocessing's spawn in a worker imports nothing of the runtime as the main module."""
+        template = self.template(
+            "import multiprocessing, sys\ndef work(n):\n    return n * n\n"
+            "def main():\n    with multiprocessing.get_context('spawn').Pool(1) as pool:\n"
+            "        print(pool.map(work, [2, 3]))\n")
+        self.assertEqual(template.run(), ("[4, 9]\n", 0))
+
+    def test_pool_by_fork_is_ended(self):
+        """Pool.terminate() sends TERM to children that were forked after the flag was used."""
+        template = self.template(
+            "import multiprocessing, reeve, time\n"
+            "def main():\n    reeve.stopping()\n"
+            "    pool = multiprocessing.get_context('fork').Pool(2)\n"
+            "    pool.apply_async(time.sleep, [600])\n    pool.terminate()\n    pool.join()\n"
+            "    print('joined')\n")
+        self.assertEqual(template.run(), ("joined\n", 0))
+
+
+class Conversation(Case):
+    def test_hello_and_ready(self):
+        self.module("")
+        self.module("X = 1", "part")
+        template = self.program()
+        hello = template.hello(preload=["part"], entry="app:main", errors="warn")
+        self.assertEqual(hello.need(Tag.VERSIONS), (1, 1))
+        self.assertRegex(hello.need(Tag.RUNTIME), r"^python 3\.\d+\.\d+")
+        self.assertEqual(template.receive(Type.LOADING).need(Tag.TEXT), "part")
+        self.assertEqual(template.receive(Type.LOADING).need(Tag.TEXT), "app:main")
+        ready = template.receive(Type.READY)
+        self.assertEqual(ready.need(Tag.TASKS), 1)
+        self.assertGreater(ready.need(Tag.RSS), 1 << 20)
+        self.assertGreaterEqual(ready.need(Tag.FDS), 4)
+        self.assertGreater(ready.need(Tag.LOAD_US), 0)
+        self.assertEqual(ready.all(Tag.PRELOAD), ["part", "app:main"])
+        self.assertIn('has no function "main"', ready.need(Tag.ERROR))
+
+    def test_ping_and_quit(self):
+        template = self.template("def main():\n    pass\n")
+        template.channel.send(Type.PING, request=5)
+        pong = template.receive(Type.PONG)
+        self.assertEqual((pong.request, pong.need(Tag.TASKS)), (5, 1))
+        template.channel.send(Type.QUIT)
+        self.assertEqual(template.process.wait(20), 0)
+
+    def test_end_of_the_channel_is_the_end(self):
+        self.assertEqual(self.template("def main():\n    pass\n").end(), 0)
+
+    def test_worker_without_go(self):
+        """Nobody knows of it: it ends before user code."""
+        template = self.template("def main():\n    print('ran')\n")
+        worker = template.fork()
+        template.spawned()
+        worker.born()
+        worker.channel.close()
+        self.assertEqual((worker.text(), worker.code()), ("", 0))
+
+    def test_worker_survives_its_template(self):
+        template = self.template("import sys\ndef main():\n    print('ran')\n    return 9\n")
+        worker = template.fork()
+        template.spawned()
+        worker.born()
+        template.process.kill()
+        template.process.wait()
+        worker.go()
+        self.assertEqual((worker.text(), worker.code()), ("ran\n", 9))
+
+    def test_worker_dies_with_the_keeper(self):
+        """The parent-death signal is that of the subreaper, not of the template."""
+        self.module("import ctypes, signal\ndef main():\n    n = ctypes.c_int()\n"
+                    "    ctypes.CDLL(None).prctl(2, ctypes.byref(n))\n    print(n.value)\n")
+        self.assertEqual(self.template().run(), (f"{int(signal.SIGKILL)}\n", 0))
+
+    def test_pipelined(self):
+        """SH25: many requests at once; each worker has its own code."""
+        template = self.template("import os\ndef main():\n    return int(os.environ['N'])\n")
+        workers = [template.fork(f"web:{n}", env={"N": n % 256}) for n in range(100)]
+        pids = [template.spawned() for _ in workers]
+        for n, worker in enumerate(workers):
+            worker.born().go()
+            self.assertEqual(worker.pid, pids[n])
+        self.assertEqual([w.code() for w in workers], list(range(100)))
+
+    def test_failed_steps_are_named(self):
+        template = self.template("import reeve, os\n@reeve.after_fork\ndef after():\n"
+                                 "    os.environ.get('BAD') and 1 / 0\ndef main():\n    pass\n")
+        for stage, error, how in (
+                ("cwd", 2, {"records": [(Tag.CWD, b"/no/such")]}),
+                ("limits", 22, {"records": [(Tag.LIMIT, Limit(7, 10, 5))]}),
+                ("after_fork", 0, {"env": {"BAD": "1"}})):
+            worker = template.fork(**how)
+            pid = template.spawned()
+            message = worker.receive()
+            self.assertEqual(message.type, Type.FAIL)
+            self.assertEqual(message.need(Tag.STAGE), stage)
+            self.assertIn(message.need(Tag.ERRNO), (error, 0))
+            self.assertTrue(message.need(Tag.TEXT))
+            worker.pid = pid
+            self.assertEqual(worker.code(), 1)
+
+    def test_bad_messages_end_it(self):
+        for send in (lambda t: t.channel.socket.send(b"garbage"),
+                     lambda t: t.channel.send(Type.GO),
+                     lambda t: t.channel.send(Type.HELLO, (Tag.VERSIONS, (1, 1)))):
+            template = self.template("def main():\n    pass\n")
+            send(template)
+            self.assertEqual(template.process.wait(20), 1)
+            self.assertIn("reeve: the daemon broke the protocol", template.said())
+
+    def test_another_version(self):
+        self.module("")
+        template = self.program()
+        template.channel.send(Type.HELLO, (Tag.VERSIONS, (2, 3)), (Tag.MODE, "template"))
+        template.receive(Type.HELLO)
+        self.assertEqual(template.process.wait(20), 1)
+        self.assertIn("versions 2 to 3", template.said())
+
+    def test_without_a_channel(self):
+        done = subprocess.run([PYTHON, DIR, "template"], cwd=self.dir, stderr=subprocess.PIPE,
+                              text=True, check=False, env={"PATH": "/usr/bin"})
+        self.assertEqual(done.returncode, 2)
+        self.assertIn("reeve-template(7)", done.stderr)
+
+    def test_as_a_module(self):
+        """`python3 -m reeve.spawn` where the package is on the path."""
+        self.module("def main():\n    return 4\n")
+        done = subprocess.run([PYTHON, "-m", "reeve.spawn", "app:main"], cwd=self.dir, check=False,
+                              env={"PYTHONPATH": str(DIR), "PYTHONDONTWRITEBYTECODE": "1"})
+        self.assertEqual(done.returncode, 4)
+
+
+class Ways(unittest.TestCase):
+    """Each way of forking: a child of the subreaper, at-fork hooks once, the exact code."""
+
+    def check(self, forker, method):
+        self.assertEqual(forker.method, method)
+        for code in (0, 7, 255):
+            pid, _ = forker.fork()
+            if pid == 0:
+                os._exit(code)
+            self.assertEqual(os.waitpid(pid, 0), (pid, code << 8))
+        with self.assertRaises(ChildProcessError):
+            os.waitpid(-1, os.WNOHANG)
+
+    def setUp(self):
+        import rig
+        rig.become_subreaper()
+
+    def test_adoption(self):
+        if os.uname().machine not in _fork._CODE:
+            self.skipTest("no machine code for this processor")
+        self.check(_fork.Forker(), "adoption")
+
+    def test_double_fork(self):
+        self.check(_fork.Forker(code=False), "double fork")
+
+    def test_without_ctypes(self):
+        forker = _fork.Forker(code=False)
+        forker._api = None
+        self.check(forker, "double fork")
+
+    def test_no_room(self):
+        """RLIMIT_NPROC: OSError, nothing left behind. Root is not limited."""
+        if os.getuid() == 0:
+            out = os.fork()
+            if out == 0:
+                status = 1
+                try:
+                    os.setuid(64999)
+                    resource.setrlimit(resource.RLIMIT_NPROC, (1, 1))
+                    for code in (True, False):
+                        try:
+                            pid, _ = _fork.Forker(code).fork()
+                            os._exit(2 if pid else 0)
+                        except OSError:
+                            pass
+                    status = 0
+                finally:
+                    os._exit(status)
+            self.assertEqual(os.waitpid(out, 0)[1], 0)
