@@ -10,6 +10,7 @@ static void print_event(struct ctl *c, const json_t *e)
 {
 	const char *worker = get_text(e, "worker", ""), *from = get_text(e, "from", NULL);
 	const char *to = get_text(e, "to", NULL), *cause = get_text(e, "cause", NULL);
+	const char *what = get_text(e, "what", NULL), *text = get_text(e, "text", NULL);
 	int64_t incarnation = get_int(e, "incarnation", 0);
 
 	str_addf(&c->out, "%lld ", (long long)get_int(e, "seq", 0));
@@ -28,6 +29,12 @@ static void print_event(struct ctl *c, const json_t *e)
 		str_add(&c->out, to ? " (" : "");
 		out_safe(c, cause);
 		str_add(&c->out, to ? ")" : "");
+	}
+	if (what && !to)
+		out_safe(c, what);
+	if (text) {
+		str_add(&c->out, ": ");
+		out_safe(c, text);
 	}
 	str_add(&c->out, "\n");
 }

@@ -189,6 +189,18 @@ static void say_death(struct role *r, bool up, int how, int status)
 			 up ? "" : " before it was ready");
 }
 
+/* For the manager, or the next one: it tells who follows the events. */
+static void record_death(struct keeper *k, enum role_kind kind, int how, int status)
+{
+	struct ledger_role_end *e =
+		&k->ledger.h->role_ends[kind == ROLE_IS_MANAGER ? LEDGER_MANAGER : LEDGER_LOGGER];
+
+	e->how = how;
+	e->status = status;
+	atomic_fetch_add(&e->count, 1);
+	bell_ring(k->bells[1]);
+}
+
 static bool is_hopeless(const struct keeper *k, const struct role *manager)
 {
 	if (atomic_load(&k->ledger.h->phase) > PHASE_RUN)
@@ -211,6 +223,7 @@ void role_ended(struct keeper *k, enum role_kind kind, int how, int status)
 	if (k->replacing || k->done || k->gone_ms != KEEPER_NEVER) /* no successor, or at once */
 		return;
 	say_death(r, up, how, status);
+	record_death(k, kind, how, status);
 	if (up) {
 		r->early_deaths = 0;
 		r->retry_ms = 0;

@@ -36,6 +36,13 @@
 
 enum phase { PHASE_RUN, PHASE_WARM, PHASE_COLD, PHASE_GONE };
 
+/* Ends of a role that nobody asked for. K; count is written last. */
+struct ledger_role_end {
+	int32_t how, status; /* of the last: CLD_EXITED and a code, or a signal */
+	_Atomic uint32_t count;
+};
+enum { LEDGER_MANAGER, LEDGER_LOGGER, LEDGER_ROLES };
+
 /* Row numbers from one writer to one reader; a full ring sets overflow = "scan everything". */
 struct ledger_ring {
 	_Atomic uint32_t head;	   /* writer */
@@ -124,6 +131,9 @@ struct ledger_header {
 	_Atomic uint32_t upgrade_done; /* K: of these so many are over, see upgrades */
 	_Atomic uint32_t role_changes; /* K: managers and loggers replaced by upgrades */
 	struct ledger_upgrade upgrades[UPGRADES_KEPT]; /* K: number % UPGRADES_KEPT */
+	struct ledger_role_end role_ends[LEDGER_ROLES]; /* K */
+	/* M: what was told of them, and of the phase, as events */
+	_Atomic uint32_t role_ends_told[LEDGER_ROLES], phase_told;
 };
 
 /* M: one per group ever configured in this daemon's life. */
@@ -269,12 +279,23 @@ struct ledger_exits { /* M: one per slot */
 	struct exit_record records[EXITS_KEPT]; /* ring: slot.exits % EXITS_KEPT is the next */
 };
 
+enum event_kind { EVENT_WORKER, EVENT_DAEMON };
+/* What happened to the daemon itself. */
+enum daemon_event {
+	DAEMON_PHASE,	      /* from, to: enum phase */
+	DAEMON_RELOAD,	      /* a configuration was applied */
+	DAEMON_RELOAD_FAILED, /* nothing was changed */
+	DAEMON_ROLE_ENDED,    /* manager or logger; incarnation: how often by now */
+	DAEMON_EVENTS
+};
+
 struct ledger_event {	      /* M */
 	_Atomic uint64_t seq; /* 0 while it is being written */
 	int64_t at_real_us;
 	uint32_t incarnation;
-	uint8_t from, to, cause, kind; /* enum worker_status; kind: 0 state change, 1 daemon */
-	char worker[76];	       /* "web:3" */
+	uint8_t from, to, cause; /* enum worker_status, exit_cause; daemon: cause is the event */
+	uint8_t kind;		 /* enum event_kind */
+	char worker[76];	 /* "web:3"; daemon: more about it, may be "" */
 };
 
 /* An operation a client asked for, written before acting: a resent call acts no second time. */

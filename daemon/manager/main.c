@@ -108,6 +108,7 @@ static void turn(struct ev_loop *loop, ev_prepare *p, int events)
 	struct manager *m = p->data;
 
 	do {
+		event_look(m);
 		workers_drain(m);
 		admit_run(m);
 		reload_step(m);
@@ -278,6 +279,7 @@ static int init(struct manager *m, const char *fds_arg, struct diag *d)
 	FAIL_HERE(INIT_MAPPED);
 	m->renewing = true;
 	m->changed = true;
+	event_look(m); /* what happened between a predecessor and us comes before what we do */
 	reload_configured(m);
 	init_loop(m);
 	if ((r = shutdown_init(m)) < 0 || (r = trees_init(m)) < 0 || (r = spawn_init(m)) < 0 ||

@@ -163,6 +163,11 @@ size_t admit_waiting_for(const struct worker *w, char ret[][80], size_t n);
 /* event.c */
 void event_write(struct manager *m, const struct worker *w, enum worker_status from,
 		 enum worker_status to, enum exit_cause cause);
+/* Something happened to the daemon itself; the text is cut to fit. */
+void event_daemon(struct manager *m, enum daemon_event what, const char *format, ...)
+	__attribute__((format(printf, 3, 4)));
+/* Tell what the ledger says of the phase and of ended roles, each once, whoever was manager. */
+void event_look(struct manager *m);
 
 /* ops.c: what operators ask for. 0, or -errno with *d. Replies wait on conditions (control.c). */
 int op_start(struct worker *w, struct diag *d);

@@ -68,6 +68,8 @@ bool targets_refuse_unknown(struct vl_call *c, const struct manager *m, const st
 /* ---- methods_list.c ---- */
 /* pss: with pss_bytes, which costs a look at every process of its tree. */
 void write_worker(struct str *out, const char *key, struct worker *w, bool pss);
+/* "run", "warm", "cold", "gone" */
+const char *phase_name(uint32_t phase);
 void write_time(struct str *out, const char *key, int64_t real_us);
 void write_how(struct str *out, const struct exit_record *rec);
 void write_signal(struct str *out, const char *key, int number);

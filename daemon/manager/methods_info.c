@@ -17,7 +17,12 @@
 #include <sys/stat.h>
 #include <sys/utsname.h>
 
-static const char *const phase_words[] = { "run", "warm", "cold", "gone" };
+const char *phase_name(uint32_t phase)
+{
+	static const char *const words[] = { "run", "warm", "cold", "gone" };
+
+	return words[MIN_OF(phase, PHASE_GONE)];
+}
 
 void method_version(struct vl_call *c, const void *args)
 {
@@ -28,7 +33,7 @@ void method_version(struct vl_call *c, const void *args)
 	vl_write_open(&out, NULL, '{');
 	vl_write_text(&out, "version", REEVE_VERSION);
 	vl_write_int(&out, "protocol", CONTROL_PROTOCOL);
-	vl_write_text(&out, "phase", phase_words[h->phase & 3]);
+	vl_write_text(&out, "phase", phase_name(h->phase));
 	vl_write_int(&out, "keeper_pid", h->keeper_pid);
 	vl_write_int(&out, "manager_pid", getpid());
 	if (h->logger_pid > 0)

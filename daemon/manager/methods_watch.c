@@ -28,6 +28,8 @@ static bool wanted(const struct follower *f, const struct ledger_event *e)
 {
 	char name[sizeof(e->worker) + 1] = "";
 
+	if (e->kind == EVENT_DAEMON)
+		return f->targets.n == 0;
 	memcpy(name, e->worker, sizeof(e->worker));
 	for (size_t i = 0; i < f->targets.n; i++)
 		if (target_names(f->targets.items[i].text, name))
@@ -35,17 +37,45 @@ static bool wanted(const struct follower *f, const struct ledger_event *e)
 	return f->targets.n == 0;
 }
 
-static void write_event(struct str *out, const struct ledger_event *e)
+static void write_daemon_event(struct str *out, const struct ledger_event *e)
 {
-	vl_write_open(out, NULL, '{');
-	vl_write_int(out, "seq", (int64_t)e->seq);
-	write_time(out, "at", e->at_real_us);
+	static const char *const whats[DAEMON_EVENTS] = {
+		[DAEMON_PHASE] = "phase",
+		[DAEMON_RELOAD] = "reload",
+		[DAEMON_RELOAD_FAILED] = "reload-failed",
+		[DAEMON_ROLE_ENDED] = "role-ended",
+	};
+
+	vl_write_text(out, "worker", "");
+	/* A newer manager of this daemon may have known more of them. */
+	vl_write_text(out, "what", e->cause < DAEMON_EVENTS ? whats[e->cause] : "unknown");
+	if (e->cause == DAEMON_PHASE) {
+		vl_write_text(out, "from", phase_name(e->from));
+		vl_write_text(out, "to", phase_name(e->to));
+	}
+	if (e->worker[0])
+		vl_write_bytes(out, "text", e->worker, strnlen(e->worker, sizeof(e->worker)));
+}
+
+static void write_worker_event(struct str *out, const struct ledger_event *e)
+{
 	vl_write_bytes(out, "worker", e->worker, strnlen(e->worker, sizeof(e->worker)));
 	vl_write_int(out, "incarnation", e->incarnation);
 	vl_write_text(out, "from", worker_status_name(e->from));
 	vl_write_text(out, "to", worker_status_name(e->to));
 	if (e->cause != CAUSE_NONE)
 		vl_write_text(out, "cause", exit_cause_name(e->cause));
+}
+
+static void write_event(struct str *out, const struct ledger_event *e)
+{
+	vl_write_open(out, NULL, '{');
+	vl_write_int(out, "seq", (int64_t)e->seq);
+	write_time(out, "at", e->at_real_us);
+	if (e->kind == EVENT_DAEMON)
+		write_daemon_event(out, e);
+	else
+		write_worker_event(out, e);
 	vl_write_close(out, '}');
 }
 

@@ -95,6 +95,17 @@ static void pop(struct manager *m)
 	free_request(q);
 }
 
+/* Nothing was changed; r is why. */
+static void say_failed(struct manager *m, const struct conf_report *r)
+{
+	const struct conf_problem *first = NULL;
+
+	for (size_t i = 0; i < r->n && !first; i++)
+		first = r->items[i].warning ? NULL : &r->items[i];
+	event_daemon(m, DAEMON_RELOAD_FAILED, "%zu error%s%s%s", r->errors,
+		     r->errors == 1 ? "" : "s", first ? ": " : "", first ? first->at.text : "");
+}
+
 /* One error that is not the file's. */
 static void fail_head(struct manager *m, const char *what, int err)
 {
@@ -104,6 +115,8 @@ static void fail_head(struct manager *m, const char *what, int err)
 
 	diag_set(&p.at, 0, "cannot load %s: %s: %s", q->path, what, strerror(-err));
 	log_error("%s", p.at.text);
+	if (q->apply)
+		say_failed(m, &report);
 	if (q->done)
 		q->done(q->arg, &report, NULL, 0);
 	pop(m);
@@ -315,8 +328,10 @@ static void conclude(struct manager *m, struct conf *next, struct conf_report *r
 	if (r == 0 && q->apply) {
 		say_changes(changes, (size_t)n);
 		r = apply(m, next);
-		if (r == 0)
+		if (r == 0) {
 			next = NULL;
+			event_daemon(m, DAEMON_RELOAD, "%zd change%s", n, n == 1 ? "" : "s");
+		}
 	}
 	if (r < 0) {
 		fail_head(m, "applying it", r);
@@ -356,8 +371,10 @@ void reload_helper_ended(struct manager *m, uint32_t row)
 		len = 0;
 	close_fd(&rl->out_fd);
 	if (loader_result(text ? text : "", len, status, rl->head->path, &next, &report) < 0) {
-		if (rl->head->apply)
+		if (rl->head->apply) {
 			log_error("reload: nothing was changed, the configuration has errors");
+			say_failed(m, &report);
+		}
 		say_problems(&report);
 		if (rl->head->done)
 			rl->head->done(rl->head->arg, &report, NULL, 0);

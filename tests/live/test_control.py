@@ -269,6 +269,43 @@ class Control(Case):
         self.assertEqual(state, {n: w["state"] for n, w in d.workers().items()})
         d.stop()
 
+    def test_CT11_events_of_the_daemon(self):
+        d = self.daemon(self.one("wait"))
+        d.until_all(state="ready")
+        d.roles_may_die = True
+
+        def told():
+            return [e for e in d.call("Events")["events"] if not e["worker"]]
+
+        self.assertEqual(told(), [])
+        for name in ("logger", "manager"):
+            pid = d.role(name)
+            procs.kill(pid)
+            until(lambda pid=pid, name=name: d.role(name) != pid, 10, f"another {name}")
+        good = d.conf
+        d.write({**good, "nonsense": {}})
+        d.ctl("reload", code=78)
+        d.write(good)
+        d.ctl("reload", code=0)
+        until(lambda: len(told()) == 4, 10, "four events of the daemon")
+        first, second, failed, applied = told()
+        self.assertEqual([(e["what"], e["text"]) for e in (first, second)],
+                         [("role-ended", "reeve-logger, signal KILL"),
+                          ("role-ended", "reeve-manager, signal KILL")])
+        self.assertEqual(failed["what"], "reload-failed")
+        self.assertRegex(failed["text"], r"^\d+ errors?: ")
+        self.assertEqual((applied["what"], applied["text"]), ("reload", "0 changes"))
+        out = d.ctl("events", code=0).out
+        self.assertRegex(out, r"\d+ \S+Z daemon: role-ended: reeve-logger, signal KILL\n")
+        self.assertNotIn("daemon", d.ctl("events", "web", code=0).out)
+        follow = d.spawn_ctl("events", "-f", "--since", str(applied["seq"]))
+        self.assertIn(b" daemon: reload: 0 changes\n", follow.stdout.readline())
+        d.send(signal.SIGTERM)
+        self.assertIn(b" daemon: run -> warm\n", follow.stdout.readline())
+        follow.kill()
+        follow.wait()
+        self.assertEqual(d.wait_exit(), 0)
+
     def test_CT11_a_gap_is_said(self):
         # Starts that fail make many events and cost little.
         d = self.daemon({"web": {"command": [str(self.dir / "missing")], "workers": 20,
