@@ -130,7 +130,7 @@ struct ledger_header {
 	_Atomic uint32_t upgrade_want; /* M: upgrades asked for so far. Ring the keeper */
 	_Atomic uint32_t upgrade_done; /* K: of these so many are over, see upgrades */
 	_Atomic uint32_t role_changes; /* K: managers and loggers replaced by upgrades */
-	struct ledger_upgrade upgrades[UPGRADES_KEPT]; /* K: number % UPGRADES_KEPT */
+	struct ledger_upgrade upgrades[UPGRADES_KEPT];	/* K: number % UPGRADES_KEPT */
 	struct ledger_role_end role_ends[LEDGER_ROLES]; /* K */
 	/* M: what was told of them, and of the phase, as events */
 	_Atomic uint32_t role_ends_told[LEDGER_ROLES], phase_told;
