@@ -21,6 +21,10 @@ static const unsigned char sizes[CHANNEL_TAGS] = {
 
 enum request_rule { REQUEST_ZERO, REQUEST_SET, REQUEST_ANY };
 
+#define FROM_BELOW (CHANNEL_TEMPLATE | CHANNEL_HOST)
+#define FIGURES	   (BIT(CT_TASKS) | BIT(CT_RSS) | BIT(CT_FDS))
+#define SLOT_NEWS  (BIT(CT_PROGRESS) | BIT(CT_JOBS) | BIT(CT_BUSY))
+
 /* What a message of each type holds: tags it must have, may have once, may have often. */
 static const struct shape {
 	const char *name;
@@ -28,43 +32,36 @@ static const struct shape {
 	unsigned char request;
 	uint64_t must, may, many;
 } shapes[] = {
-	[CH_HELLO] = {"HELLO",	CHANNEL_DAEMON | CHANNEL_TEMPLATE | CHANNEL_HOST, REQUEST_ZERO,
-		       BIT(CT_VERSIONS),
-		       BIT(CT_MODE) | BIT(CT_GROUP) | BIT(CT_COUNT) | BIT(CT_GENERATION) |
-			       BIT(CT_ENTRY) | BIT(CT_PRELOAD_ERRORS) | BIT(CT_PATH) |
-			       BIT(CT_RUNTIME),
-		       BIT(CT_PRELOAD) | BIT(CT_ALLOW_THREAD)														      },
-	[CH_LOADING] = { "LOADING", CHANNEL_TEMPLATE | CHANNEL_HOST,		     REQUEST_ZERO, BIT(CT_TEXT),			 0,
-			 0																			   },
-	[CH_READY] = { "READY",	CHANNEL_TEMPLATE | CHANNEL_HOST,			 REQUEST_ZERO,
-		       BIT(CT_LOAD_US) | BIT(CT_TASKS) | BIT(CT_RSS) | BIT(CT_FDS),						    0,
-		       BIT(CT_PRELOAD) | BIT(CT_ERROR)															     },
-	[CH_FORK] = { "FORK",    CHANNEL_DAEMON,				      REQUEST_SET,
-		      BIT(CT_NAME) | BIT(CT_INDEX) | BIT(CT_COUNT) | BIT(CT_INCARNATION) |
-			      BIT(CT_GENERATION) | BIT(CT_FD_MAP),
-		      BIT(CT_CWD) | BIT(CT_UMASK) | BIT(CT_NICE),
-		      BIT(CT_ARG) | BIT(CT_ENV) | BIT(CT_LIMIT)														   },
-	[CH_SPAWNED] = { "SPAWNED", CHANNEL_TEMPLATE,				      REQUEST_SET,  BIT(CT_PID),			0,				   0	     },
-	[CH_FAILED] = { "FAILED",  CHANNEL_TEMPLATE | CHANNEL_HOST,		   REQUEST_ANY,
-			BIT(CT_STAGE) | BIT(CT_ERRNO),									     BIT(CT_TEXT),			     0	       },
-	[CH_UNSAFE] = { "UNSAFE",  CHANNEL_TEMPLATE,				    REQUEST_ANY,	 BIT(CT_TEXT),		       0,					  BIT(CT_TEXT)},
-	[CH_PING] = { "PING",    CHANNEL_DAEMON,				      REQUEST_SET,  0,			      0,					 0	   },
-	[CH_PONG] = { "PONG",    CHANNEL_TEMPLATE | CHANNEL_HOST,		       REQUEST_SET,
-		      BIT(CT_TASKS) | BIT(CT_RSS) | BIT(CT_FDS),								 0,				    0	      },
-	[CH_QUIT] = { "QUIT",    CHANNEL_DAEMON,				      REQUEST_ZERO, 0,			       0,					  0	    },
-	[CH_START] = { "START",	CHANNEL_DAEMON,					REQUEST_SET,
-		       BIT(CT_NAME) | BIT(CT_INDEX) | BIT(CT_INCARNATION),							   BIT(CT_COUNT),
-		       BIT(CT_ENV)																		 },
-	[CH_SLOT] = { "SLOT",    CHANNEL_HOST,					    REQUEST_ANY,
-		      BIT(CT_INDEX) | BIT(CT_INCARNATION) | BIT(CT_STATE),
-		      BIT(CT_CODE) | BIT(CT_TEXT) | BIT(CT_PROGRESS) | BIT(CT_JOBS) | BIT(CT_BUSY),
-		      0																			   },
-	[CH_STOP] = { "STOP",    CHANNEL_DAEMON,				      REQUEST_ZERO, 0,			       BIT(CT_INDEX) | BIT(CT_INCARNATION),
-		      0																			   },
-	[CH_BORN] = { "BORN",    CHANNEL_WORKER,				      REQUEST_ZERO, BIT(CT_NAME),		  BIT(CT_PID),			       0		 },
-	[CH_FAIL] = { "FAIL",    CHANNEL_WORKER,				      REQUEST_ZERO, BIT(CT_STAGE) | BIT(CT_ERRNO),
-		      BIT(CT_TEXT),																   0	      },
-	[CH_GO] = { "GO",	  CHANNEL_DAEMON,					  REQUEST_ZERO, 0,				   0,				      0		},
+#define SHAPE(type, from, request, must, may, many)                                                \
+	[CH_##type] = { #type, from, request, must, may, many }
+	SHAPE(HELLO, CHANNEL_DAEMON | FROM_BELOW, REQUEST_ZERO, BIT(CT_VERSIONS),
+	      BIT(CT_MODE) | BIT(CT_GROUP) | BIT(CT_COUNT) | BIT(CT_GENERATION) | BIT(CT_ENTRY) |
+		      BIT(CT_PRELOAD_ERRORS) | BIT(CT_PATH) | BIT(CT_RUNTIME),
+	      BIT(CT_PRELOAD) | BIT(CT_ALLOW_THREAD)),
+	SHAPE(LOADING, FROM_BELOW, REQUEST_ZERO, BIT(CT_TEXT), 0, 0),
+	SHAPE(READY, FROM_BELOW, REQUEST_ZERO, BIT(CT_LOAD_US) | FIGURES, 0,
+	      BIT(CT_PRELOAD) | BIT(CT_ERROR)),
+	SHAPE(FORK, CHANNEL_DAEMON, REQUEST_SET,
+	      BIT(CT_NAME) | BIT(CT_INDEX) | BIT(CT_COUNT) | BIT(CT_INCARNATION) |
+		      BIT(CT_GENERATION) | BIT(CT_FD_MAP),
+	      BIT(CT_CWD) | BIT(CT_UMASK) | BIT(CT_NICE),
+	      BIT(CT_ARG) | BIT(CT_ENV) | BIT(CT_LIMIT)),
+	SHAPE(SPAWNED, CHANNEL_TEMPLATE, REQUEST_SET, BIT(CT_PID), BIT(CT_ERRNO), 0),
+	SHAPE(FAILED, FROM_BELOW, REQUEST_ANY, BIT(CT_STAGE) | BIT(CT_ERRNO), BIT(CT_TEXT), 0),
+	SHAPE(UNSAFE, CHANNEL_TEMPLATE, REQUEST_ANY, BIT(CT_TEXT), 0, BIT(CT_TEXT)),
+	SHAPE(PING, CHANNEL_DAEMON, REQUEST_SET, 0, 0, 0),
+	SHAPE(PONG, FROM_BELOW, REQUEST_SET, FIGURES, 0, 0),
+	SHAPE(QUIT, CHANNEL_DAEMON, REQUEST_ZERO, 0, 0, 0),
+	SHAPE(START, CHANNEL_DAEMON, REQUEST_SET,
+	      BIT(CT_NAME) | BIT(CT_INDEX) | BIT(CT_INCARNATION),
+	      BIT(CT_COUNT) | BIT(CT_GENERATION), BIT(CT_ENV)),
+	SHAPE(SLOT, CHANNEL_HOST, REQUEST_ANY, BIT(CT_INDEX) | BIT(CT_INCARNATION) | BIT(CT_STATE),
+	      BIT(CT_CODE) | BIT(CT_TEXT) | SLOT_NEWS, 0),
+	SHAPE(STOP, CHANNEL_DAEMON, REQUEST_ZERO, 0, BIT(CT_INDEX) | BIT(CT_INCARNATION), 0),
+	SHAPE(BORN, CHANNEL_WORKER, REQUEST_ZERO, BIT(CT_NAME), BIT(CT_PID), 0),
+	SHAPE(FAIL, CHANNEL_WORKER, REQUEST_ZERO, BIT(CT_STAGE) | BIT(CT_ERRNO), BIT(CT_TEXT), 0),
+	SHAPE(GO, CHANNEL_DAEMON, REQUEST_ZERO, 0, 0, 0),
+#undef SHAPE
 };
 
 static const struct shape *shape_of(unsigned type)

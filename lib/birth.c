@@ -1,0 +1,389 @@
+/*
+ * The birth of a forked worker: a table of steps in a fixed order. Everything is in our own copy of
+ * the template's memory, and we are the only thread; so malloc() is fine here. The block of texts
+ * that environ and argv point into lives as long as the process.
+ */
+#include "lib/birth.h"
+
+#include "lib/title.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/random.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+/* --- signals ------------------------------------------------------------------------------- */
+
+static int step_signals(struct birth *b)
+{
+	const struct sigaction plain = { .sa_handler = SIG_DFL };
+	sigset_t none;
+
+	for (int i = 1; i <= SIGRTMAX; i++)
+		sigaction(i, &plain, NULL);
+	sigemptyset(&none);
+	return sigprocmask(SIG_SETMASK, &none, NULL) < 0 ? -errno : 0;
+}
+
+/* --- descriptors --------------------------------------------------------------------------- */
+
+static void close_by_list(unsigned first, unsigned last)
+{
+	DIR *dir = opendir("/proc/self/fd");
+	struct dirent *e;
+
+	while (dir && (e = readdir(dir))) {
+		unsigned fd = (unsigned)atoi(e->d_name);
+
+		if (e->d_name[0] != '.' && fd >= first && fd <= last && fd != (unsigned)dirfd(dir))
+			close((int)fd);
+	}
+	if (dir)
+		closedir(dir);
+}
+
+/* close_range(2): Linux 5.9. */
+static void close_between(unsigned first, unsigned last)
+{
+	if (first <= last && syscall(SYS_close_range, first, last, 0u) < 0)
+		close_by_list(first, last);
+}
+
+static int by_number(const void *a, const void *b)
+{
+	return *(const int *)a < *(const int *)b ? -1 : *(const int *)a > *(const int *)b;
+}
+
+/* Close all but what came with the order. */
+static void close_others(const struct birth *b)
+{
+	int sorted[CHANNEL_FDS_MAX];
+	unsigned next = 0;
+
+	memcpy(sorted, b->fds, b->n_fds * sizeof(int));
+	qsort(sorted, b->n_fds, sizeof(int), by_number);
+	for (size_t i = 0; i < b->n_fds; i++) {
+		if ((unsigned)sorted[i] > next)
+			close_between(next, (unsigned)sorted[i] - 1);
+		next = (unsigned)sorted[i] + 1;
+	}
+	close_between(next, UINT_MAX);
+}
+
+static int fill_stdio(void)
+{
+	for (int fd = 0; fd <= 2; fd++)
+		if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", fd ? O_WRONLY : O_RDONLY) != fd)
+			return -EBADF;
+	return 0;
+}
+
+/*
+ * Numbers that come and numbers that are wanted may overlap: first all of them go above the highest
+ * wanted one, then each to its place. The channel comes to stand right above.
+ */
+static int step_fds(struct birth *b)
+{
+	int high[CHANNEL_FDS_MAX], above = 3;
+
+	close_others(b);
+	for (size_t i = 0; i < b->n_fds; i++) {
+		int target = channel_fd_target(b->order, i);
+
+		if (target == INT_MAX)
+			return -EBADF;
+		above = target >= above ? target + 1 : above;
+	}
+	for (size_t i = 0; i < b->n_fds; i++) {
+		high[i] = fcntl(b->fds[i], F_DUPFD_CLOEXEC, above);
+		if (high[i] < 0)
+			return -errno;
+	}
+	for (size_t i = 0; i < b->n_fds; i++)
+		if (b->fds[i] < above)
+			close(b->fds[i]);
+	for (size_t i = 0; i < b->n_fds; i++) {
+		int target = channel_fd_target(b->order, i);
+
+		if (target >= 0 && dup2(high[i], target) < 0)
+			return -errno;
+	}
+	close_between((unsigned)above, (unsigned)high[0] - 1);
+	close_between((unsigned)high[0] + 1, UINT_MAX);
+	if (high[0] != above && dup3(high[0], above, O_CLOEXEC) < 0)
+		return -errno;
+	close_between((unsigned)above + 1, UINT_MAX);
+	b->channel = above;
+	return 0;
+}
+
+static int step_stdio(struct birth *b)
+{
+	return fill_stdio();
+}
+
+/* --- the process --------------------------------------------------------------------------- */
+
+static int step_session(struct birth *b)
+{
+	return setsid() < 0 ? -errno : 0;
+}
+
+static int step_limits(struct birth *b)
+{
+	struct channel_record r;
+
+	for (size_t i = 0; channel_find(b->order, CT_LIMIT, i, &r); i++) {
+		struct channel_limit l = channel_limit_of(&r);
+		struct rlimit limit = { l.soft == UINT64_MAX ? RLIM_INFINITY : l.soft,
+					l.hard == UINT64_MAX ? RLIM_INFINITY : l.hard };
+
+		if (setrlimit((__rlimit_resource_t)l.resource, &limit) < 0)
+			return -errno;
+	}
+	return 0;
+}
+
+static int step_nice(struct birth *b)
+{
+	struct channel_record r;
+
+	if (!channel_find(b->order, CT_NICE, 0, &r))
+		return 0;
+	return setpriority(PRIO_PROCESS, 0, channel_i32(b->order, CT_NICE, 0)) < 0 ? -errno : 0;
+}
+
+static int step_umask(struct birth *b)
+{
+	struct channel_record r;
+
+	if (channel_find(b->order, CT_UMASK, 0, &r))
+		umask((mode_t)channel_u32(b->order, CT_UMASK, 022) & 07777);
+	return 0;
+}
+
+static int step_cwd(struct birth *b)
+{
+	char path[PATH_MAX];
+
+	if (channel_text(b->order, CT_CWD, path, sizeof(path)) >= sizeof(path))
+		return -ENAMETOOLONG;
+	return path[0] && chdir(path) < 0 ? -errno : 0;
+}
+
+/* --- texts --------------------------------------------------------------------------------- */
+
+/* One block, as the kernel lays it out at exec: arguments, then environment. */
+struct texts {
+	char *block, *at;
+	char **args, **env; /* into the block, NULL at the end */
+	size_t n_args, n_env, args_len;
+};
+
+static void add_text(struct texts *t, char **list, size_t *n, const void *text, size_t len)
+{
+	memcpy(t->at, text, len);
+	t->at[len] = '\0';
+	list[(*n)++] = t->at;
+	t->at += len + 1;
+}
+
+/* What only we know, or what the daemon cannot know: these replace what was sent. */
+static bool is_ours(const unsigned char *text, size_t len)
+{
+	static const char *const names[] = { CHANNEL_ENV "=", "LISTEN_PID=", "WATCHDOG_PID=" };
+
+	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
+		if (len >= strlen(names[i]) && memcmp(text, names[i], strlen(names[i])) == 0)
+			return true;
+	return false;
+}
+
+static bool has_prefix(char *const *list, const char *prefix)
+{
+	for (; *list; list++)
+		if (strncmp(*list, prefix, strlen(prefix)) == 0)
+			return true;
+	return false;
+}
+
+static void add_number(struct texts *t, const char *format, int number)
+{
+	char text[64];
+	int len = snprintf(text, sizeof(text), format, number);
+
+	add_text(t, t->env, &t->n_env, text, (size_t)len);
+}
+
+static void add_environment(struct birth *b, struct texts *t)
+{
+	struct channel_record r;
+
+	for (size_t at = 0; channel_next(b->order, &at, &r);)
+		if (r.tag == CT_ENV && !is_ours(r.data, r.len))
+			add_text(t, t->env, &t->n_env, r.data, r.len);
+	if (has_prefix(t->env, "LISTEN_FDS="))
+		add_number(t, "LISTEN_PID=%d", (int)getpid());
+	if (has_prefix(t->env, "WATCHDOG_USEC="))
+		add_number(t, "WATCHDOG_PID=%d", (int)getpid());
+	add_number(t, CHANNEL_ENV "=%d", b->channel);
+}
+
+static int step_environment(struct birth *b)
+{
+	size_t n_args = channel_count(b->order, CT_ARG), n_env = channel_count(b->order, CT_ENV);
+	struct texts t = { .block = malloc(b->order->len + sizeof(b->name) + 256),
+			   .args = calloc(n_args + 2, sizeof(char *)),
+			   .env = calloc(n_env + 4, sizeof(char *)) };
+	struct channel_record r;
+
+	if (!t.block || !t.args || !t.env)
+		return -ENOMEM;
+	t.at = t.block;
+	for (size_t at = 0; channel_next(b->order, &at, &r);)
+		if (r.tag == CT_ARG)
+			add_text(&t, t.args, &t.n_args, r.data, r.len);
+	if (t.n_args == 0)
+		add_text(&t, t.args, &t.n_args, b->name, strlen(b->name));
+	t.args_len = (size_t)(t.at - t.block);
+	add_environment(b, &t);
+	b->argv = t.args;
+	b->argc = (int)t.n_args;
+	environ = t.env;
+	title_set_name(b->name);
+	/* where the kernel cannot, ps shows the template's */
+	title_set(t.block, t.args_len, (size_t)(t.at - t.block) - t.args_len);
+	return 0;
+}
+
+/* Every copy would draw the same numbers. */
+static int step_random(struct birth *b)
+{
+	unsigned seeds[3];
+
+	if (getrandom(seeds, sizeof(seeds), 0) != (ssize_t)sizeof(seeds))
+		return -EIO;
+	srand(seeds[0]);
+	srandom(seeds[1]);
+	srand48((long)seeds[2]);
+	return 0;
+}
+
+static int step_after_fork(struct birth *b)
+{
+	return b->after_fork ? b->after_fork(b->arg, b) : 0;
+}
+
+/* --- the daemon ---------------------------------------------------------------------------- */
+
+static int step_born(struct birth *b)
+{
+	struct channel_packet p;
+	int r;
+
+	channel_begin(&p, CH_BORN, 0);
+	channel_add_text(&p, CT_NAME, b->name);
+	channel_add_i32(&p, CT_PID, getpid());
+	r = channel_send(b->channel, &p);
+	/* the daemon does not want us any more */
+	if (r == -EPIPE || r == -ECONNRESET)
+		_exit(0);
+	return r;
+}
+
+static int step_go(struct birth *b)
+{
+	struct pollfd wait = { b->channel, POLLIN, 0 };
+	struct channel_packet p;
+	struct channel_message m;
+	ssize_t n;
+	int r;
+
+	do {
+		poll(&wait, 1, -1);
+		n = channel_recv(b->channel, &p);
+	} while (n == -EAGAIN);
+	if (n == 0 || n == -ECONNRESET)
+		_exit(0);
+	if (n < 0)
+		return (int)n;
+	r = channel_parse(&p, CHANNEL_DAEMON, &m, NULL);
+	channel_packet_fini(&p);
+	if (r == 0 && m.type == CH_STOP)
+		_exit(0);
+	return r == 0 && m.type == CH_GO ? 0 : -EPROTO;
+}
+
+/*
+ * Set last: the parent was the middle process until we were adopted. Whoever is our parent at GO is
+ * the one that the daemon has claimed us for; if it dies before the signal is set, the channel is
+ * at its end or the parent is another one.
+ */
+static int step_parent(struct birth *b)
+{
+	pid_t parent = getppid();
+	char byte;
+
+	if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0)
+		return -errno;
+	if (getppid() != parent || parent == b->template_pid ||
+	    recv(b->channel, &byte, 1, MSG_PEEK | MSG_DONTWAIT) == 0)
+		_exit(0);
+	return 0;
+}
+
+static const struct {
+	const char *stage;
+	int (*run)(struct birth *b);
+} steps[] = {
+	{"signals",	     step_signals	  },
+	{ "descriptors", step_fds	  },
+	{ "stdio",	   step_stdio      },
+	{ "session",     step_session	  },
+	{ "limits",	    step_limits	},
+	{ "nice",	  step_nice	    },
+	{ "umask",	   step_umask      },
+	{ "cwd",	 step_cwd	  },
+	{ "environment", step_environment},
+	{ "random",	    step_random	},
+	{ "after_fork",	step_after_fork },
+	{ "born",	  step_born	    },
+	{ "go",		step_go		},
+	{ "parent",	    step_parent	},
+};
+
+static void __attribute__((noreturn)) fail(const struct birth *b, const char *stage, int error)
+{
+	struct channel_packet p;
+
+	channel_begin(&p, CH_FAIL, 0);
+	channel_add_text(&p, CT_STAGE, stage);
+	channel_add_i32(&p, CT_ERRNO, -error);
+	channel_add_text(&p, CT_TEXT, strerror(-error));
+	channel_send(b->channel, &p);
+	_exit(1);
+}
+
+void birth_run(struct birth *b)
+{
+	b->channel = b->fds[0];
+	channel_text(b->order, CT_NAME, b->name, sizeof(b->name));
+	for (size_t i = 0; i < sizeof(steps) / sizeof(steps[0]); i++) {
+		int r = steps[i].run(b);
+
+		if (r < 0)
+			fail(b, steps[i].stage, r);
+	}
+}

@@ -1,0 +1,34 @@
+/*
+ * What libreeve knows of the process that it is in; for the files of libreeve and reeve-runner.
+ * One process has one life under Reeve, so there is one such object.
+ * Since 0.2.0.
+ */
+#ifndef REEVE_LIB_PROCESS_H
+#define REEVE_LIB_PROCESS_H
+
+#include "lib/forker.h"
+
+#include <signal.h>
+
+struct process {
+	volatile int stopping; /* set by a signal handler */
+	int stop_fd;	       /* eventfd, -1: not yet */
+	bool armed;	       /* the handlers are ours */
+	int worker_channel;    /* of a forked worker; -1: none */
+	bool knows_fds;
+	char *fd_names; /* copy of LISTEN_FDNAMES; NULL: none */
+	bool greeted;	/* HELLO was said and answered on the forker's channel */
+	bool seeding;	/* READY, too */
+	struct forker forker;
+	/* in a forked worker, before BORN; NULL or 0 or -errno */
+	int (*on_copy)(void *arg, const struct birth *b);
+	void *on_copy_arg;
+};
+
+struct process *process_self(void);
+/* Install the handlers for SIGTERM and SIGINT. 0 or -errno. */
+int process_arm(void);
+/* One datagram to NOTIFY_SOCKET; without one nothing. */
+int process_notify(const char *text);
+
+#endif

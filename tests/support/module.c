@@ -1,0 +1,206 @@
+/*
+ * The module of the tests: a puppet under any start method.
+ *
+ * Without MODULE_RUN its workers do what template_conformance.py asks for. MODULE_RUN: "exit:N",
+ * "signal:N", "wait" (until asked to end; then 0), "rand" (two numbers, then wait), "crash",
+ * "hang", "fork" (a copy at a fork point), "say" (everything that it was told, then wait).
+ * MODULE_LOAD, what load does: "thread:NAME", "open:PATH", "lock:PATH", "fail".
+ * MODULE_FORK, what before_fork does: "thread:NAME", "open:PATH".
+ */
+#include "lib/reeve.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+static void *wait_for_ever(void *arg)
+{
+	for (;;)
+		pause();
+	return arg;
+}
+
+/* The name is set by us, not by the thread: it has it when load returns. */
+static int start_thread(const char *name)
+{
+	pthread_t thread;
+	int r = pthread_create(&thread, NULL, wait_for_ever, NULL);
+
+	return r ? -r : -pthread_setname_np(thread, name);
+}
+
+static int misbehave(const char *what)
+{
+	const char *arg = what ? strchr(what, ':') : NULL;
+	int fd;
+
+	if (!what || !*what)
+		return 0;
+	if (!arg)
+		return -EOWNERDEAD;
+	if (strncmp(what, "thread", 6) == 0)
+		return start_thread(arg + 1);
+	fd = open(arg + 1, O_RDWR | O_CLOEXEC | O_NONBLOCK);
+	if (fd < 0)
+		return -errno;
+	return strncmp(what, "lock", 4) == 0 && flock(fd, LOCK_EX) < 0 ? -errno : 0;
+}
+
+static int load(void **ret_data)
+{
+	static char data[] = "loaded";
+
+	*ret_data = data;
+	return misbehave(getenv("MODULE_LOAD"));
+}
+
+static int before_fork(void *data)
+{
+	return misbehave(getenv("MODULE_FORK"));
+}
+
+static int after_fork(void *data, const struct reeve_ctx *ctx)
+{
+	const char *what = getenv("MODULE_AFTER");
+
+	return what && strcmp(what, "fail") == 0 ? -EBUSY : 0;
+}
+
+static const char *own_env(const struct reeve_ctx *ctx, const char *name)
+{
+	size_t len = strlen(name);
+
+	for (const char *const *at = ctx->env; *at; at++)
+		if (strncmp(*at, name, len) == 0 && (*at)[len] == '=')
+			return *at + len + 1;
+	return NULL;
+}
+
+static int wait_for_stop(const struct reeve_ctx *ctx)
+{
+	struct pollfd stop = { ctx->stop_fd, POLLIN, 0 };
+
+	while (!*ctx->stop)
+		if (poll(&stop, 1, -1) < 0 && errno != EINTR)
+			return 3;
+	return 0;
+}
+
+static int conform(const struct reeve_ctx *ctx)
+{
+	const char *says = own_env(ctx, "SAYS");
+	char line[32] = "";
+	ssize_t n;
+
+	printf("%s %d\n", says ? says : "-", rand());
+	fflush(stdout);
+	n = read(0, line, sizeof(line) - 1);
+	return n > 0 ? atoi(line) : 0;
+}
+
+static void die_by(int number)
+{
+	struct rlimit no_core = { 0, 0 };
+
+	setrlimit(RLIMIT_CORE, &no_core);
+	signal(number, SIG_DFL);
+	raise(number);
+}
+
+static int say_all(const struct reeve_ctx *ctx)
+{
+	printf("%s %u/%u %u.%u %s fds %zu %s argv %d %s\n", ctx->worker, ctx->index, ctx->count,
+	       ctx->generation, ctx->incarnation, ctx->group, ctx->n_fds,
+	       ctx->n_fds ? ctx->fds[0].name : "-", ctx->argc, ctx->argc ? ctx->argv[0] : "-");
+	fflush(stdout);
+	ctx->status(ctx, "everything was said");
+	ctx->progress(ctx, 1, 2);
+	ctx->jobs(ctx, 3);
+	ctx->busy(ctx, false);
+	ctx->beat(ctx);
+	return wait_for_stop(ctx);
+}
+
+static int say_rand(const struct reeve_ctx *ctx)
+{
+	printf("rand %d %ld %ld\n", rand(), random(), lrand48());
+	fflush(stdout);
+	return wait_for_stop(ctx);
+}
+
+static int copy_yourself(const struct reeve_ctx *ctx)
+{
+	int r = ctx->fork_point(ctx);
+
+	if (r < 0)
+		return 9;
+	printf("%s is %s, data %s\n", ctx->worker, r ? "a copy" : "the seed", own_env(ctx, "SAYS"));
+	fflush(stdout);
+	while (!*ctx->stop) {
+		struct pollfd look = { ctx->stop_fd, POLLIN, 0 };
+
+		poll(&look, 1, 20);
+		if (ctx->fork_point(ctx) == 1) {
+			printf("%s is a late copy\n", ctx->worker);
+			fflush(stdout);
+		}
+	}
+	return 0;
+}
+
+static int run(void *data, const struct reeve_ctx *ctx)
+{
+	const char *what = own_env(ctx, "MODULE_RUN");
+
+	if (strcmp(data, "loaded") != 0)
+		return 8;
+	if (!what || !*what)
+		return conform(ctx);
+	ctx->ready(ctx);
+	if (strncmp(what, "exit:", 5) == 0)
+		return atoi(what + 5);
+	if (strncmp(what, "signal:", 7) == 0)
+		die_by(atoi(what + 7));
+	if (strcmp(what, "crash") == 0)
+		*(volatile int *)(uintptr_t)(ctx->index * 8) = 1;
+	if (strcmp(what, "hang") == 0)
+		wait_for_ever(NULL);
+	if (strcmp(what, "rand") == 0)
+		return say_rand(ctx);
+	if (strcmp(what, "say") == 0)
+		return say_all(ctx);
+	if (strcmp(what, "fork") == 0)
+		return copy_yourself(ctx);
+	return wait_for_stop(ctx);
+}
+
+static void unload(void *data)
+{
+	fflush(stdout);
+}
+
+extern const struct reeve_module reeve_module;
+const struct reeve_module reeve_module = {
+	.abi = REEVE_ABI,
+	.size = sizeof(reeve_module),
+#ifdef MODULE_FLAGS
+	.flags = MODULE_FLAGS,
+#else
+	.flags = REEVE_FORK_SAFE | REEVE_THREADS | REEVE_SLOT_RESTART,
+#endif
+	.name = "module",
+	.version = "1",
+	.load = load,
+	.before_fork = before_fork,
+	.after_fork = after_fork,
+	.run = run,
+	.unload = unload,
+};
