@@ -63,10 +63,9 @@ class Seed:
             self.channel = None
 
     def serve(self) -> None:
-        waiting = self.first
-        if self.first:
-            self.first = False
-            self.say_ready()
+        waiting, self.first = self.first, False
+        if waiting:
+            waiting = self.say_ready()
         while self.channel is not None:
             if waiting and self.wanted == 0:
                 waiting = False
@@ -95,7 +94,8 @@ class Seed:
         ready = dict(poll.poll(None if wait else 0))
         return self.channel.fileno() in ready
 
-    def say_ready(self) -> None:
+    def say_ready(self) -> bool:
+        """READY; False if nobody can be forked here."""
         assert self.channel is not None and self.watch is not None
         for note in self.watch.notes():
             _load.say(f"reeve: {note}")
@@ -103,6 +103,7 @@ class Seed:
         culprits = self.watch.culprits()
         if culprits:
             template.refuse(self.channel, 0, culprits)
+        return not culprits
 
     def fork(self, message: Message) -> bool:
         """Answer one FORK; True in the sibling."""

@@ -41,11 +41,13 @@ class Slot(Nobody):
         self.state = "started"
         self._jobs = 0
 
-    def say(self, state: str, *records: Record, keep: bool = False, request: int = 0) -> bool:
-        return self.host.post(
-            Message(Type.SLOT, request, [(Tag.INDEX, self.index),
-                                         (Tag.INCARNATION, self.incarnation),
-                                         (Tag.STATE, state), *records]), keep)
+    def message(self, state: str, *records: Record, request: int = 0) -> Message:
+        return Message(Type.SLOT, request, [(Tag.INDEX, self.index),
+                                            (Tag.INCARNATION, self.incarnation),
+                                            (Tag.STATE, state), *records])
+
+    def say(self, state: str, *records: Record, keep: bool = False) -> bool:
+        return self.host.post(self.message(state, *records), keep)
 
     def ready(self) -> bool:
         self.state = "ready"
@@ -77,15 +79,14 @@ class Slot(Nobody):
         """The thread: from "started" to "ended"."""
         context.local.me = self
         _libc.set_name(self.name)
-        self.say("started", keep=True, request=self.request)
+        self.host.post(self.message("started", request=self.request), True)
         code, text, _ = _named(self.name)(function)
         if text is not None:
             _load.say(f"reeve: {self.name} failed\n{text}")
         records: List[Record] = [(Tag.CODE, code)]
         if text is not None:
             records.append((Tag.TEXT, text[-8192:]))
-        self.say("ended", *records, keep=True)
-        self.host.ended(self)
+        self.host.ended(self, self.message("ended", *records))
 
 
 def _named(name: str) -> Callable[[Callable[[], Any]], Any]:
@@ -126,11 +127,13 @@ class Host(Nobody):
     def post(self, message: Message, keep: bool) -> bool:
         """Send without waiting. What is to be kept is sent as soon as there is room, in order."""
         with self._lock:
-            if not self._queue and self._send(message):
-                return True
-            if keep:
-                self._queue.append(message)
+            return self._post(message, keep)
+
+    def _post(self, message: Message, keep: bool) -> bool:
+        if not self._queue and self._send(message):
+            return True
         if keep:
+            self._queue.append(message)
             self.wake()
         return keep
 
@@ -148,10 +151,11 @@ class Host(Nobody):
             while self._queue and self._send(self._queue[0]):
                 self._queue.popleft()
 
-    def ended(self, slot: Slot) -> None:
+    def ended(self, slot: Slot, last: Message) -> None:
+        """The slot is free before the daemon can know of it, and its end is said before ours."""
         with self._lock:
-            if self.slots.get(slot.index) is slot:
-                del self.slots[slot.index]
+            self.slots.pop(slot.index, None)
+            self._post(last, True)
         self.wake()
 
     def drain(self, *_: Any) -> None:
