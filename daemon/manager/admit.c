@@ -52,6 +52,11 @@ static const char *blocking_group(const struct worker *w)
 	return NULL;
 }
 
+bool admit_waits_for_turn(const struct worker *w)
+{
+	return w->slot->w.state == WS_WAITING && !blocking_group(w);
+}
+
 static bool budget_left(const struct manager *m)
 {
 	return m->starts_in_flight < (uint32_t)m->conf->daemon.start_concurrency;

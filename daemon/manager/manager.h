@@ -155,6 +155,8 @@ void life_look(struct manager *m, uint32_t row);
 void exits_drained(struct manager *m);
 
 /* admit.c */
+/* It is waiting for nothing but its turn. */
+bool admit_waits_for_turn(const struct worker *w);
 void admit_enqueue(struct worker *w);
 void admit_run(struct manager *m);
 /* What a waiting worker waits for: names of groups, or "start budget". Up to n strings into ret. */

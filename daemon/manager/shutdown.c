@@ -27,6 +27,7 @@
 struct shutdown {
 	ev_timer progress, extend, cap, status;
 	bool terminal;
+	uint32_t unsettled; /* row of the worker that READY was last held up by */
 };
 
 static bool at_rest(enum worker_status state)
@@ -131,11 +132,34 @@ static void extend_fired(struct ev_loop *loop, ev_timer *t, int events)
 	bell_ring(m->bell_keeper);
 }
 
-/* Every autostart worker is ready, done, quarantined or waits for another group. */
+/* On its way to be ready, and likely to come there. */
+static bool holds_up_ready(const struct worker *w)
+{
+	const struct worker_state *s = &w->slot->w;
+
+	if (!s->wanted_up || worker_keeps_failing(s))
+		return false;
+	return s->state == WS_STARTING || s->state == WS_BACKOFF || s->state == WS_STOPPING ||
+	       s->state == WS_KILLING || admit_waits_for_turn(w);
+}
+
+/* Every autostart worker is ready, done, quarantined, waits for another group, or fails again and
+ * again. The one that was on its way when we last looked comes first. */
 static bool settled(const struct manager *m)
 {
-	return m->in_state[WS_STARTING] == 0 && m->in_state[WS_BACKOFF] == 0 &&
-	       m->starts_in_flight == 0 && !m->starts_more && !m->inputs_head;
+	uint32_t n = m->ledger.h->slots_high;
+
+	if (m->starts_more || m->inputs_head)
+		return false;
+	for (uint32_t i = 0; i < n; i++) {
+		uint32_t row = (m->shutdown->unsettled + i) % n;
+
+		if (m->by_slot[row] && holds_up_ready(m->by_slot[row])) {
+			m->shutdown->unsettled = row;
+			return false;
+		}
+	}
+	return true;
 }
 
 static void status_fired(struct ev_loop *loop, ev_timer *t, int events)

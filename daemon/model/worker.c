@@ -286,6 +286,13 @@ int64_t worker_no_means_delay(struct worker_state *w)
 	return MIN_OF(delay, NO_MEANS_MAX_MS) + (int64_t)((double)NO_MEANS_FIRST_MS * share);
 }
 
+#define FAILS_OFTEN 3u
+
+bool worker_keeps_failing(const struct worker_state *w)
+{
+	return w->restarts + w->no_means >= FAILS_OFTEN;
+}
+
 void worker_forget(struct worker_state *w)
 {
 	w->restarts = 0;

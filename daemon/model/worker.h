@@ -146,6 +146,9 @@ enum worker_input worker_decide_end(struct worker_state *w, const struct conf_re
 				    const struct worker_end *e, int64_t *window, int64_t now_ms);
 /* Delay before the next try after a start that failed for want of resources. */
 int64_t worker_no_means_delay(struct worker_state *w);
+/* It ended again and again (or could not be made for want of resources) since it was last reset:
+ * nobody should wait for it to be ready. */
+bool worker_keeps_failing(const struct worker_state *w);
 /* Zero counters, window and back-off (reset, operator's start). */
 void worker_forget(struct worker_state *w);
 

@@ -210,6 +210,23 @@ class Notify(Case):
         self.assertEqual((worker["status"], worker["progress"]), ("half way", {"done": 3, "total": 6}))
         d.stop()
 
+    def test_NW14_a_worker_that_never_comes_up_does_not_hold_ready_up(self):
+        d = self.daemon({
+            "bad": {"command": self.words("exit=1"), "workers": 2, "ready": "notify",
+                    "restart": {"limit": 0, "delay": "50ms", "max_delay": "50ms"}},
+            # fails twice and then works: waited for
+            "slow": {"command": self.words("if=inc-from:3", "[", "wait", "]", "exit=1")},
+            "last": {"command": self.words("wait"), "after": ["bad"]}}, start=False)
+        d.listen_notify()
+        d.start()
+        d.said("READY=1")
+        self.assertEqual(d.worker("slow:0")["incarnation"], 3)
+        self.assertEqual(d.worker("last:0")["state"], "waiting")
+        for index in range(2):
+            self.assertGreaterEqual(d.worker(f"bad:{index}")["restarts"], 3)
+        d.ctl("shutdown", "--cold", code=0)
+        self.assertEqual(d.wait_exit(), 0)
+
     def test_NW14_the_service_manager_is_told(self):
         d = self.daemon(self.one("notify=READY=1", "wait", **NOTIFY), start=False)
         d.listen_notify()

@@ -233,6 +233,17 @@ Test(model, SP08_want_of_means_grows_and_is_not_charged)
 	cr_expect_eq(w.restarts, 0);
 }
 
+Test(model, who_keeps_failing)
+{
+	struct worker_state w = { .restarts = 2 };
+
+	cr_expect(!worker_keeps_failing(&w));
+	w.no_means = 1;
+	cr_expect(worker_keeps_failing(&w));
+	worker_forget(&w);
+	cr_expect(!worker_keeps_failing(&w));
+}
+
 Test(model, ladder_walks_its_steps_and_ends)
 {
 	static const struct conf_step steps[] = {
