@@ -99,7 +99,7 @@ class Seed:
         assert self.channel is not None and self.watch is not None
         for note in self.watch.notes():
             _load.say(f"reeve: {note}")
-        template.say_ready(self.channel, self.begin, [])
+        template.say_ready(self.channel, self.begin, self.hello, [])
         culprits = self.watch.culprits()
         if culprits:
             template.refuse(self.channel, 0, culprits)
@@ -146,7 +146,7 @@ def run(channel: Channel, hello: Message) -> NoReturn:
     _born.remember(channel, entry)
     failed = [loaded for loaded in done if loaded.error]
     if failed and hello.get(Tag.PRELOAD_ERRORS, "fail") != "warn":
-        template.say_ready(channel, time.monotonic(), done)
+        template.say_ready(channel, time.monotonic(), hello, done)
         _run.end(1)
     seed = Seed(channel, hello, worker)
     worker.on_fork_point = seed.fork_point

@@ -83,12 +83,14 @@ def load(channel: Channel, hello: Message, single: bool = True) -> List[_load.Lo
     return done
 
 
-def say_ready(channel: Channel, begin: float, done: List[_load.Loaded]) -> bool:
-    """READY; False if something failed."""
+def say_ready(channel: Channel, begin: float, hello: Message, done: List[_load.Loaded]) -> bool:
+    """READY: every preload, and the entry if it could not be loaded. False if something failed."""
     failed = [loaded for loaded in done if loaded.error]
+    asked = hello.all(Tag.PRELOAD)
     records: List[Record] = [(Tag.LOAD_US, int((time.monotonic() - begin) * 1e6)), *measures()]
     for loaded in done:
-        records.append((Tag.PRELOAD, loaded.name))
+        if loaded.error or loaded.name in asked:
+            records.append((Tag.PRELOAD, loaded.name))
         if loaded.error:
             text = loaded.error.encode("utf-8", "replace")[-_ERRORS_BYTES // len(failed):]
             records.append((Tag.ERROR, text.decode("utf-8", "ignore")))
@@ -114,7 +116,7 @@ class Template:
         gc.freeze()
         for note in self.watch.notes():
             _load.say(f"reeve: {note}")
-        good = say_ready(self.channel, begin, done)
+        good = say_ready(self.channel, begin, self.hello, done)
         if not good and self.hello.get(Tag.PRELOAD_ERRORS, "fail") != "warn":
             return 1
         culprits = self.watch.culprits()

@@ -241,7 +241,7 @@ def host(channel: Channel, hello: Message) -> int:
     faulthandler.enable()
     _run.line_buffered()
     done = template.load(channel, hello, single=False)
-    good = template.say_ready(channel, begin, done)
+    good = template.say_ready(channel, begin, hello, done)
     entry = hello.need(Tag.ENTRY)
     if not good and (hello.get(Tag.PRELOAD_ERRORS, "fail") != "warn" or done[-1].error):
         return 1

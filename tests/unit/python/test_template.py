@@ -283,7 +283,7 @@ class Conversation(Case):
         self.assertGreater(ready.need(Tag.RSS), 1 << 20)
         self.assertGreaterEqual(ready.need(Tag.FDS), 4)
         self.assertGreater(ready.need(Tag.LOAD_US), 0)
-        self.assertEqual(ready.all(Tag.PRELOAD), ["part", "app:main"])
+        self.assertEqual(ready.all(Tag.PRELOAD), ["part", "app:main"])  # the entry, for its error
         self.assertIn('has no function "main"', ready.need(Tag.ERROR))
 
     def test_ping_and_quit(self):
