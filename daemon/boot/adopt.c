@@ -211,6 +211,7 @@ static void go_on(struct keeper *k, struct adoption *a, struct trial *trial)
 		upgrade_begin_trial(k, trial);
 	/* Theirs are of the other program; what they were about to do is in ledger and log book. */
 	role_replace(k, ROLE_IS_LOGGER);
+	trial_go_on(trial);
 	role_replace(k, ROLE_IS_MANAGER);
 	k->round_ms = 0; /* whoever ended over the exec */
 	if (back)

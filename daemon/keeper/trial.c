@@ -19,7 +19,7 @@
 
 #define STACK_BYTES (256u * 1024u)
 /* The longest turn of a loop that is well, on a busy machine. */
-#define TRIAL_S 5
+#define TRIAL_S 2
 
 struct trial {
 	struct pass pass;

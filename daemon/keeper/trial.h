@@ -12,7 +12,7 @@ struct trial;
 struct keeper;
 struct pass;
 
-/* p->old takes over if we crash, or go on without trial_go_on() for 5 s. argv: of main, borrowed.
+/* p->old takes over if we crash, or go on without trial_go_on() for 2 s. argv: of main, borrowed.
  * p is the guard's from here on. 0 or -errno. */
 int trial_begin(const struct pass *p, char *const *argv, struct trial **ret);
 /* From now on the old image gets what is in k, not what we were given. */
