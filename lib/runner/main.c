@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 void runner_say(const char *format, ...)
@@ -23,6 +24,14 @@ void runner_say(const char *format, ...)
 	/* one write: lines of workers that share a pipe do not mix */
 	if (write(STDERR_FILENO, text, len) < 0)
 		return;
+}
+
+uint64_t runner_now_us(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (uint64_t)t.tv_sec * 1000000 + (uint64_t)t.tv_nsec / 1000;
 }
 
 static int usage(void)

@@ -29,6 +29,7 @@ int module_open(struct module *ret, const char *path, char *why, size_t size)
 {
 	void *handle = dlopen(path, RTLD_NOW | RTLD_LOCAL);
 	const struct reeve_module *m;
+	void *data = NULL;
 	int r;
 
 	if (!handle)
@@ -40,11 +41,11 @@ int module_open(struct module *ret, const char *path, char *why, size_t size)
 		return refuse(why, size, -ENOEXEC, path, "its reeve_module is of another ABI");
 	if (!m->run)
 		return refuse(why, size, -ENOEXEC, path, "its reeve_module has no run");
-	*ret = (struct module){ .m = m };
-	r = m->load ? m->load(&ret->data) : 0;
+	r = m->load ? m->load(&data) : 0;
 	if (r != 0)
 		return refuse(why, size, r < 0 ? r : -ECANCELED, path,
 			      r < 0 ? strerror(-r) : "load did not succeed");
+	*ret = (struct module){ m, data };
 	return 0;
 }
 

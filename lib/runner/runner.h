@@ -48,6 +48,9 @@ int run_spawn(const char *entry, int argc, char **argv);
 int run_template(int channel);
 int run_threads(int channel);
 
+/* One line on stderr, in one write. */
 void runner_say(const char *format, ...) __attribute__((format(printf, 1, 2)));
+/* Of the monotonic clock. */
+uint64_t runner_now_us(void);
 
 #endif

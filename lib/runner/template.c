@@ -11,7 +11,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 struct job {
@@ -90,14 +89,6 @@ static void forbid_threads(void)
 		setenv(names[i], "1", 1);
 }
 
-static uint64_t now_us(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (uint64_t)t.tv_sec * 1000000 + (uint64_t)t.tv_nsec / 1000;
-}
-
 static void say_loading(int channel, const char *what)
 {
 	struct channel_packet p;
@@ -123,47 +114,39 @@ static void preload(struct forker *f, const struct channel_message *hello,
 	}
 }
 
-static int send_failed(int channel, const char *stage, int error, const char *why)
+/* The entry is a preload of its own: READY says what came of it. 0 or -errno, and why. */
+static int load_entry(struct module *m, int channel, const struct channel_message *hello,
+		      struct channel_packet *ready)
 {
-	struct channel_packet p;
+	char path[PATH_MAX], why[512] = "HELLO names no entry";
+	int r = -EINVAL;
 
-	runner_say("%s", why);
-	channel_begin(&p, CH_FAILED, 0);
-	channel_add_text(&p, CT_STAGE, stage);
-	channel_add_i32(&p, CT_ERRNO, -error);
-	channel_add_text(&p, CT_TEXT, why);
-	forker_send(channel, &p);
-	return error;
-}
-
-static int load_entry(struct job *job, int channel, const struct channel_message *hello)
-{
-	char path[PATH_MAX], why[512];
-	int r;
-
-	if (channel_text(hello, CT_ENTRY, path, sizeof(path)) == 0)
-		return send_failed(channel, "entry", -EINVAL, "HELLO names no entry");
-	say_loading(channel, path);
-	r = module_open(&job->module, path, why, sizeof(why));
-	return r < 0 ? send_failed(channel, "entry", r, why) : 0;
+	if (channel_text(hello, CT_ENTRY, path, sizeof(path)) > 0) {
+		say_loading(channel, path);
+		r = module_open(m, path, why, sizeof(why));
+	}
+	channel_add_text(ready, CT_PRELOAD, path);
+	if (r < 0) {
+		runner_say("%s", why);
+		channel_add_text(ready, CT_ERROR, why);
+	}
+	return r;
 }
 
 /* Preloads first: the entry finds them loaded. */
 static int load(struct job *job, struct forker *f, const struct channel_message *hello)
 {
 	struct channel_packet ready;
-	uint64_t begin = now_us();
-	int r;
+	uint64_t begin = runner_now_us();
 
 	channel_begin(&ready, CH_READY, 0);
 	preload(f, hello, &ready);
-	r = load_entry(job, f->channel, hello);
-	if (r < 0)
-		return r;
-	if (!(job->module.m->flags & REEVE_FORK_SAFE))
+	if (load_entry(&job->module, f->channel, hello, &ready) < 0)
+		f->refusal = "an entry that could not be loaded";
+	else if (!(job->module.m->flags & REEVE_FORK_SAFE))
 		f->refusal = "a module that does not say that it is REEVE_FORK_SAFE; "
 			     "use start_method = \"spawn\"";
-	return forker_ready_send(f, &ready, now_us() - begin);
+	return forker_ready_send(f, &ready, runner_now_us() - begin);
 }
 
 /* --- roles --------------------------------------------------------------------------------- */
@@ -179,8 +162,10 @@ static int end_by_error(const struct forker *f, int error)
 static int run_seed(struct job *job, const struct channel_message *hello)
 {
 	struct process *self = process_self();
+	struct channel_packet unsaid;
 
-	if (load_entry(job, self->forker.channel, hello) < 0)
+	channel_begin(&unsaid, CH_READY, 0);
+	if (load_entry(&job->module, self->forker.channel, hello, &unsaid) < 0)
 		return 1;
 	self->greeted = true;
 	if (process_arm() < 0)

@@ -26,7 +26,8 @@ struct slot {
 	pthread_t thread;
 	struct reeve_ctx ctx;
 	char name[64], group[64];
-	uint32_t request; /* of its START */
+	uint32_t request;  /* of its START */
+	const char *state; /* "started", then "ready" */
 	volatile int stop;
 	_Atomic bool ended; /* the thread is about to return */
 	bool joined;	    /* kept to refuse a second start (no REEVE_SLOT_RESTART) */
@@ -59,16 +60,17 @@ static void begin_news(struct channel_packet *p, const struct slot *s, uint32_t 
 }
 
 /* News that the next news replaces are dropped while the daemon does not read. */
-static int send_beat(const struct slot *s, const struct channel_packet *p)
+static int send_news(const struct slot *s, const struct channel_packet *p)
 {
 	return channel_send(s->host->channel, p);
 }
 
 static int slot_ready(const struct reeve_ctx *ctx)
 {
-	const struct slot *s = ctx->host;
+	struct slot *s = ctx->host;
 	struct channel_packet p;
 
+	s->state = "ready";
 	begin_news(&p, s, 0, "ready");
 	return forker_send(s->host->channel, &p);
 }
@@ -78,25 +80,27 @@ static int slot_beat(const struct reeve_ctx *ctx)
 	struct channel_packet p;
 
 	begin_news(&p, ctx->host, 0, "beat");
-	return send_beat(ctx->host, &p);
+	return send_news(ctx->host, &p);
 }
 
 static int slot_status(const struct reeve_ctx *ctx, const char *text)
 {
+	const struct slot *s = ctx->host;
 	struct channel_packet p;
 
-	begin_news(&p, ctx->host, 0, "beat");
+	begin_news(&p, s, 0, s->state);
 	channel_add(&p, CT_TEXT, text, strnlen(text, 240));
-	return send_beat(ctx->host, &p);
+	return send_news(s, &p);
 }
 
 static int slot_progress(const struct reeve_ctx *ctx, uint64_t done, uint64_t total)
 {
+	const struct slot *s = ctx->host;
 	struct channel_packet p;
 
-	begin_news(&p, ctx->host, 0, "beat");
+	begin_news(&p, s, 0, s->state);
 	channel_add_u64_pair(&p, CT_PROGRESS, done, total);
-	return send_beat(ctx->host, &p);
+	return send_news(s, &p);
 }
 
 /* Jobs add up: they are not dropped. */
@@ -105,7 +109,7 @@ static int slot_jobs(const struct reeve_ctx *ctx, uint64_t finished)
 	const struct slot *s = ctx->host;
 	struct channel_packet p;
 
-	begin_news(&p, s, 0, "beat");
+	begin_news(&p, s, 0, s->state);
 	channel_add_u64(&p, CT_JOBS, finished);
 	return forker_send(s->host->channel, &p);
 }
@@ -115,7 +119,7 @@ static int slot_busy(const struct reeve_ctx *ctx, bool busy)
 	const struct slot *s = ctx->host;
 	struct channel_packet p;
 
-	begin_news(&p, s, 0, "beat");
+	begin_news(&p, s, 0, s->state);
 	channel_add_u32(&p, CT_BUSY, busy);
 	return forker_send(s->host->channel, &p);
 }
@@ -163,7 +167,7 @@ static void slot_free(struct slot *s)
 /* Join what has ended; a thread that said so returns at once. */
 static void slots_reap(struct host *h)
 {
-	bool forget = (h->module.m->flags & REEVE_SLOT_RESTART) != 0;
+	bool forget = h->module.m && (h->module.m->flags & REEVE_SLOT_RESTART) != 0;
 	struct slot **at = &h->slots;
 	eventfd_t count;
 
@@ -227,6 +231,7 @@ static void slot_describe(struct slot *s, struct host *h, const struct channel_m
 	snprintf(s->group, sizeof(s->group), "%.*s", (int)strcspn(s->name, ":"), s->name);
 	s->host = h;
 	s->request = m->request;
+	s->state = "started";
 	s->ctx = (struct reeve_ctx){
 		.size = sizeof(s->ctx),
 		.index = channel_u32(m, CT_INDEX, 0),
@@ -281,6 +286,8 @@ static const char *start_refused(const struct host *h, const struct channel_mess
 {
 	const struct slot *s = slot_find(h, channel_u32(m, CT_INDEX, 0));
 
+	if (!h->module.m)
+		return "the entry could not be loaded";
 	if (h->quitting)
 		return "the host is about to end";
 	if (s && !s->joined)
@@ -329,17 +336,14 @@ static void slots_stop(struct host *h, const struct channel_message *m)
 
 /* --- the host ------------------------------------------------------------------------------ */
 
-static int begin_ready(const struct host *h, struct channel_packet *p, enum channel_type type,
-		       uint32_t request)
+static void add_figures(struct channel_packet *p)
 {
 	struct safety_figures now;
 
 	safety_figures(&now);
-	channel_begin(p, type, request);
 	channel_add_u32(p, CT_TASKS, now.tasks);
 	channel_add_u64(p, CT_RSS, now.rss_bytes);
 	channel_add_u32(p, CT_FDS, now.fds);
-	return 0;
 }
 
 static int handle(struct host *h, const struct channel_message *m)
@@ -354,7 +358,8 @@ static int handle(struct host *h, const struct channel_message *m)
 		slots_stop(h, m);
 		return 0;
 	case CH_PING:
-		begin_ready(h, &p, CH_PONG, m->request);
+		channel_begin(&p, CH_PONG, m->request);
+		add_figures(&p);
 		return forker_send(h->channel, &p);
 	case CH_QUIT:
 		h->quitting = true;
@@ -413,7 +418,9 @@ static int host_loop(struct host *h)
 	return 0;
 }
 
-static int host_load(struct host *h, const struct channel_message *hello)
+/* What came of it is said in READY, as templates do. */
+static void host_load(struct host *h, const struct channel_message *hello,
+		      struct channel_packet *ready)
 {
 	char path[PATH_MAX], why[512] = "HELLO names no entry";
 	int r = -EINVAL;
@@ -426,25 +433,27 @@ static int host_load(struct host *h, const struct channel_message *hello)
 			"%.200s: the module does not say that it works in threads (REEVE_THREADS); "
 			"use start_method = \"forkserver\" or \"spawn\"",
 			path);
+		h->module.m = NULL;
 		r = -EOPNOTSUPP;
 	}
+	channel_add_text(ready, CT_PRELOAD, path);
 	if (r < 0) {
 		runner_say("%s", why);
-		send_failed(h, 0, "entry", r, why);
+		channel_add_text(ready, CT_ERROR, why);
 	}
-	return r;
 }
 
 static int host_begin(struct host *h, const struct channel_message *hello)
 {
-	struct channel_packet p;
+	uint64_t begin = runner_now_us();
+	struct channel_packet ready;
 	int r;
 
 	h->count = channel_u32(hello, CT_COUNT, 1);
 	h->generation = channel_u32(hello, CT_GENERATION, 1);
-	r = host_load(h, hello);
-	if (r < 0)
-		return r;
+	channel_begin(&ready, CH_READY, 0);
+	host_load(h, hello, &ready);
+	channel_add_u64(&ready, CT_LOAD_US, runner_now_us() - begin);
 	h->n_fds = reeve_fds(h->fds, RUNNER_FDS);
 	h->n_fds = h->n_fds < RUNNER_FDS ? h->n_fds : RUNNER_FDS;
 	h->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
@@ -452,9 +461,8 @@ static int host_begin(struct host *h, const struct channel_message *hello)
 	if (r < 0)
 		return r;
 	crash_install();
-	begin_ready(h, &p, CH_READY, 0);
-	channel_add_u64(&p, CT_LOAD_US, 0);
-	return forker_send(h->channel, &p);
+	add_figures(&ready);
+	return forker_send(h->channel, &ready);
 }
 
 int run_threads(int channel)
@@ -475,7 +483,7 @@ int run_threads(int channel)
 	if (host_begin(&h, &hello) < 0)
 		return 1;
 	r = host_loop(&h);
-	if (r == 0 && h.module.m->unload)
+	if (r == 0 && h.module.m && h.module.m->unload)
 		h.module.m->unload(h.module.data);
 	return r;
 }
