@@ -231,9 +231,9 @@ class Template:
             need(message.kind == LOADING, f"message {message.kind} before READY")
             loading.append(message.get("TEXT"))
 
-    def order(self, index, *records, fds=(), count=4, cwd="/", says="hello"):
+    def order(self, index, *records, fds=(), count=4, cwd="/", says="hello", worker=None):
         """Send FORK; the worker that is to come."""
-        worker = Worker(f"web:{index}")
+        worker = worker or Worker(f"web:{index}")
         self.requests += 1
         worker.request = self.requests
         passed = [(worker.theirs.fileno(), -1), (worker.stdin_theirs, 0),
@@ -510,12 +510,12 @@ def check_versions(options):
         template.close()
 
 
-def play_keeper(options, pipe):
+def play_keeper(options, pipe, worker):
     """The keeper of check_death_signal: it will be killed."""
     LIBC.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     template = Template(options)
     template.ready()
-    worker = template.order(0).born()
+    template.order(0, worker=worker).born()
     template.spawned(worker)
     worker.go()
     os.write(pipe, struct.pack("=ii", template.process.pid, worker.pid))
@@ -526,10 +526,11 @@ def play_keeper(options, pipe):
 def check_death_signal(options):
     """a running worker dies with the keeper"""
     theirs, ours = os.pipe()
+    worker = Worker("web:0")  # its standard input stays open here when the keeper is dead
     keeper = os.fork()
     if keeper == 0:
         try:
-            play_keeper(options, ours)
+            play_keeper(options, ours, worker)
         finally:
             os._exit(1)
     os.close(ours)
@@ -541,10 +542,8 @@ def check_death_signal(options):
         os.close(theirs)
         os.kill(keeper, signal.SIGKILL)
         os.waitpid(keeper, 0)
-    template, pid = struct.unpack("=ii", data)
-    worker = Worker("web:0")
+    template, worker.pid = struct.unpack("=ii", data)
     worker.sent()
-    worker.pid = pid
     status = worker.status()
     worker.close()
     os.waitpid(template, 0)
