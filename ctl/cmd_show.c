@@ -73,6 +73,8 @@ static void show_head(struct ctl *c, const json_t *d, const json_t *w)
 	line_span(c, "cpu", get_real(w, "cpu_s", -1));
 	line_bytes(c, "memory", get_int(w, "memory_bytes", -1));
 	line_bytes(c, "pss", get_int(w, "pss_bytes", -1));
+	line_bytes(c, "private", get_int(w, "private_bytes", -1));
+	line_bytes(c, "shared", get_int(w, "shared_bytes", -1));
 	line(c, "method", get_text(w, "start_method", NULL));
 	line(c, "cgroup", get_text(d, "cgroup", NULL));
 	line(c, "log", get_text(d, "log_to", NULL));
@@ -257,8 +259,7 @@ int cmd_show(struct ctl *c)
 	size_t i;
 	int code;
 
-	if (c->set.memory)
-		json_object_set_new(p, "memory", json_true());
+	json_object_set_new(p, "memory", json_true());
 	code = ctl_stream(c, "Show", p, on_details, &s);
 	json_array_foreach(s.details, i, d)
 	{

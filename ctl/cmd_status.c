@@ -37,6 +37,8 @@ enum field {
 	W_STATUS,
 	W_MEMORY,
 	W_PSS,
+	W_PRIVATE,
+	W_SHARED,
 	W_PROGRESS,
 	W_LAST_EXIT,
 	W_COUNT
@@ -44,12 +46,32 @@ enum field {
 
 /* What has come of a List so far. Workers are read in place, thousands of them; groups are few. */
 struct listing {
-	bool ready_verb;
+	bool ready_verb, memory;
 	struct table workers, groups;
 	size_t n_workers, n_groups, n_unwell;
 	bool groups_unwell;
 	struct str json;
 };
+
+/* With --memory three columns stand in place of one. */
+static void begin_table(struct table *t, bool memory, const char *const *titles, size_t n)
+{
+	static const char *const pages[] = { "PSS", "PRIVATE", "SHARED" };
+	const char *all[12];
+	size_t k = 0;
+
+	for (size_t i = 0; i < n; i++) {
+		if (!memory || strcmp(titles[i], "MEMORY") != 0) {
+			all[k++] = titles[i];
+			continue;
+		}
+		for (size_t p = 0; p < ARRAY_LEN(pages); p++)
+			all[k++] = pages[p];
+	}
+	table_begin(t, k);
+	for (size_t i = 0; i < k; i++)
+		table_cell(t, BOLD, all[i]);
+}
 
 static void listing_begin(struct listing *l)
 {
@@ -60,12 +82,8 @@ static void listing_begin(struct listing *l)
 
 	l->n_workers = l->n_groups = l->n_unwell = 0;
 	l->groups_unwell = false;
-	table_begin(&l->workers, ARRAY_LEN(of_workers));
-	for (size_t i = 0; i < ARRAY_LEN(of_workers); i++)
-		table_cell(&l->workers, BOLD, of_workers[i]);
-	table_begin(&l->groups, ARRAY_LEN(of_groups));
-	for (size_t i = 0; i < ARRAY_LEN(of_groups); i++)
-		table_cell(&l->groups, BOLD, of_groups[i]);
+	begin_table(&l->workers, l->memory, of_workers, ARRAY_LEN(of_workers));
+	begin_table(&l->groups, l->memory, of_groups, ARRAY_LEN(of_groups));
 	l->json = (struct str){ 0 };
 }
 
@@ -129,9 +147,14 @@ static void cell_int(struct table *t, struct vl_slice v)
 	table_number(t, text[0] == '-' ? DIM : PLAIN, text);
 }
 
-static void cell_memory(struct table *t, struct vl_slice memory, struct vl_slice pss)
+static void cell_memory(struct table *t, const struct listing *l, const struct vl_slice *w)
 {
-	cell_bytes(t, vl_slice_int(pss, vl_slice_int(memory, -1)));
+	if (!l->memory) {
+		cell_bytes(t, vl_slice_int(w[W_MEMORY], -1));
+		return;
+	}
+	for (int i = W_PSS; i <= W_SHARED; i++)
+		cell_bytes(t, vl_slice_int(w[i], -1));
 }
 
 /* Most workers have nothing to note; for the others the row becomes objects. */
@@ -149,8 +172,9 @@ static void cell_note(struct table *t, struct vl_slice row, const struct vl_slic
 	table_cell(t, PLAIN, note.data ? note.data : "");
 }
 
-static void worker_row(struct table *t, struct vl_slice row, const struct vl_slice *w)
+static void worker_row(struct listing *l, struct vl_slice row, const struct vl_slice *w)
 {
+	struct table *t = &l->workers;
 	auto_str name = { 0 }, state = { 0 };
 	enum color color;
 
@@ -165,7 +189,7 @@ static void worker_row(struct table *t, struct vl_slice row, const struct vl_sli
 	cell_span(t, vl_slice_real(w[W_UPTIME], -1));
 	cell_int(t, w[W_RESTARTS]);
 	cell_span(t, vl_slice_real(w[W_CPU], -1));
-	cell_memory(t, w[W_MEMORY], w[W_PSS]);
+	cell_memory(t, l, w);
 	cell_note(t, row, w);
 }
 
@@ -233,7 +257,7 @@ static void take_worker(struct ctl *c, struct listing *l, struct vl_slice row)
 	if (c->set.json)
 		worker_json(&l->json, w);
 	else
-		worker_row(&l->workers, row, w);
+		worker_row(l, row, w);
 }
 
 /* --- groups --- */
@@ -257,7 +281,11 @@ static void take_group(struct listing *l, struct vl_slice row)
 		    get_bool(g, "renewing") ? " (renewing)" : "");
 	table_numberf(t, PLAIN, "%lld", (long long)get_int(g, "restarts", 0));
 	cell_span(t, get_real(g, "cpu_s", -1));
-	cell_bytes(t, get_int(g, "pss_bytes", get_int(g, "memory_bytes", -1)));
+	cell_bytes(t, get_int(g, l->memory ? "pss_bytes" : "memory_bytes", -1));
+	if (l->memory) {
+		cell_bytes(t, get_int(g, "private_bytes", -1));
+		cell_bytes(t, -1); /* what workers share is no sum */
+	}
 	json_decref(g);
 }
 
@@ -291,6 +319,7 @@ static int list(struct ctl *c, struct listing *l)
 {
 	json_t *p = json_object();
 
+	l->memory = c->set.memory;
 	listing_begin(l);
 	if (c->n_args > 0)
 		with_targets(c, p);

@@ -47,7 +47,7 @@ static void print_argv(struct ctl *c, const json_t *p)
 
 static void print_process(struct ctl *c, const json_t *p)
 {
-	char rss[32], pss[32], private[32];
+	char rss[32], pss[32], private[32], shared[32];
 
 	str_addf(&c->out, "%lld ", (long long)get_int(p, "pid", 0));
 	print_argv(c, p);
@@ -56,7 +56,8 @@ static void print_process(struct ctl *c, const json_t *p)
 	if (get_int(p, "pss_bytes", -1) >= 0) {
 		format_bytes(get_int(p, "pss_bytes", 0), pss);
 		format_bytes(get_int(p, "private_bytes", 0), private);
-		str_addf(&c->out, " pss %s private %s", pss, private);
+		format_bytes(get_int(p, "shared_bytes", 0), shared);
+		str_addf(&c->out, " pss %s private %s shared %s", pss, private, shared);
 	}
 	str_add(&c->out, "]");
 	if (get_bool(p, "orphan"))
@@ -151,7 +152,7 @@ int cmd_tree(struct ctl *c)
 	}
 	if (c->n_args > 0)
 		with_targets(c, p);
-	if (c->set.memory)
+	if (!c->set.graph)
 		json_object_set_new(p, "memory", json_true());
 	code = ctl_call(c, "Tree", p, &reply);
 	if (code != CODE_OK)

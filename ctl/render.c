@@ -5,10 +5,10 @@
 
 /* The contract of `status --json`: every one of these is there, null where it is absent. */
 const char *const worker_keys[] = {
-	"worker",    "group",	 "index",	 "pid",	   "incarnation", "generation",
-	"restarts",  "state",	 "wanted",	 "ready",  "frozen",	  "waiting_for",
-	"uptime_s",  "cpu_s",	 "start_method", "source", "status",	  "memory_bytes",
-	"pss_bytes", "progress", "last_exit",	 NULL,
+	"worker",    "group",	      "index",	      "pid",	  "incarnation", "generation",
+	"restarts",  "state",	      "wanted",	      "ready",	  "frozen",	 "waiting_for",
+	"uptime_s",  "cpu_s",	      "start_method", "source",	  "status",	 "memory_bytes",
+	"pss_bytes", "private_bytes", "shared_bytes", "progress", "last_exit",	 NULL,
 };
 
 static const char *const exit_keys[] = { "incarnation", "code", "signal", "cause", "at", NULL };

@@ -10,6 +10,7 @@
 #include "base/mem.h"
 #include "boot/boot.h"
 #include "keeper/pass.h"
+#include "ledger/gauge.h"
 #include "ledger/roles.h"
 #include "loader.h"
 
@@ -24,6 +25,7 @@
 
 int manager_main(int argc, char **argv);
 int logger_main(int argc, char **argv);
+int gauge_main(int argc, char **argv);
 
 /* Those that say that a process is broken still end it (the watch's and systemd's ABRT). */
 static const int fatal[] = { SIGABRT, SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGSYS };
@@ -56,8 +58,9 @@ static const struct {
 	int (*main)(int argc, char **argv);
 } roles[] = {
 	{ROLE_MANAGER,	manager_main  },
-	{ ROLE_LOGGER,    logger_main   },
-	{ LOADER_NAME,    run_loader	  },
+	    { ROLE_LOGGER,	   logger_main   },
+	{ ROLE_GAUGE,     gauge_main	 },
+	    { LOADER_NAME,	   run_loader    },
 	{ ROLE_PREFLIGHT, preflight_main},
 };
 

@@ -8,6 +8,7 @@
 #include "base/clock.h"
 #include "base/failpoint.h"
 #include "base/mem.h"
+#include "manager/gauge.h"
 #include "manager/notify.h"
 #include "manager/spawn.h"
 #include "manager/tree.h"
@@ -303,7 +304,8 @@ void life_look(struct manager *m, uint32_t row)
 	if (life->use == LIFE_FREE || !life->exited)
 		return;
 	if (life->kind == LIFE_HELPER) {
-		reload_helper_ended(m, row);
+		if (!gauge_helper_ended(m, row))
+			reload_helper_ended(m, row);
 		return;
 	}
 	w = m->by_slot[life->slot];

@@ -10,6 +10,7 @@
 #include "base/mem.h"
 #include "ledger/leftovers.h"
 #include "manager/control.h"
+#include "manager/gauge.h"
 #include "manager/notify.h"
 #include "manager/sockets.h"
 #include "manager/spawn.h"
@@ -327,6 +328,7 @@ int manager_main(int argc, char **argv)
 	ev_run(m->loop, 0);
 	workers_drain(m);
 	control_fini(m); /* whoever waits for an answer sees the end, not a hang */
+	gauge_fini(m);
 	reload_fini(m);
 	return 0;
 }

@@ -16,6 +16,7 @@
  *   tree*.c                  everything of a worker  (tree.h), by cgroup.c or evidence.c, proc.c
  *   notify*.c                sd_notify messages      (notify.h)
  *   sockets.c listen.c       sockets of groups       (sockets.h)
+ *   gauge.c                  memory page by page, off the loop
  *   control.c methods_*.c    the Varlink interface   (control.h)
  */
 #ifndef REEVE_MANAGER_H
@@ -34,6 +35,7 @@ struct control; /* control.c's own */
 struct spawner; /* spawn.c's own */
 struct trees;	/* tree.c's own */
 struct sockets; /* sockets.c's own */
+struct gauge;	/* gauge.c's own */
 
 struct worker {
 	struct manager *m;
@@ -59,7 +61,9 @@ struct worker {
 	/* last sample of its tree (methods_list.c) */
 	uint64_t memory_bytes, cpu_us;
 	int64_t sampled_ms;
-	int64_t pss_bytes, pss_sampled_ms; /* only where somebody asked; -1 = unknown */
+	/* the same of its memory page by page, only where somebody asked (methods_memory.c) */
+	int64_t pss_bytes, private_bytes, shared_bytes; /* pss -1 = unknown */
+	int64_t pss_sampled_ms;
 	char name[LEDGER_SLOT_NAME];	   /* "web:3", "web/template" */
 };
 
@@ -109,6 +113,7 @@ struct manager {
 	struct trees *trees;
 	struct sockets *sockets;
 	struct control *control;
+	struct gauge *gauge;
 	struct reload *reload;
 	struct shutdown *shutdown;
 };

@@ -101,6 +101,10 @@ struct job {
 	size_t at; /* next ref */
 	unsigned rows;
 	bool memory, unwell, all, admin, kept;
+	bool asked, waiting;	    /* the gauge; methods_memory.c goes on when it has answered */
+	struct memory_wish *wishes; /* what is to be measured */
+	size_t n_wishes, wishes_room;
+	struct gauge_request *gauge;	     /* the answer; NULL = not asked */
 	size_t group, worker;		     /* for prepare */
 	unsigned prepared;		     /* pieces done */
 	uint64_t groups[LEDGER_GROUPS / 64]; /* bit per row: it is named, or a worker of it is */
@@ -113,11 +117,21 @@ static inline bool job_names_group(const struct job *j, const struct group *g)
 }
 /* Answers the call, now or later. */
 void job_start(struct vl_call *c, const struct job_kind *kind, const struct args_list *a);
+/* What it waited for is there. */
+void job_go_on(struct job *j);
 
-/* methods_show.c: proportional and private memory of a process; false if it may not be read. */
-bool process_memory(pid_t pid, int64_t *ret_pss, int64_t *ret_private);
-/* The sum of PSS over a worker's tree; -1 if none of it may be read. */
-int64_t worker_pss(struct worker *w);
+/* ---- methods_memory.c: memory page by page (gauge.h) ---- */
+/* The processes of w are to be measured. */
+void memory_wish(struct job *j, struct worker *w);
+/* For job_kind.prepare, when all is wished for: true the first time, and the job waits. Then the
+ * workers have their sums, and the processes their numbers. */
+bool memory_wait(struct job *j);
+/* prepare for kinds whose rows are the workers of the targets. */
+bool memory_of_targets(struct job *j);
+/* pss_bytes, private_bytes, shared_bytes; nothing where they are not known. */
+void memory_write_worker(struct str *out, const struct worker *w);
+void memory_write_process(const struct job *j, struct str *out, pid_t pid, uint64_t starttime);
+void memory_fini(struct job *j);
 
 /* ---- waiters (methods_change.c) and followers (methods_watch.c) ---- */
 void waiters_wake(struct control *c);

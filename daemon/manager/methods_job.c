@@ -18,6 +18,7 @@
 static void job_free(struct job *j)
 {
 	ev_timer_stop(j->control->m->loop, &j->again);
+	memory_fini(j);
 	targets_fini(&j->targets);
 	str_fini(&j->out);
 	free(j);
@@ -106,7 +107,10 @@ static void run(struct job *j)
 		struct worker *w;
 
 		if (j->kind->prepare && j->kind->prepare(j)) {
-			/* not yet at the rows */
+			if (j->waiting) {
+				keep(j);
+				return;
+			}
 		} else if (j->at == j->targets.n_refs) {
 			finish(j);
 			return;
@@ -121,6 +125,12 @@ static void run(struct job *j)
 	}
 	keep(j);
 	ev_timer_start(m->loop, &j->again);
+}
+
+void job_go_on(struct job *j)
+{
+	j->waiting = false;
+	run(j);
 }
 
 static void name_group(struct job *j, uint32_t row)

@@ -154,8 +154,8 @@ void write_worker(struct str *out, const char *key, struct worker *w, bool pss)
 	vl_write_bool(out, "frozen", false);
 	write_waiting(out, w);
 	write_numbers(out, w);
-	if (pss && worker_pid(w) && w->pss_bytes >= 0)
-		vl_write_int(out, "pss_bytes", w->pss_bytes);
+	if (pss && worker_pid(w))
+		memory_write_worker(out, w);
 	vl_write_text(out, "start_method",
 		      conf_word(CONF_WORDS_START, w->group->conf ? (int)w->group->conf->start_method
 								 : CONF_START_SPAWN));
@@ -189,7 +189,7 @@ static void write_group(struct str *out, const struct group *g, bool pss)
 	int slots = 0, wanted = 0, ready = 0, well = 0;
 	const struct worker_state *worst = NULL;
 	uint64_t memory = 0, cpu = 0, restarts = 0;
-	int64_t pss_sum = 0;
+	int64_t pss_sum = 0, private_sum = 0;
 	bool unsampled = false;
 
 	for (uint32_t i = 0; i < g->n_workers; i++) {
@@ -204,7 +204,10 @@ static void write_group(struct str *out, const struct group *g, bool pss)
 		restarts += w->slot->w.restarts;
 		memory += w->memory_bytes;
 		unsampled = unsampled || (!w->sampled_ms && w->slot->life[0] != LEDGER_NONE);
-		pss_sum += w->pss_bytes > 0 ? w->pss_bytes : 0;
+		if (w->pss_bytes > 0) {
+			pss_sum += w->pss_bytes;
+			private_sum += w->private_bytes;
+		}
 		cpu += w->slot->cpu_us_before + w->cpu_us;
 		if (!worst || badness(&w->slot->w) > badness(worst))
 			worst = &w->slot->w;
@@ -220,8 +223,10 @@ static void write_group(struct str *out, const struct group *g, bool pss)
 	vl_write_real(out, "cpu_s", (double)cpu / 1e6);
 	if (memory && !unsampled) /* half a sum would mislead */
 		vl_write_int(out, "memory_bytes", (int64_t)memory);
-	if (pss)
+	if (pss) {
 		vl_write_int(out, "pss_bytes", pss_sum);
+		vl_write_int(out, "private_bytes", private_sum);
+	}
 	if (worst)
 		vl_write_text(out, "worst", worker_status_name(worst->state));
 	vl_write_bool(out, "renewing", g->conf && reload_renewing(g->m, g));
@@ -234,7 +239,7 @@ static int64_t fresh_ms(const struct manager *m)
 	return MIN_OF(SAMPLE_FRESH_MS + 3 * (int64_t)m->ledger.h->slots_high, SAMPLE_OLD_MS);
 }
 
-static bool refresh(const struct job *j, struct worker *w, int64_t now)
+static bool refresh(struct job *j, struct worker *w, int64_t now)
 {
 	int64_t fresh = fresh_ms(w->m);
 	bool any = false;
@@ -244,8 +249,7 @@ static bool refresh(const struct job *j, struct worker *w, int64_t now)
 		any = true;
 	}
 	if (j->memory && (!w->pss_sampled_ms || now - w->pss_sampled_ms >= fresh)) {
-		w->pss_sampled_ms = now;
-		w->pss_bytes = worker_pss(w);
+		memory_wish(j, w);
 		any = true;
 	}
 	return any;
@@ -302,6 +306,11 @@ static bool sample_next(struct job *j)
 	return false;
 }
 
+static bool list_memory(struct job *j)
+{
+	return sample_next(j) || memory_wait(j);
+}
+
 static bool list_row(struct job *j, struct worker *w)
 {
 	if (j->unwell && is_well(w))
@@ -321,14 +330,13 @@ static void list_rest(struct job *j, bool last)
 	vl_write_close(&j->out, ']');
 }
 
-#define LIST_KIND(looks)                                                                           \
+#define LIST_KIND(first)                                                                           \
 	{                                                                                          \
-		.key = "workers", .rows = ROWS_A_REPLY, .per_look = looks, .prepare = sample_next, \
+		.key = "workers", .rows = ROWS_A_REPLY, .per_look = 16, .prepare = (first),        \
 		.row = list_row, .rest = list_rest                                                 \
 	}
-static const struct job_kind list_kind = LIST_KIND(16);
-/* PSS costs a look at every process: the clock after each worker. */
-static const struct job_kind list_memory_kind = LIST_KIND(1);
+static const struct job_kind list_kind = LIST_KIND(sample_next);
+static const struct job_kind list_memory_kind = LIST_KIND(list_memory);
 
 void method_list(struct vl_call *c, const void *args)
 {

@@ -46,54 +46,6 @@ static void write_strings(struct str *out, const char *key, pid_t pid, const cha
 	vl_write_close(out, ']');
 }
 
-/* The number of kB behind a word at the start of a line. */
-static int64_t kilobytes(const char *text, const char *word)
-{
-	const char *at = strstr(text, word);
-
-	return at ? atoll(at + strlen(word)) * 1024 : 0;
-}
-
-bool process_memory(pid_t pid, int64_t *ret_pss, int64_t *ret_private)
-{
-	char path[64], text[4096];
-
-	snprintf(path, sizeof(path), "/proc/%d/smaps_rollup", (int)pid); /* 4.14 */
-	if (fd_read_at(AT_FDCWD, path, text, sizeof(text)) <= 0)
-		return false;
-	*ret_pss = kilobytes(text, "\nPss:");
-	*ret_private = kilobytes(text, "\nPrivate_Clean:") + kilobytes(text, "\nPrivate_Dirty:") +
-		       kilobytes(text, "\nPrivate_Hugetlb:");
-	return true;
-}
-
-int64_t worker_pss(struct worker *w)
-{
-	auto_free struct tree_member *members = NULL;
-	uint32_t row = w->slot->life[0];
-	ssize_t n = row == LEDGER_NONE ? 0 : tree_list(w->m, row, MEMBERS_MAX, &members);
-	int64_t sum = 0, pss, private;
-	bool any = false;
-
-	for (ssize_t i = 0; i < n; i++) {
-		if (!may_look(members[i].state) || !process_memory(members[i].pid, &pss, &private))
-			continue;
-		sum += pss;
-		any = true;
-	}
-	return any ? sum : -1;
-}
-
-static void write_memory(struct str *out, pid_t pid)
-{
-	int64_t pss, private;
-
-	if (!process_memory(pid, &pss, &private))
-		return;
-	vl_write_int(out, "pss_bytes", pss);
-	vl_write_int(out, "private_bytes", private);
-}
-
 static void write_process(const struct job *j, struct str *out, const struct worker *w,
 			  const struct tree_member *p)
 {
@@ -113,8 +65,8 @@ static void write_process(const struct job *j, struct str *out, const struct wor
 	vl_write_bool(out, "orphan", !p->main && w && p->ppid == w->m->ledger.h->keeper_pid);
 	vl_write_real(out, "cpu_s", (double)p->cpu_us / 1e6);
 	vl_write_int(out, "rss_bytes", p->rss_kb * 1024);
-	if (j->memory && may_look(p->state))
-		write_memory(out, p->pid);
+	if (j->memory)
+		memory_write_process(j, out, p->pid, p->starttime);
 	vl_write_close(out, '}');
 }
 
@@ -292,7 +244,6 @@ static bool show_row(struct job *j, struct worker *w)
 	char leaf[128];
 
 	vl_write_open(out, NULL, '{');
-	w->pss_bytes = j->memory ? worker_pss(w) : -1;
 	write_worker(out, "worker", w, j->memory);
 	write_moment(out, "state_since", s->since_ms);
 	if (s->deadline_ms != DURATION_NEVER && s->deadline_ms > clock_mono_ms())
@@ -318,6 +269,7 @@ static const struct job_kind show_kind = {
 	.key = "details",
 	.rows = 1,
 	.per_look = 1,
+	.prepare = memory_of_targets,
 	.row = show_row,
 };
 
@@ -365,6 +317,7 @@ static void tree_rest(struct job *j, bool last)
 static const struct job_kind tree_kind = {
 	.key = "processes",
 	.per_look = 1,
+	.prepare = memory_of_targets,
 	.row = tree_row,
 	.more_rows = tree_strangers,
 	.rest = tree_rest,

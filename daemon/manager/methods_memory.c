@@ -1,0 +1,158 @@
+/*
+ * Memory page by page for the methods that can be asked for it: the pids of all workers first, a
+ * few trees a turn, then one request to the gauge, then the rows. Owns the job's wishes.
+ */
+#include "manager/methods.h"
+
+#include "base/clock.h"
+#include "base/mem.h"
+#include "manager/evidence.h"
+#include "manager/gauge.h"
+
+#include <string.h>
+
+#define STRAY	   LEDGER_NONE /* of no worker */
+#define OLD_ENOUGH 1000	       /* a walk through all of /proc serves so many ms */
+
+struct memory_wish {
+	uint32_t slot;
+	pid_t pid; /* 0: the worker is meant, whether it has a process or not */
+};
+
+static bool add(struct job *j, uint32_t slot, pid_t pid)
+{
+	if (j->n_wishes == j->wishes_room) {
+		size_t room = j->wishes_room ? j->wishes_room * 2 : 64;
+		void *more = realloc(j->wishes, room * sizeof(*j->wishes));
+
+		if (!more)
+			return false; /* it stays unknown */
+		j->wishes = more;
+		j->wishes_room = room;
+	}
+	j->wishes[j->n_wishes++] = (struct memory_wish){ slot, pid };
+	return true;
+}
+
+static void add_all(struct job *j, uint32_t slot, struct pids *pids)
+{
+	for (size_t i = 0; i < pids->n; i++)
+		add(j, slot, pids->at[i]);
+	pids_fini(pids);
+}
+
+void memory_wish(struct job *j, struct worker *w)
+{
+	uint32_t row = w->slot->life[0];
+	struct pids pids = { 0 };
+
+	if (!add(j, w->row, 0) || row == LEDGER_NONE || w->m->ledger.pids[row] == 0)
+		return;
+	tree_members(w->m, row, OLD_ENOUGH, &pids);
+	add_all(j, w->row, &pids);
+}
+
+static struct worker *worker_at(const struct job *j, uint32_t slot)
+{
+	return slot == STRAY ? NULL : j->control->m->by_slot[slot];
+}
+
+/* The sums of the workers that were asked about. */
+static void sum_up(struct job *j)
+{
+	int64_t now = clock_mono_ms();
+
+	for (size_t i = 0; i < j->n_wishes; i++) {
+		struct worker *w = worker_at(j, j->wishes[i].slot);
+		const struct gauge_row *row;
+
+		if (!w)
+			continue;
+		if (j->wishes[i].pid == 0) {
+			w->pss_sampled_ms = now;
+			w->pss_bytes = -1;
+			w->private_bytes = w->shared_bytes = 0;
+			continue;
+		}
+		row = gauge_find(j->gauge, j->wishes[i].pid);
+		if (!row)
+			continue;
+		w->pss_bytes = MAX_OF(w->pss_bytes, 0) + row->pss_bytes;
+		w->private_bytes += row->private_bytes;
+		w->shared_bytes += row->shared_bytes;
+	}
+}
+
+static void measured(void *arg)
+{
+	struct job *j = arg;
+
+	sum_up(j);
+	job_go_on(j);
+}
+
+bool memory_wait(struct job *j)
+{
+	struct pids pids = { 0 };
+
+	if (!j->wishes || j->asked)
+		return false;
+	j->asked = true;
+	for (size_t i = 0; i < j->n_wishes; i++)
+		if (j->wishes[i].pid)
+			pids_add(&pids, j->wishes[i].pid);
+	j->gauge = gauge_begin(j->control->m, &pids, measured, j);
+	pids_fini(&pids);
+	if (!j->gauge)
+		sum_up(j); /* nothing is known */
+	j->waiting = j->gauge != NULL;
+	return j->waiting;
+}
+
+bool memory_of_targets(struct job *j)
+{
+	struct manager *m = j->control->m;
+	struct pids strays = { 0 };
+
+	if (!j->memory || j->asked)
+		return false;
+	if (j->prepared < j->targets.n_refs) {
+		struct worker *w = worker_deref(m, &j->targets.refs[j->prepared++]);
+
+		if (w)
+			memory_wish(j, w);
+		return true;
+	}
+	if (j->prepared++ == j->targets.n_refs && j->all && j->kind->more_rows) {
+		tree_stray_pids(m, &strays);
+		add_all(j, STRAY, &strays);
+	}
+	return memory_wait(j);
+}
+
+static void write_numbers(struct str *out, int64_t pss, int64_t private, int64_t shared)
+{
+	vl_write_int(out, "pss_bytes", pss);
+	vl_write_int(out, "private_bytes", private);
+	vl_write_int(out, "shared_bytes", shared);
+}
+
+void memory_write_worker(struct str *out, const struct worker *w)
+{
+	if (w->pss_bytes >= 0 && w->pss_sampled_ms)
+		write_numbers(out, w->pss_bytes, w->private_bytes, w->shared_bytes);
+}
+
+void memory_write_process(const struct job *j, struct str *out, pid_t pid, uint64_t starttime)
+{
+	const struct gauge_row *row = gauge_find(j->gauge, pid);
+
+	if (row && row->starttime == starttime)
+		write_numbers(out, row->pss_bytes, row->private_bytes, row->shared_bytes);
+}
+
+void memory_fini(struct job *j)
+{
+	gauge_drop(j->gauge);
+	free(j->wishes);
+}
