@@ -18,7 +18,7 @@ static const struct {
 	bool built;
 } methods[CONF_START_COUNT] = {
 	[CONF_START_SPAWN] = { true },
-	[CONF_START_FORKSERVER] = { false },
+	[CONF_START_FORKSERVER] = { true },
 	[CONF_START_FORK] = { false },
 	[CONF_START_THREADS] = { false },
 };

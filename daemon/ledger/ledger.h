@@ -148,6 +148,7 @@ struct ledger_group {
 	uint8_t n_steps;
 	struct conf_step steps[CONF_STEPS_MAX];
 	int64_t extend_max_ms;
+	uint32_t template_failed; /* generation whose template could not be loaded; 0.2.0 */
 };
 
 /* What a slot is for; it is part of its name: "web:3", "web/template", "web/host". */
@@ -172,6 +173,7 @@ enum life_handover {
 };
 enum life_use { LIFE_FREE, LIFE_MADE /* allocated; the pid may come at any moment */ };
 
+enum template_recycle { RECYCLE_NOT, RECYCLE_FORKS, RECYCLE_AGE, RECYCLE_MEMORY, RECYCLE_FD };
 /* M: what a process that forks workers (a template, a seed) said and did in its life. */
 struct ledger_template {
 	uint32_t requests;   /* number of the last request; written before it is sent */
@@ -184,7 +186,8 @@ struct ledger_template {
 	uint8_t draining;   /* forks no more: another one serves, or is to */
 	uint8_t unsafe;	    /* the last look refused; why: slot.error */
 	uint8_t fd_map_valid;
-	uint8_t reserved_bytes[5];
+	uint8_t recycle; /* enum template_recycle: the next one is to be loaded */
+	uint8_t reserved_bytes[4];
 	char runtime[48]; /* "python 3.11.2" */
 };
 
@@ -205,6 +208,9 @@ struct ledger_slot {
 				   that */
 	uint32_t kind;		/* enum slot_kind, since 0.2.0 */
 	struct ledger_template template; /* since 0.2.0 */
+	uint8_t hand_tries;		 /* forks asked for since it ran last; since 0.2.0 */
+	uint8_t by_spawn_next; /* its next start is by exec, although its group forks; 0.2.0 */
+	uint8_t reserved_bytes[6];
 };
 
 /* One per process that we made. A row serves one life. */
@@ -242,10 +248,9 @@ struct ledger_life {
 		handover;     /* M: enum life_handover; in such a life M writes the stage, too */
 	uint32_t source_slot; /* M: it was forked from the process of this slot */
 	uint32_t source_incarnation, source_generation; /* M */
-	uint8_t hand_tries;				/* M: forks asked for */
-	uint8_t by_spawn;    /* M: made by exec although the group's method is another */
+	uint8_t by_spawn;    /* M: made by exec although its group forks */
 	uint8_t has_channel; /* M: its channel is in the keeper's store */
-	uint8_t reserved_bytes[5];
+	uint8_t reserved_bytes[6];
 };
 
 /* K: numbers of fds the keeper stores for a slot, as its own fd numbers + 1; 0 = none. */

@@ -6,6 +6,7 @@
 #include "manager/worker.h"
 
 #include "base/clock.h"
+#include "manager/template.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -43,8 +44,8 @@ static const char *blocking_group(const struct worker *w)
 {
 	const struct conf_group *c = w->group->conf;
 
-	/* only the first start waits (reference §4) */
-	if (!c || w->slot->w.incarnation > 0)
+	/* only the first start waits (reference §4), and a template may load meanwhile */
+	if (!c || w->slot->kind == SLOT_TEMPLATE || w->slot->w.incarnation > 0)
 		return NULL;
 	for (char **a = c->after; a && *a; a++)
 		if (!group_up(manager_find_group(w->m, *a)))
@@ -86,7 +87,7 @@ void admit_run(struct manager *m)
 		if (w->slot->w.state != WS_WAITING) {
 			unlink_start(m, at);
 			worker_reconcile(w); /* a surplus one could not be freed in here */
-		} else if (blocking_group(w)) {
+		} else if (blocking_group(w) || template_blocks(w)) {
 			at = &w->next_start;
 		} else if (!budget_left(m)) {
 			break;
@@ -111,6 +112,8 @@ size_t admit_waiting_for(const struct worker *w, char ret[][80], size_t n)
 	for (char **a = c->after; a && *a && found < n && w->slot->w.incarnation == 0; a++)
 		if (!group_up(manager_find_group(w->m, *a)))
 			snprintf(ret[found++], 80, "%s", *a);
+	if (found < n && template_waits_for(w))
+		snprintf(ret[found++], 80, "%s/%s", w->group->row->name, template_waits_for(w));
 	if (found == 0 && n > 0)
 		snprintf(ret[found++], 80, "start budget");
 	return found;

@@ -11,6 +11,7 @@
 #include "manager/gauge.h"
 #include "manager/notify.h"
 #include "manager/spawn.h"
+#include "manager/template.h"
 #include "manager/tree.h"
 
 #include <errno.h>
@@ -31,7 +32,7 @@ static void describe_end(const struct worker *w, const struct ledger_life *life,
 	e->spawn_failed = life->stage_errno != 0;
 	e->asked = s->cause == CAUSE_STOP || s->cause == CAUSE_STOP_TIMEOUT ||
 		   s->cause == CAUSE_RECYCLE;
-	e->not_ready = !e->asked && w->group->conf && w->group->conf->ready == CONF_READY_NOTIFY &&
+	e->not_ready = !e->asked && w->group->conf && worker_ready_kind(w) == CONF_READY_NOTIFY &&
 		       !s->ready_seen;
 	e->lived_ms = life->exit_ms - s->started_ms;
 }
@@ -145,11 +146,24 @@ static void say_end(const struct worker *w, const struct ledger_life *life,
 
 static const struct conf_restart never_again = { .when = CONF_WHEN_NEVER };
 
+/* Templates: with the pace of the group, whatever their end. */
+static struct conf_restart always_again(const struct conf_group *c)
+{
+	struct conf_restart r = c ? c->restart : never_again;
+
+	r.when = CONF_WHEN_ALWAYS;
+	r.n_success_codes = r.n_no_restart_codes = 0;
+	return r;
+}
+
 /* Decide on a copy and commit it. */
 static void decide(struct worker *w, uint32_t row, const struct worker_end *e)
 {
 	struct ledger_life *life = ledger_life(&w->m->ledger, row);
-	const struct conf_restart *r = w->group->conf ? &w->group->conf->restart : &never_again;
+	const struct conf_restart always = always_again(w->group->conf);
+	const struct conf_restart *r = !w->group->conf			? &never_again
+				       : w->slot->kind == SLOT_TEMPLATE ? &always
+									: &w->group->conf->restart;
 	struct worker_state *next = &w->slot->w_next;
 	enum worker_input verdict;
 
@@ -173,6 +187,20 @@ static void decide(struct worker *w, uint32_t row, const struct worker_end *e)
 	FAIL_HERE(EXIT_COMMITTED);
 }
 
+void exit_never_was(struct worker *w)
+{
+	struct ledger_life *life = worker_life(w);
+	struct worker_state *next = &w->slot->w_next;
+
+	if (!life->verdict) {
+		*next = w->slot->w;
+		next->incarnation--;
+		next->main_gone = next->renew = 0;
+		life->verdict = (uint8_t)((worker_wanted(w) ? WI_END_AGAIN : WI_END_STOPPED) + 1);
+	}
+	worker_post(w, (enum worker_input)(life->verdict - 1));
+}
+
 /* Tree empty (or left alone on purpose). */
 static void life_over(struct worker *w, uint32_t row)
 {
@@ -180,7 +208,12 @@ static void life_over(struct worker *w, uint32_t row)
 	struct worker_end e = { 0 };
 
 	tree_unwatch(w->m, row);
+	if (!life->verdict && handover_pending(life) && !life->stage_errno) {
+		exit_never_was(w);
+		return;
+	}
 	if (!life->verdict) {
+		template_failed(w);
 		describe_end(w, life, &e);
 		if (life->stage_errno)
 			name_failure(w, life);
@@ -223,6 +256,8 @@ void exit_release(struct worker *w)
 	uint32_t row = w->slot->life[0];
 
 	worker_landed(w);
+	handover_close(w);
+	template_close(w);
 	FAIL_HERE(RELEASE_NOTIFY);
 	notify_close(w, row);
 	FAIL_HERE(RELEASE_TREE);
@@ -255,7 +290,7 @@ bool exit_resume_unborn(struct worker *w)
 {
 	const struct ledger_life *life = worker_life(w);
 
-	if (life->stage != STAGE_PREPARE || !life->stage_errno)
+	if (!life->verdict && (life->stage != STAGE_PREPARE || !life->stage_errno))
 		return false;
 	life_over(w, w->slot->life[0]);
 	return true;
@@ -301,7 +336,7 @@ void life_look(struct manager *m, uint32_t row)
 	struct ledger_life *life = ledger_life(&m->ledger, row);
 	struct worker *w;
 
-	if (life->use == LIFE_FREE || !life->exited)
+	if (life->use == LIFE_FREE || (!life->exited && !handover_pending(life)))
 		return;
 	if (life->kind == LIFE_HELPER) {
 		if (!gauge_helper_ended(m, row))
@@ -317,6 +352,9 @@ void life_look(struct manager *m, uint32_t row)
 		life_over(w, row);
 		return;
 	}
+	if (handover_look(w) || !life->exited)
+		return;
+	template_drain(w);
 	notify_drain(w);
 	spawn_poll(m);
 	if (tree_is_empty(m, row))

@@ -123,7 +123,7 @@ static int add_view(struct group *g, uint32_t row)
 	w->group = g;
 	w->slot = slot;
 	w->row = row;
-	w->notify_fd = w->pipe_out = w->pipe_err = -1;
+	w->notify_fd = w->pipe_out = w->pipe_err = w->hand_fd = -1;
 	ev_init(&w->timer, NULL);
 	ledger_slot_name(&m->ledger, slot, w->name);
 	m->by_slot[row] = w;
@@ -146,6 +146,11 @@ static int add_slot(struct group *g, enum slot_kind kind, uint32_t index)
 	s->since_ms = clock_mono_ms();
 	s->seed = (uint32_t)clock_real_us() ^ (row * 2654435761u) ^ 1u;
 	return add_view(g, row);
+}
+
+int group_add_template(struct group *g, uint32_t index)
+{
+	return add_slot(g, SLOT_TEMPLATE, index);
 }
 
 int group_fit(struct group *g)
@@ -258,6 +263,9 @@ static void replan(struct group *g)
 	for (uint32_t i = 0; i < g->n_workers; i++)
 		if (g->workers[i] && logbook_stream(&g->m->book, g->workers[i]->row)->used)
 			group_plan_stream(g, g->workers[i]);
+	for (size_t i = 0; i < ARRAY_LEN(g->templates); i++)
+		if (g->templates[i] && logbook_stream(&g->m->book, g->templates[i]->row)->used)
+			group_plan_stream(g, g->templates[i]);
 }
 
 static void take_policies(struct group *g)

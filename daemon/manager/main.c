@@ -14,6 +14,7 @@
 #include "manager/notify.h"
 #include "manager/sockets.h"
 #include "manager/spawn.h"
+#include "manager/template.h"
 #include "manager/tree.h"
 #include "manager/worker.h"
 
@@ -111,6 +112,8 @@ static void turn(struct ev_loop *loop, ev_prepare *p, int events)
 	do {
 		event_look(m);
 		workers_drain(m);
+		if (m->changed)
+			templates_step(m);
 		admit_run(m);
 		reload_step(m);
 		shutdown_step(m);
@@ -224,6 +227,7 @@ static void adopt_lives(struct manager *m)
 {
 	clear_lives(m);
 	adopt_notify(m);
+	templates_adopt(m);
 	resume_drains(m);
 	for (uint32_t i = 0; i < m->ledger.h->slots_high; i++)
 		if (m->by_slot[i])

@@ -15,6 +15,7 @@
  *   spawn*.c child.c env.c   making a process        (spawn.h)
  *   tree*.c                  everything of a worker  (tree.h), by cgroup.c or evidence.c, proc.c
  *   notify*.c                sd_notify messages      (notify.h)
+ *   template*.c handover.c   processes that fork workers (template.h)
  *   sockets.c listen.c       sockets of groups       (sockets.h)
  *   gauge.c                  memory page by page, off the loop
  *   control.c methods_*.c    the Varlink interface   (control.h)
@@ -36,6 +37,8 @@ struct spawner; /* spawn.c's own */
 struct trees;	/* tree.c's own */
 struct sockets; /* sockets.c's own */
 struct gauge;	/* gauge.c's own */
+struct forker;	/* template.h */
+struct request; /* handover.c's own */
 
 struct worker {
 	struct manager *m;
@@ -56,6 +59,9 @@ struct worker {
 	uid_t notify_uid;  /* who may send */
 	bool mainpid_said; /* once per life */
 	struct log_limit notify_limit;
+	struct forker *forker;	 /* template.c: its channel, if it forks workers */
+	struct request *request; /* handover.c: while somebody forks its next life */
+	int hand_fd;		 /* handover.c: a predecessor's channel, until it is resumed */
 	/* spawn.c: pipe of the slot while the keeper has not stored it yet, else -1 */
 	int pipe_out, pipe_err;
 	/* last sample of its tree (methods_list.c) */
@@ -136,6 +142,8 @@ int group_workers_wanted(const struct group *g);
 void group_count(const struct group *g, int *ret_wanted, int *ret_ready);
 /* Make the slots fit: configuration, scale, removal. Idempotent. */
 int group_fit(struct group *g);
+/* Make the slot of a template, 0 or 1. */
+int group_add_template(struct group *g, uint32_t index);
 /* So many workers it can have at most: every slot that no other group has or is to have. */
 int group_room(const struct group *g);
 /* 0, or -ENOMEM. A group that finds no room for all its workers has fewer, and says so. */

@@ -13,6 +13,7 @@
 #include "manager/control.h"
 #include "manager/sockets.h"
 #include "manager/spawn.h"
+#include "manager/template.h"
 #include "manager/tree.h"
 
 #include <errno.h>
@@ -433,6 +434,8 @@ bool reload_held(const struct manager *m, const struct group *g)
 	}
 	if (!reload_renewing(m, g))
 		return false;
+	if (template_held(g))
+		return true;
 	for (uint32_t i = 0; i < g->n_workers; i++) {
 		const struct worker *w = g->workers[i];
 
@@ -446,6 +449,8 @@ static void renew_one(struct group *g)
 {
 	struct worker *candidate = NULL;
 
+	if (!template_renews(g))
+		return; /* who makes the new ones is still loading */
 	for (uint32_t i = 0; i < g->n_workers; i++) {
 		struct worker *w = g->workers[i];
 

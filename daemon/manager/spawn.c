@@ -12,6 +12,7 @@
 #include "manager/notify.h"
 #include "manager/proc.h"
 #include "manager/spawn_job.h"
+#include "manager/template.h"
 #include "manager/tree.h"
 
 #include <errno.h>
@@ -404,6 +405,26 @@ static int start(struct spawner *s, struct job *job, int leaf, struct diag *d)
 	return 0;
 }
 
+/* New pipes, until the keeper has them. */
+static void note_pipes(struct spawner *s, const struct worker *w)
+{
+	if (w->pipe_out < 0 && w->pipe_err < 0)
+		return;
+	pids_add(&s->unstored, (pid_t)w->row);
+	arm(s);
+}
+
+/* Nobody was born. */
+static void undo(struct spawner *s, struct worker *w, struct job *job)
+{
+	template_close(w);
+	notify_close(w, job->row);
+	if (job->plan.life->in_cgroup)
+		tree_remove(w->m, job->row);
+	job->plan.life->in_cgroup = 0;
+	give_back(s, job);
+}
+
 int spawn_worker(struct worker *w, uint32_t row, struct diag *d)
 {
 	struct spawner *s = w->m->spawner;
@@ -415,18 +436,33 @@ int spawn_worker(struct worker *w, uint32_t row, struct diag *d)
 	r = spawn_plan_worker(job, w, &s->own, &leaf, d);
 	if (r == 0)
 		r = start(s, job, leaf, d);
-	if (w->pipe_out >= 0 || w->pipe_err >= 0) {
-		pids_add(&s->unstored, (pid_t)w->row);
-		arm(s);
-	}
-	if (r < 0) {
-		notify_close(w, row);
-		if (job->plan.life->in_cgroup)
-			tree_remove(w->m, row);
-		job->plan.life->in_cgroup = 0;
-		give_back(s, job);
-	}
+	note_pipes(s, w);
+	if (r < 0)
+		undo(s, w, job);
 	return r;
+}
+
+int spawn_prepare(struct worker *w, uint32_t row, struct job **ret, int *ret_leaf, struct diag *d)
+{
+	struct spawner *s = w->m->spawner;
+
+	*ret = take_job(s, row);
+	if (!*ret)
+		return diag_set(d, -ENOMEM, "out of memory");
+	return spawn_plan_worker(*ret, w, &s->own, ret_leaf, d);
+}
+
+void spawn_prepared(struct worker *w, uint32_t row, struct job *job, bool failed)
+{
+	struct spawner *s = w->m->spawner;
+
+	if (!job)
+		return;
+	note_pipes(s, w);
+	if (failed)
+		undo(s, w, job);
+	else
+		give_back(s, job);
 }
 
 int spawn_helper(struct manager *m, uint32_t row, const char *const *argv, int out_fd,
@@ -541,7 +577,7 @@ static void adopt_flights(struct spawner *s)
 		struct ledger_life *life = ledger_life(l, row);
 		struct job *job;
 
-		if (life->execed || !ledger_life_live(l, row))
+		if (life->execed || life->handover != HAND_NONE || !ledger_life_live(l, row))
 			continue;
 		job = take_job(s, row);
 		if (!job)

@@ -48,6 +48,11 @@ void spawn_fini(struct manager *m);
  * *d names stage and object. -EAGAIN -ENOMEM -EMFILE -ENFILE -ENOSPC mean want of resources.
  */
 int spawn_worker(struct worker *w, uint32_t row, struct diag *d);
+/* The same for a life that somebody else forks: everything but the clone is prepared in *ret, also
+ * when it fails; spawn_prepared() takes it back, and undoes what was made if it is of no use. */
+struct job;
+int spawn_prepare(struct worker *w, uint32_t row, struct job **ret, int *ret_leaf, struct diag *d);
+void spawn_prepared(struct worker *w, uint32_t row, struct job *job, bool failed);
 /* A helper of our own binary (the loader): argv, stdout = out_fd, limits and deadline are its
  * caller's. Its end arrives as the exit record of its life row. */
 int spawn_helper(struct manager *m, uint32_t row, const char *const *argv, int out_fd,

@@ -10,6 +10,7 @@
 #include "manager/notify.h"
 #include "manager/sockets.h"
 #include "manager/spawn.h"
+#include "manager/template.h"
 #include "manager/tree.h"
 
 #include <errno.h>
@@ -56,13 +57,23 @@ static int plan_leaf(struct job *job, struct manager *m, int *ret_leaf, struct d
 	return 0;
 }
 
-static int plan_argv(struct job *job, const struct conf_group *g, const struct conf_worker *who,
+/* The process has a channel: it forks workers, or is to be able to. */
+static bool speaks(const struct worker *w)
+{
+	return w->slot->kind == SLOT_TEMPLATE ||
+	       (w->slot->kind == SLOT_WORKER && w->group->conf->start_method == CONF_START_FORK);
+}
+
+static int plan_argv(struct job *job, const struct worker *w, const struct conf_worker *who,
 		     struct diag *d)
 {
+	const struct conf_group *g = w->group->conf;
 	auto_str text = { 0 };
 
-	if (g->entry)
-		entry_argv(&job->argv, g, ENTRY_SPAWN);
+	if (g->entry && handover_pending(job->plan.life))
+		words_add(&job->argv, g->entry); /* what it is called; nothing is executed */
+	else if (g->entry)
+		entry_argv(&job->argv, g, speaks(w) ? ENTRY_TEMPLATE : ENTRY_SPAWN);
 	for (char **word = g->command; word && *word; word++) {
 		text.len = 0;
 		conf_expand(*word, who, &text);
@@ -149,7 +160,8 @@ static void say_who(struct words *env, struct worker *w, uint32_t row)
 
 	evidence_marker(w->m, row, marker);
 	env_set(env, "REEVE_GROUP", w->group->row->name);
-	env_setf(env, "REEVE_INDEX", "%u", w->slot->index);
+	if (w->slot->kind == SLOT_WORKER)
+		env_setf(env, "REEVE_INDEX", "%u", w->slot->index);
 	env_set(env, "REEVE_WORKER", w->name);
 	env_setf(env, "REEVE_INCARNATION", "%u", life->incarnation);
 	env_setf(env, "REEVE_GENERATION", "%u", life->generation);
@@ -160,25 +172,43 @@ static void say_who(struct words *env, struct worker *w, uint32_t row)
 struct said {
 	char notify[112], journal[48];
 	struct str names; /* of the passed sockets */
+	int n_sockets;
 };
+
+/* Libraries that start threads when they are loaded must not do so in a template (PY04). */
+static void single_threaded(struct words *env)
+{
+	static const char *const names[] = {
+		"OMP_NUM_THREADS",	  "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS",
+		"BLIS_NUM_THREADS",	  "NUMEXPR_NUM_THREADS",  "RAYON_NUM_THREADS",
+		"VECLIB_MAXIMUM_THREADS",
+	};
+
+	for (size_t i = 0; i < ARRAY_LEN(names); i++)
+		env_set(env, names[i], "1");
+}
 
 static int plan_env(struct job *job, struct worker *w, const struct said *said, struct diag *d)
 {
 	struct words *env = &job->env;
 	int r;
 
+	if (w->slot->kind == SLOT_TEMPLATE)
+		single_threaded(env);
 	say_who(env, w, job->row);
+	if (job->plan.n_pass > said->n_sockets)
+		env_setf(env, CHANNEL_ENV, "%d", 3 + said->n_sockets);
 	if (*said->notify)
 		env_set(env, "NOTIFY_SOCKET", said->notify);
 	if (*said->journal)
 		env_set(env, "JOURNAL_STREAM", said->journal);
-	if (job->plan.n_pass > 0) {
-		env_setf(env, "LISTEN_FDS", "%d", job->plan.n_pass);
+	if (said->n_sockets > 0) {
+		env_setf(env, "LISTEN_FDS", "%d", said->n_sockets);
 		env_set(env, "LISTEN_FDNAMES", said->names.data ? said->names.data : "");
 		env_set(env, "LISTEN_PID", "00000000000"); /* the child writes its own */
 	}
 	r = words_finish(env, &job->plan.envp, d);
-	if (r == 0 && job->plan.n_pass > 0)
+	if (r == 0 && said->n_sockets > 0)
 		job->plan.pid_text = (char *)env_get(env, "LISTEN_PID");
 	return r;
 }
@@ -234,20 +264,36 @@ static int plan_settings(struct child_plan *p, const struct conf_group *g,
 static int plan_words(struct job *job, struct worker *w, struct diag *d)
 {
 	const struct conf_group *g = w->group->conf;
-	struct conf_worker who = { w->group->row->name, (int)w->slot->index };
+	struct conf_worker who = { w->group->row->name,
+				   w->slot->kind == SLOT_WORKER ? (int)w->slot->index : 0 };
 	int r = env_of_group(&job->env, g, &who, environ, d);
 
 	if (r == 0)
-		r = plan_argv(job, g, &who, d);
+		r = plan_argv(job, w, &who, d);
 	if (r == 0)
 		r = plan_texts(job, g, &who, d);
 	return r;
+}
+
+/* Behind the sockets, so that these are where sd_listen_fds(3) looks for them. */
+static int plan_channel(struct job *job, struct worker *w, struct diag *d)
+{
+	int fd;
+
+	if (job->plan.n_pass == CHILD_PASS_MAX)
+		return diag_set(d, -E2BIG, "more than %d sockets", CHILD_PASS_MAX - 1);
+	fd = template_channel(w, job->row, d);
+	if (fd < 0)
+		return fd;
+	job->plan.pass[job->plan.n_pass++] = job_hold(job, fd);
+	return 0;
 }
 
 int spawn_plan_worker(struct job *job, struct worker *w, const struct own_values *own,
 		      int *ret_leaf, struct diag *d)
 {
 	struct said said = { 0 };
+	bool worker = w->slot->kind == SLOT_WORKER;
 	int r;
 
 	plan_reset(job, w->m, own);
@@ -255,13 +301,16 @@ int spawn_plan_worker(struct job *job, struct worker *w, const struct own_values
 	r = plan_words(job, w, d);
 	if (r == 0)
 		r = plan_settings(&job->plan, w->group->conf, own, d);
-	if (r == 0)
+	if (r == 0 && worker)
 		r = plan_sockets(job, w, &said.names, d);
+	said.n_sockets = job->plan.n_pass;
 	if (r == 0)
 		r = plan_leaf(job, w->m, ret_leaf, d);
 	if (r == 0)
 		r = spawn_output(job, w, own, said.journal, d);
-	if (r == 0 && w->group->conf->notify) {
+	if (r == 0 && speaks(w) && !handover_pending(job->plan.life))
+		r = plan_channel(job, w, d);
+	if (r == 0 && worker && w->group->conf->notify) {
 		r = notify_open(w, job->row, said.notify, sizeof(said.notify));
 		if (r == -ENAMETOOLONG)
 			diag_set(d, r, "runtime_dir %s is too long for the path of a notify socket",

@@ -145,6 +145,19 @@ bool tree_is_empty(struct manager *m, uint32_t row)
 
 /* --- signals --------------------------------------------------------------------------------- */
 
+int tree_take(struct manager *m, uint32_t row, pid_t pid)
+{
+	struct trees *t = m->trees;
+	char leaf[LEAF_BYTES], file[LEAF_BYTES + 16], text[24];
+	int r = leaf_of(t, row, leaf);
+
+	if (r < 0 || cgroup_has(t->prefix, leaf, pid))
+		return r;
+	snprintf(file, sizeof(file), "%s/cgroup.procs", leaf);
+	snprintf(text, sizeof(text), "%d", (int)pid);
+	return fd_write_at(t->base, file, text);
+}
+
 /* A set-id program that a plain user's daemon started (OR07). */
 static void say_untouchable(struct trees *t, uint32_t row, const struct proc_stat *s)
 {

@@ -34,6 +34,10 @@ void tree_unwatch(struct manager *m, uint32_t life);
  * signalled. */
 int tree_kill(struct manager *m, uint32_t life, int signal);
 
+/* The life's main process is in its leaf, or is put there: 0 or -errno. The write costs
+ * milliseconds. For processes that somebody else forked, where CLONE_INTO_CGROUP is not to be had.
+ */
+int tree_take(struct manager *m, uint32_t life, pid_t pid);
 /* Undo a freeze of the leaf (cgroup.freeze by hand): in it no handler runs (SH11). */
 void tree_thaw(struct manager *m, uint32_t life);
 

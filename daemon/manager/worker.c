@@ -10,6 +10,7 @@
 #include "base/mem.h"
 #include "manager/notify.h"
 #include "manager/spawn.h"
+#include "manager/template.h"
 #include "manager/tree.h"
 
 #include <errno.h>
@@ -37,6 +38,28 @@ pid_t worker_pid(const struct worker *w)
 	if (row == LEDGER_NONE || !ledger_life_live(&w->m->ledger, row))
 		return 0;
 	return (pid_t)w->m->ledger.pids[row];
+}
+
+enum conf_ready worker_ready_kind(const struct worker *w)
+{
+	return w->slot->kind == SLOT_TEMPLATE ? CONF_READY_NOTIFY : w->group->conf->ready;
+}
+
+static int64_t start_timeout(const struct worker *w)
+{
+	return w->slot->kind == SLOT_TEMPLATE ? w->group->conf->template.load_timeout_ms
+					      : w->group->conf->start_timeout_ms;
+}
+
+/* A template holds nothing that would have to be finished. */
+static const struct conf_step *steps_of(const struct worker *w, int *ret_n)
+{
+	static const struct conf_step template_steps[] = {
+		{.signal = SIGTERM, .to = CONF_TO_MAIN, .wait_ms = 2000}
+	};
+
+	*ret_n = w->slot->kind == SLOT_TEMPLATE ? 1 : w->group->row->n_steps;
+	return w->slot->kind == SLOT_TEMPLATE ? template_steps : w->group->row->steps;
 }
 
 bool worker_wanted(const struct worker *w)
@@ -72,7 +95,7 @@ static void timer_fired(struct ev_loop *loop, ev_timer *timer, int events)
 		worker_arm(w);
 		return;
 	}
-	if (s->state == WS_STARTING && w->group->conf && w->group->conf->ready == CONF_READY_EXEC)
+	if (s->state == WS_STARTING && w->group->conf && worker_ready_kind(w) == CONF_READY_EXEC)
 		worker_post(w, WI_READY);
 	else
 		worker_post(w, WI_TIMEOUT);
@@ -147,14 +170,14 @@ static void send_step(struct worker *w, const struct conf_step *step)
 static void ladder_step(struct worker *w, bool begin)
 {
 	struct worker_state *s = &w->slot->w;
-	const struct ledger_group *g = w->group->row;
+	int n;
+	const struct conf_step *steps = steps_of(w, &n), *step;
 	const struct ledger_life *life = worker_life(w);
 	struct worker_state next = *s;
-	const struct conf_step *step;
 	int64_t now = clock_mono_ms();
 
-	step = begin ? worker_ladder_begin(&next, g->steps, g->n_steps, g->extend_max_ms, now)
-		     : worker_ladder_next(&next, g->steps, g->n_steps, now);
+	step = begin ? worker_ladder_begin(&next, steps, n, w->group->row->extend_max_ms, now)
+		     : worker_ladder_next(&next, steps, n, now);
 	if (!step) {
 		if (s->cause == CAUSE_STOP)
 			s->cause = CAUSE_STOP_TIMEOUT;
@@ -176,14 +199,16 @@ static void ladder_step(struct worker *w, bool begin)
 }
 
 /* How long the whole ladder may take. */
-static int64_t ladder_length(const struct ledger_group *g)
+static int64_t ladder_length(const struct worker *w)
 {
+	int n;
+	const struct conf_step *steps = steps_of(w, &n);
 	int64_t sum = 0;
 
-	for (int i = 0; i < g->n_steps; i++) {
-		if (g->steps[i].wait_ms == DURATION_NEVER)
+	for (int i = 0; i < n; i++) {
+		if (steps[i].wait_ms == DURATION_NEVER)
 			return DURATION_NEVER;
-		sum += g->steps[i].wait_ms;
+		sum += steps[i].wait_ms;
 	}
 	return sum;
 }
@@ -194,10 +219,12 @@ static void stop_rest(struct worker *w)
 {
 	struct worker_state *s = &w->slot->w;
 	const struct ledger_group *g = w->group->row;
-	int64_t length = ladder_length(g), began = s->stop_ms ? s->stop_ms : clock_mono_ms();
+	int n;
+	int64_t length = ladder_length(w), began = s->stop_ms ? s->stop_ms : clock_mono_ms();
 
 	s->stop_ms = began;
-	s->step = g->n_steps;
+	steps_of(w, &n);
+	s->step = (uint8_t)n;
 	s->step_intent = s->step;
 	s->deadline_ms = length == DURATION_NEVER ? DURATION_NEVER : began + length;
 	s->stop_cap_ms =
@@ -222,7 +249,7 @@ static void kill_tree(struct worker *w)
 		s->cause = CAUSE_STOP;
 	s->deadline_ms = now + (s->state == WS_STUCK ? STUCK_RETRY_MS : KILL_PATIENCE_MS);
 	worker_arm(w);
-	if (row == LEDGER_NONE)
+	if (row == LEDGER_NONE || handover_cancel(w))
 		return;
 	if (s->state == WS_STUCK)
 		log_warn("%s: SIGKILL had no effect (uninterruptible or traced); trying again",
@@ -249,6 +276,8 @@ static void drop_unborn(struct worker *w)
 
 	if (row == LEDGER_NONE)
 		return;
+	handover_close(w);
+	template_close(w);
 	notify_close(w, row);
 	tree_remove(w->m, row);
 	w->slot->life[0] = LEDGER_NONE;
@@ -288,7 +317,7 @@ static void arm_start(struct worker *w, int64_t now)
 {
 	const struct conf_group *c = w->group->conf;
 	struct worker_state *s = &w->slot->w;
-	int64_t until = later(now, c->start_timeout_ms);
+	int64_t until = later(now, start_timeout(w));
 
 	if (s->deadline_ms == DURATION_NEVER || until > s->deadline_ms)
 		s->deadline_ms = until;
@@ -308,6 +337,26 @@ static void took_off(struct worker *w)
 {
 	w->in_flight = true;
 	w->m->starts_in_flight++;
+}
+
+/* By exec, or by a fork of who has loaded its code. */
+static int make(struct worker *w, uint32_t row, struct diag *d)
+{
+	struct ledger_life *life = ledger_life(&w->m->ledger, row);
+	const struct conf_group *c = w->group->conf;
+	int r;
+
+	if (w->slot->kind == SLOT_WORKER && template_makes(w)) {
+		r = handover_begin(w, row, d);
+		if (r != -EBUSY || c->template.fallback != CONF_FALLBACK_SPAWN)
+			return r;
+		life->handover = HAND_NONE;
+	}
+	life->by_spawn = w->slot->kind == SLOT_WORKER && c->start_method == CONF_START_FORKSERVER;
+	r = spawn_worker(w, row, d);
+	if (r == 0)
+		w->slot->by_spawn_next = 0;
+	return r;
 }
 
 static void start_life(struct worker *w)
@@ -353,14 +402,14 @@ static void start_life(struct worker *w)
 	FAIL_HERE(START_BIND);
 	w->slot->life[0] = row;
 	FAIL_HERE(START_BOUND);
-	r = spawn_worker(w, row, &d);
+	r = make(w, row, &d);
 	if (r < 0) {
 		worker_start_failed(w, r, &d);
 		return;
 	}
 	FAIL_HERE(START_MADE);
 	took_off(w);
-	if (w->group->conf->ready != CONF_READY_EXEC) {
+	if (worker_ready_kind(w) != CONF_READY_EXEC) {
 		arm_start(w, s->started_ms);
 		worker_arm(w);
 	}
@@ -373,17 +422,17 @@ void worker_execed(struct worker *w)
 	int64_t now = clock_mono_ms();
 
 	s->no_means = 0;
-	if (c && c->ready == CONF_READY_EXEC)
+	if (c && worker_ready_kind(w) == CONF_READY_EXEC)
 		worker_landed(w);
 	if (s->state != WS_STARTING || !c)
 		return;
 	FAIL_HERE(EXEC_SEEN);
 	s->started_ms = now;
-	if (s->ready_seen || (c->ready == CONF_READY_EXEC && c->settle_ms == 0)) {
+	if (s->ready_seen || (worker_ready_kind(w) == CONF_READY_EXEC && c->settle_ms == 0)) {
 		worker_post(w, WI_READY);
 		return;
 	}
-	if (c->ready == CONF_READY_EXEC)
+	if (worker_ready_kind(w) == CONF_READY_EXEC)
 		s->deadline_ms = now + c->settle_ms;
 	else
 		arm_start(w, now);
@@ -398,7 +447,7 @@ void worker_ready_now(struct worker *w)
 	w->slot->w.ready_seen = 1;
 	FAIL_HERE(READY_NOTED);
 	if (w->slot->w.state == WS_STARTING && w->group->conf &&
-	    w->group->conf->ready == CONF_READY_NOTIFY && life)
+	    worker_ready_kind(w) == CONF_READY_NOTIFY && life)
 		worker_post(w, WI_READY);
 }
 
@@ -412,7 +461,11 @@ static void stop_begin(struct worker *w, enum worker_input input)
 		s->renew = 1;
 	if (input == WI_TIMEOUT)
 		log_warn("%s: not ready in time, stopping it", w->name);
-	ladder_step(w, true);
+	if (handover_cancel(w))
+		s->deadline_ms = clock_mono_ms() + KILL_PATIENCE_MS;
+	else
+		ladder_step(w, true);
+	worker_arm(w);
 }
 
 static void run_effect(struct worker *w, enum worker_effect effect, enum worker_input input)
@@ -561,6 +614,7 @@ static void resume_ladder(struct worker *w)
 {
 	struct worker_state *s = &w->slot->w;
 	const struct ledger_life *life = worker_life(w);
+	int n;
 
 	if (!life)
 		return;
@@ -570,7 +624,7 @@ static void resume_ladder(struct worker *w)
 		ladder_step(w, s->step == 0);
 	} else if (s->step_intent != s->step) {
 		s->step = s->step_intent;
-		s->deadline_ms = later(clock_mono_ms(), w->group->row->steps[s->step - 1].wait_ms);
+		s->deadline_ms = later(clock_mono_ms(), steps_of(w, &n)[s->step - 1].wait_ms);
 		if (!s->stop_ms)
 			s->stop_ms = clock_mono_ms();
 	}
@@ -590,6 +644,7 @@ void worker_resume(struct worker *w)
 		FAIL_HERE(RESUME_NUMBER);
 		s->incarnation--;
 	}
+	handover_resume(w);
 	switch ((enum worker_status)s->state) {
 	case WS_WAITING:
 		admit_enqueue(w);
@@ -601,7 +656,7 @@ void worker_resume(struct worker *w)
 		}
 		if (!worker_life(w)->execed || w->group->row->configured)
 			took_off(w);
-		if (s->ready_seen && w->group->conf && w->group->conf->ready == CONF_READY_NOTIFY)
+		if (s->ready_seen && w->group->conf && worker_ready_kind(w) == CONF_READY_NOTIFY)
 			worker_post(w, WI_READY);
 		break;
 	case WS_STOPPING:

@@ -6,6 +6,8 @@
 
 /* Up is wanted, and the phase allows it. */
 bool worker_wanted(const struct worker *w);
+/* How it becomes ready: a template says so on its channel. Only while its group is configured. */
+enum conf_ready worker_ready_kind(const struct worker *w);
 /* A start failed with this -errno for want of resources: tried again, never charged (SP08). */
 bool worker_lacked_means(int err);
 /* A successor goes on with a worker where its predecessor stopped. */
@@ -16,6 +18,8 @@ void worker_landed(struct worker *w);
 
 /* exit.c. The life ended before a process was made; err: errno of the failure, text: for users. */
 void exit_unborn(struct worker *w, int err, const char *text);
+/* The life was never let go (handover.h): its number is used again, nobody is charged. */
+void exit_never_was(struct worker *w);
 /* A predecessor was charging such a failure when it died: go on with it. False if it was not. */
 bool exit_resume_unborn(struct worker *w);
 /* Take over what was decided at the end of the life (slot.w_next); false if there is no such end.

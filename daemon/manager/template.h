@@ -1,0 +1,133 @@
+/*
+ * Processes that fork workers: templates (start_method forkserver), which do nothing else, and
+ * seeds (start_method fork), which are workers themselves. Both speak reeve-template(7) on a
+ * channel that the keeper stores. Nothing they say is trusted: what breaks the protocol is ended
+ * with a reason, and nothing else suffers.
+ *
+ *   template.c         the channel: what arrives on it, what it makes of the slot
+ *   template_rotate.c  which templates a group should have: code reload, recycling
+ *   template_look.c    is a fork safe? as /proc shows it
+ *   template_plan.c    what is sent: HELLO, FORK
+ *   template_show.c    for status and show
+ *   handover.c         one worker from FORK to GO
+ *
+ * A template is a slot of its own kind, so states, back-off, exit records, log stream, tree and
+ * stop ladder are those of workers. A group has two such slots, so that a next one can load beside
+ * the one that serves. Since 0.2.0.
+ */
+#ifndef REEVE_MANAGER_TEMPLATE_H
+#define REEVE_MANAGER_TEMPLATE_H
+
+#include "lib/channel.h"
+#include "manager/manager.h"
+
+#define TEMPLATE_PIPELINE 32 /* forks asked for and not answered yet */
+
+/* A FORK that was sent. */
+struct owed {
+	uint32_t number, slot;
+};
+
+/* The daemon's end of a channel to a process that forks. */
+struct forker {
+	struct worker *w; /* a template's slot, or a seed */
+	uint32_t life;
+	int fd;
+	ev_io io;
+	bool adopted;	    /* from a predecessor, which may have heard more than it noted */
+	uint32_t inherited; /* requests up to this number are a predecessor's */
+	struct owed *owed;  /* requests that it has not answered */
+	size_t n_owed, owed_room;
+	uint32_t ping; /* number of a PING that is not answered; 0 = none */
+	ev_timer eof;  /* between the end of its channel and its own */
+	int64_t looked_ms;
+	bool warned;
+	struct log_limit limit;
+};
+
+/* ---- template.c ---- */
+/* Take over the channels that a predecessor left; after groups_build(). */
+void templates_adopt(struct manager *m);
+/* The life in `row` of w is to have a channel: HELLO is on it, the keeper stores our end. Returns
+ * the fd for the process, or -errno with *d. */
+int template_channel(struct worker *w, uint32_t row, struct diag *d);
+/* The life is over, or was never born. Idempotent. */
+void template_close(struct worker *w);
+/* Its main process has ended: hear what it said last. */
+void template_drain(struct worker *w);
+/* It is at fault: said, shown, and ended with this cause; it is not heard any more. */
+void template_bad(struct worker *w, enum exit_cause cause, const char *format, ...)
+	__attribute__((format(printf, 3, 4)));
+/* The number of the next request. */
+uint32_t template_number(struct forker *f);
+/* Send a FORK for the worker of a slot. -EAGAIN: it is busy. -EPIPE: it is gone. */
+int template_ask(struct forker *f, const struct channel_packet *p, uint32_t number, uint32_t slot);
+
+/* ---- template_rotate.c ---- */
+/* Workers of the group are forked. */
+static inline bool group_forks(const struct conf_group *c)
+{
+	return c &&
+	       (c->start_method == CONF_START_FORKSERVER || c->start_method == CONF_START_FORK);
+}
+/* Who makes what is started now; NULL: nobody can. */
+struct worker *template_serving(const struct group *g);
+/* Make the group's templates fit what is wanted. Cheap; called whenever something changed. */
+void templates_step(struct manager *m);
+/* The next life of w is to be forked. */
+bool template_makes(const struct worker *w);
+/* w cannot be started now and will be when its template is there. */
+bool template_blocks(const struct worker *w);
+/* Why nobody serves the group, for people. */
+const char *template_trouble(const struct group *g);
+/* What w waits for: "web/template", or NULL. */
+const char *template_waits_for(const struct worker *w);
+/* The group's workers can be renewed: who makes the new ones has the new code. */
+bool template_renews(const struct group *g);
+/* The new code cannot be loaded: the renewal stands still. */
+bool template_held(const struct group *g);
+/* A life of a template's slot ends. */
+void template_failed(struct worker *w);
+
+/* ---- template_look.c ---- */
+/* At READY: what is open is from now on expected. */
+void template_note_fds(struct forker *f);
+/* 0: a fork is safe now. -EBUSY: *d names the culprit. -ESRCH: it is gone. */
+int template_look(struct forker *f, struct diag *d);
+
+/* ---- template_plan.c ---- */
+struct job;
+int template_hello(struct worker *w, const char *mode, int fd);
+int template_fork_packet(struct worker *w, struct job *job, int leaf, int channel, uint32_t number,
+			 struct channel_packet *ret, struct diag *d);
+
+/* ---- template_show.c ---- */
+void template_write(struct str *out, const char *key, const struct worker *t);
+/* Those of a group, as "templates". */
+void templates_write(struct str *out, const struct group *g);
+/* What a worker's process was made from: "exec", "web/template/3", "web:0/2". */
+void template_source(const struct worker *w, char *ret, size_t size);
+
+/* ---- handover.c ---- */
+/* Make the life in `row` of w: 0, it is under way; else as spawn_worker(). */
+int handover_begin(struct worker *w, uint32_t row, struct diag *d);
+/* Claimed, refused, or ended before GO. True: it is not to be looked at any further now. */
+bool handover_look(struct worker *w);
+/* The worker is to be stopped before GO. True: there was such a hand-over. */
+bool handover_cancel(struct worker *w);
+/* The life is over: let go of what it has here. */
+void handover_close(struct worker *w);
+/* The one who was asked is gone. */
+void handover_orphaned(struct forker *f);
+/* Replies of the one who was asked. */
+void handover_spawned(struct manager *m, const struct owed *o);
+void handover_failed(struct manager *m, const struct owed *o, int err, const char *text);
+/* What a predecessor began. */
+void handover_resume(struct worker *w);
+/* The life has not been let go yet: what becomes of it is no end of a worker. */
+static inline bool handover_pending(const struct ledger_life *life)
+{
+	return life && (life->handover == HAND_ASKED || life->handover == HAND_BORN);
+}
+
+#endif

@@ -1,0 +1,280 @@
+/*
+ * Is a fork safe? Asked of /proc before a fork, whatever the template says of itself: other threads
+ * would be gone in the child with their locks held, a GPU cannot be used after a fork, an io_uring
+ * and a file lock would be shared. What was opened since READY nobody expects in a worker.
+ */
+#include "manager/template.h"
+
+#include "base/clock.h"
+#include "base/fd.h"
+#include "base/mem.h"
+#include "base/str.h"
+#include "manager/proc.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#define LOOK_FRESH_MS 2 /* forks of one burst share a look */
+#define RSS_GROWTH    4 /* a quarter of what it was at READY */
+#define RSS_FLOOR     (16u << 20)
+#define FDS_FOLLOWED  512u
+#define NAMES_MAX     100
+
+static bool allowed(const struct conf_group *c, const char *thread)
+{
+	for (char **name = c ? c->fork_allow_threads : NULL; name && *name; name++)
+		if (strcmp(*name, thread) == 0)
+			return true;
+	return false;
+}
+
+/* Names of threads that are not allowed for; the number of all tasks, or -errno. */
+static int look_at_tasks(const struct worker *w, pid_t pid, char names[static NAMES_MAX],
+			 int *ret_others)
+{
+	char path[64], comm[32];
+	struct dirent *e;
+	size_t at = 0;
+	int n = 0;
+	DIR *dir;
+
+	*ret_others = 0;
+	names[0] = '\0';
+	snprintf(path, sizeof(path), "/proc/%d/task", (int)pid);
+	dir = opendir(path);
+	if (!dir)
+		return -errno;
+	while ((e = readdir(dir))) {
+		int tid = atoi(e->d_name);
+
+		if (tid <= 0)
+			continue;
+		n++;
+		if (tid == pid)
+			continue;
+		snprintf(path, sizeof(path), "%d/comm", tid);
+		if (fd_read_at(dirfd(dir), path, comm, sizeof(comm)) <= 0)
+			continue; /* gone meanwhile */
+		comm[strcspn(comm, "\n")] = '\0';
+		if (allowed(w->group->conf, comm))
+			continue;
+		(*ret_others)++;
+		if (at < NAMES_MAX)
+			at += (size_t)snprintf(names + at, NAMES_MAX - at, "%s%s", at ? ", " : "",
+					       comm);
+	}
+	closedir(dir);
+	return n;
+}
+
+static bool begins(const char *text, const char *with)
+{
+	return strncmp(text, with, strlen(with)) == 0;
+}
+
+/* For tests on hosts without one: what is to count as a GPU. */
+static bool is_gpu(const char *what)
+{
+	const char *fake = getenv("REEVE_FAKE_GPU");
+
+	return begins(what, "/dev/nvidia") || begins(what, "/dev/kfd") ||
+	       begins(what, "/dev/dri/") || (fake && *fake && begins(what, fake));
+}
+
+static bool holds_lock(pid_t pid, int fd)
+{
+	char path[64], text[1024];
+
+	snprintf(path, sizeof(path), "/proc/%d/fdinfo/%d", (int)pid, fd);
+	return fd_read_at(AT_FDCWD, path, text, sizeof(text)) > 0 && strstr(text, "\nlock:");
+}
+
+static bool is_expected(const struct ledger_template *t, int fd)
+{
+	if (!t->fd_map_valid || (unsigned)fd >= FDS_FOLLOWED)
+		return true;
+	return t->fd_map[fd / 64] >> (fd % 64) & 1;
+}
+
+/* One open file; 0, or -EBUSY with its fault in *d. */
+static int look_at_fd(struct forker *f, pid_t pid, int fd, const char *what, struct diag *d)
+{
+	const char *group = f->w->group->row->name;
+
+	if (is_gpu(what))
+		return diag_set(
+			d, -EBUSY,
+			"template %s: %s is open (fd %d), a GPU does not survive a fork; use "
+			"start_method = \"spawn\"",
+			group, what, fd);
+	if (begins(what, "anon_inode:[io_uring]"))
+		return diag_set(
+			d, -EBUSY,
+			"template %s: an io_uring is open (fd %d); set it up in @after_fork", group,
+			fd);
+	if (what[0] == '/' && !begins(what, "/dev/") && holds_lock(pid, fd))
+		return diag_set(d, -EBUSY,
+				"template %s: holds a lock on %s (fd %d); take it in @after_fork",
+				group, what, fd);
+	if (f->w->slot->kind == SLOT_TEMPLATE && !is_expected(&f->w->slot->template, fd)) {
+		f->w->slot->template.recycle = RECYCLE_FD;
+		return diag_set(d, -EBUSY,
+				"template %s: fd %d (%s) was not open at READY; open it in "
+				"@after_fork or while loading",
+				group, fd, what);
+	}
+	return 0;
+}
+
+typedef int each_fd(void *arg, int fd, const char *what);
+
+static int walk_fds(pid_t pid, each_fd *each, void *arg)
+{
+	char path[64], what[256];
+	struct dirent *e;
+	int n = 0, r = 0;
+	DIR *dir;
+
+	snprintf(path, sizeof(path), "/proc/%d/fd", (int)pid);
+	dir = opendir(path);
+	if (!dir)
+		return -errno;
+	while (r == 0 && (e = readdir(dir))) {
+		ssize_t len;
+
+		if (e->d_name[0] == '.')
+			continue;
+		len = readlinkat(dirfd(dir), e->d_name, what, sizeof(what) - 1);
+		if (len < 0)
+			continue;
+		what[len] = '\0';
+		n++;
+		r = each(arg, atoi(e->d_name), what);
+	}
+	closedir(dir);
+	return r < 0 ? r : n;
+}
+
+static int note_fd(void *arg, int fd, const char *what)
+{
+	struct ledger_template *t = arg;
+
+	if ((unsigned)fd < FDS_FOLLOWED)
+		t->fd_map[fd / 64] |= 1ull << (fd % 64);
+	return 0;
+}
+
+void template_note_fds(struct forker *f)
+{
+	struct ledger_template *t = &f->w->slot->template;
+	pid_t pid = worker_pid(f->w);
+	int n;
+
+	memset(t->fd_map, 0, sizeof(t->fd_map));
+	n = pid ? walk_fds(pid, note_fd, t) : -ESRCH;
+	t->fd_map_valid = n >= 0;
+	if (n >= 0)
+		t->fds = (uint32_t)n;
+}
+
+struct look {
+	struct forker *f;
+	pid_t pid;
+	struct diag *d;
+	char shared[160]; /* what is worth a warning */
+	size_t at;
+};
+
+static int each(void *arg, int fd, const char *what)
+{
+	struct look *l = arg;
+
+	if (!l->f->warned && fd > 2 && l->at < sizeof(l->shared) &&
+	    (begins(what, "socket:") || begins(what, "pipe:") || strstr(what, "[eventpoll]")))
+		l->at += (size_t)snprintf(l->shared + l->at, sizeof(l->shared) - l->at,
+					  "%sfd %d %s", l->at ? ", " : "", fd, what);
+	return look_at_fd(l->f, l->pid, fd, what, l->d);
+}
+
+static int look_at_fds(struct forker *f, pid_t pid, struct diag *d)
+{
+	struct look l = { .f = f, .pid = pid, .d = d };
+	int n = walk_fds(pid, each, &l);
+
+	if (n < 0)
+		return n;
+	f->w->slot->template.fds = (uint32_t)n;
+	/* its channel is one of them, seldom is another */
+	if (!f->warned && strchr(l.shared, ','))
+		log_warn("template %s: workers will share what it has open: %s",
+			 f->w->group->row->name, l.shared);
+	f->warned = true;
+	return 0;
+}
+
+static void look_at_memory(struct forker *f, pid_t pid)
+{
+	struct ledger_template *t = &f->w->slot->template;
+	uint64_t before = t->rss_ready_bytes;
+	struct proc_stat s;
+
+	if (proc_stat(pid, &s) < 0)
+		return;
+	t->rss_bytes = (uint64_t)s.rss_pages * (uint64_t)sysconf(_SC_PAGESIZE);
+	if (f->w->slot->kind == SLOT_TEMPLATE && before && !t->recycle &&
+	    t->rss_bytes > before + MAX_OF(before / RSS_GROWTH, RSS_FLOOR)) {
+		t->recycle = RECYCLE_MEMORY;
+		log_info("%s: has grown from %llu to %llu KiB since READY: the next one is loaded",
+			 f->w->name, (unsigned long long)before / 1024,
+			 (unsigned long long)t->rss_bytes / 1024);
+		f->w->m->changed = true;
+	}
+}
+
+static void say(struct forker *f, struct diag *d)
+{
+	struct worker *w = f->w;
+	char text[sizeof(w->slot->error)];
+	uint32_t dropped;
+
+	str_escape(d->text, strlen(d->text), text, sizeof(text));
+	snprintf(d->text, sizeof(d->text), "%s", text);
+	if (!w->slot->template.unsafe || log_limit_pass(&f->limit, 1, 10000, &dropped))
+		log_error("%s", text);
+	w->slot->template.unsafe = 1;
+	snprintf(w->slot->error, sizeof(w->slot->error), "%s", text);
+	w->m->changed = true;
+}
+
+int template_look(struct forker *f, struct diag *d)
+{
+	struct ledger_template *t = &f->w->slot->template;
+	pid_t pid = worker_pid(f->w);
+	char names[NAMES_MAX];
+	int others, n, r;
+
+	if (!pid)
+		return diag_set(d, -EAGAIN, "%s is gone", f->w->name);
+	if (clock_mono_ms() - f->looked_ms < LOOK_FRESH_MS && !t->unsafe)
+		return 0;
+	n = look_at_tasks(f->w, pid, names, &others);
+	if (n < 0)
+		return diag_set(d, -EAGAIN, "%s cannot be looked at: %s", f->w->name, strerror(-n));
+	t->tasks = (uint32_t)n;
+	r = others ? diag_set(d, -EBUSY,
+			      "template %s: %d threads (%s); start its thread in @after_fork",
+			      f->w->group->row->name, others + 1, names)
+		   : look_at_fds(f, pid, d);
+	if (r == -EBUSY)
+		say(f, d);
+	if (r < 0)
+		return r == -EBUSY && !t->recycle ? r : -EAGAIN;
+	t->unsafe = 0;
+	f->looked_ms = clock_mono_ms();
+	look_at_memory(f, pid);
+	return 0;
+}
