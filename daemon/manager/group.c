@@ -290,25 +290,13 @@ static void take_policies(struct group *g)
 	row->extend_max_ms = c->extend_max_ms;
 }
 
-/* The row of a group that a predecessor knew, with its generation and scale; else a new one. */
-static uint32_t row_of(struct ledger *l, const char *name)
+/* The view of the group in a row; NULL without memory. */
+static struct group *add_group(struct manager *m, uint32_t row)
 {
-	for (uint32_t i = 0; i < l->h->groups_high; i++)
-		if (strcmp(ledger_group(l, i)->name, name) == 0)
-			return i;
-	return ledger_take_group(l, name);
-}
-
-static struct group *find_or_add(struct manager *m, const char *name)
-{
-	struct group *g = manager_find_group(m, name), **bigger;
-	uint32_t row;
+	const char *name = ledger_group(&m->ledger, row)->name;
+	struct group *g = calloc(1, sizeof(*g)), **bigger;
 	size_t at;
 
-	if (g)
-		return g;
-	row = row_of(&m->ledger, name);
-	g = row == LEDGER_NONE ? NULL : calloc(1, sizeof(*g));
 	bigger = g ? realloc(m->groups, (m->n_groups + 1) * sizeof(*bigger)) : NULL;
 	if (!bigger) {
 		free(g);
@@ -325,27 +313,57 @@ static struct group *find_or_add(struct manager *m, const char *name)
 	return g;
 }
 
-/* Groups that the ledger knows, and their slots, as views. */
-static int adopt_slots(struct manager *m)
+static struct group *find_or_add(struct manager *m, const char *name)
+{
+	struct group *g = manager_find_group(m, name);
+	uint32_t row = g ? LEDGER_NONE : ledger_take_group(&m->ledger, name);
+
+	return g || row == LEDGER_NONE ? g : add_group(m, row);
+}
+
+/* Groups that the ledger knows, with generation and scale, and their slots, as views. */
+static int adopt(struct manager *m)
 {
 	const struct ledger_header *h = m->ledger.h;
 
+	for (uint32_t i = 0; i < h->groups_high; i++) {
+		const char *name = ledger_group(&m->ledger, i)->name;
+
+		if (name[0] && !manager_find_group(m, name) && !add_group(m, i))
+			return -ENOMEM;
+	}
 	for (uint32_t i = 0; i < h->slots_high; i++) {
 		struct ledger_slot *slot = ledger_slot(&m->ledger, i);
 		struct group *g;
 
 		if (!slot->used || m->by_slot[i])
 			continue;
-		g = find_or_add(m, ledger_group(&m->ledger, slot->group)->name);
+		g = manager_find_group(m, ledger_group(&m->ledger, slot->group)->name);
 		if (!g || add_view(g, i) < 0)
 			return -ENOMEM;
 	}
 	return 0;
 }
 
+int groups_room_for(const struct manager *m, const struct conf *next, struct diag *d)
+{
+	size_t added = 0;
+
+	for (size_t i = 0; i < next->n_groups; i++)
+		added += !manager_find_group(m, next->groups[i].name);
+	if (m->n_groups + added <= LEDGER_GROUPS)
+		return 0;
+	return diag_set(
+		d, -ENOSPC,
+		"%zu new groups beside %zu that are there: the daemon keeps at most %u, and "
+		"a removed one until its workers have ended; reload without the new groups "
+		"first",
+		added, m->n_groups, LEDGER_GROUPS);
+}
+
 int groups_build(struct manager *m)
 {
-	int r = adopt_slots(m);
+	int r = adopt(m);
 
 	for (size_t i = 0; i < m->n_groups; i++)
 		m->groups[i]->conf = NULL;

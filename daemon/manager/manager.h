@@ -146,6 +146,9 @@ int group_fit(struct group *g);
 int group_add_template(struct group *g, uint32_t index);
 /* So many workers it can have at most: every slot that no other group has or is to have. */
 int group_room(const struct group *g);
+/* -ENOSPC with *d if the groups of `next` and those that still are there have no room in the ledger
+ * together. */
+int groups_room_for(const struct manager *m, const struct conf *next, struct diag *d);
 /* 0, or -ENOMEM. A group that finds no room for all its workers has fewer, and says so. */
 int groups_build(struct manager *m);
 /* Forget groups that are gone from the file and have no workers left. */

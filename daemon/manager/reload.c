@@ -108,13 +108,13 @@ static void say_failed(struct manager *m, const struct conf_report *r)
 }
 
 /* One error that is not the file's. */
-static void fail_head(struct manager *m, const char *what, int err)
+static void fail_head(struct manager *m, const char *why)
 {
 	struct conf_problem p = { 0 };
 	struct conf_report report = { .items = &p, .n = 1, .errors = 1 };
 	struct reload_request *q = m->reload->head;
 
-	diag_set(&p.at, 0, "cannot load %s: %s: %s", q->path, what, strerror(-err));
+	diag_set(&p.at, 0, "cannot load %s: %s", q->path, why);
 	log_error("%s", p.at.text);
 	if (q->apply)
 		say_failed(m, &report);
@@ -167,13 +167,15 @@ static int start_loader(struct manager *m, struct reload_request *q, struct diag
 static void serve(struct manager *m)
 {
 	struct reload *rl = m->reload;
-	struct diag d = { 0 };
 
 	while (rl->head && rl->life == LEDGER_NONE) {
-		int r = start_loader(m, rl->head, &d);
+		struct diag what = { 0 }, why = { 0 };
+		int r = start_loader(m, rl->head, &what);
 
-		if (r < 0)
-			fail_head(m, d.text, r);
+		if (r < 0) {
+			diag_set(&why, r, "%.600s: %s", what.text, strerror(-r));
+			fail_head(m, why.text);
+		}
 	}
 }
 
@@ -324,18 +326,22 @@ static void conclude(struct manager *m, struct conf *next, struct conf_report *r
 	struct reload_request *q = m->reload->head;
 	auto_free struct conf_change *changes = NULL;
 	ssize_t n = conf_diff(m->conf, next, &changes);
-	int r = n < 0 ? (int)n : 0;
+	struct diag d = { 0 };
+	int r = n < 0 ? diag_set(&d, (int)n, "comparing it: %s", strerror((int)-n))
+		      : groups_room_for(m, next, &d);
 
 	if (r == 0 && q->apply) {
 		say_changes(changes, (size_t)n);
 		r = apply(m, next);
+		if (r < 0)
+			diag_set(&d, r, "applying it: %s", strerror(-r));
 		if (r == 0) {
 			next = NULL;
 			event_daemon(m, DAEMON_RELOAD, "%zd change%s", n, n == 1 ? "" : "s");
 		}
 	}
 	if (r < 0) {
-		fail_head(m, "applying it", r);
+		fail_head(m, d.text);
 	} else {
 		if (q->done)
 			q->done(q->arg, report, changes, (size_t)n);
