@@ -15,7 +15,7 @@
 #include <sys/mman.h>
 
 #define LOOK_S	 .1
-#define STALL_MS 500   /* in one process: it is left out */
+#define STALL_MS 2000  /* in one process: it is left out */
 #define TOTAL_MS 10000 /* for a whole request: the rest is left out */
 #define KILL_MS	 2000  /* a helper that outlives SIGKILL so long is not waited for */
 
