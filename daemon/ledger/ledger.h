@@ -149,6 +149,9 @@ struct ledger_group {
 	struct conf_step steps[CONF_STEPS_MAX];
 	int64_t extend_max_ms;
 	uint32_t template_failed; /* generation whose template could not be loaded; 0.2.0 */
+	/* since 0.2.0: a renewal on request; intent first, so that none is done twice */
+	uint32_t renew_generation; /* what generation becomes by it */
+	uint8_t renew_op[16];	   /* the operation that asked; zeros = without an id */
 };
 
 /* What a slot is for; it is part of its name: "web:3", "web/template", "web/host". */
@@ -211,6 +214,7 @@ struct ledger_slot {
 	uint8_t hand_tries;		 /* forks asked for since it ran last; since 0.2.0 */
 	uint8_t by_spawn_next; /* its next start is by exec, although its group forks; 0.2.0 */
 	uint8_t reserved_bytes[6];
+	uint64_t cpu_us_next;		 /* cpu_us_before as w_next has it, since 0.2.0 */
 };
 
 /* One per process that we made. A row serves one life. */
@@ -282,6 +286,7 @@ struct exit_record { /* M */
 struct ledger_exits { /* M: one per slot */
 	int64_t window[CONF_WINDOW_MAX];
 	struct exit_record records[EXITS_KEPT]; /* ring: slot.exits % EXITS_KEPT is the next */
+	int64_t window_next[CONF_WINDOW_MAX];	/* window as slot.w_next has it, since 0.2.0 */
 };
 
 enum event_kind { EVENT_WORKER, EVENT_DAEMON };

@@ -112,7 +112,6 @@ static void write_record(struct worker *w, uint32_t row, const struct worker_end
 	record_times(rec, life);
 	snprintf(rec->error, sizeof(rec->error), "%s", e->spawn_failed ? w->slot->error : "");
 	FAIL_HERE(EXIT_FILLED);
-	w->slot->cpu_us_before += (uint64_t)(life->user_us + life->system_us);
 	FAIL_HERE(EXIT_CPU);
 	w->slot->w.cause = (uint8_t)cause;
 	ask_last_words(w, life, rec);
@@ -156,7 +155,7 @@ static struct conf_restart always_again(const struct conf_group *c)
 	return r;
 }
 
-/* Decide on a copy and commit it. */
+/* Decide on copies and commit them. */
 static void decide(struct worker *w, uint32_t row, const struct worker_end *e)
 {
 	struct ledger_life *life = ledger_life(&w->m->ledger, row);
@@ -164,11 +163,14 @@ static void decide(struct worker *w, uint32_t row, const struct worker_end *e)
 	const struct conf_restart *r = !w->group->conf			? &never_again
 				       : w->slot->kind == SLOT_TEMPLATE ? &always
 									: &w->group->conf->restart;
+	struct ledger_exits *x = ledger_exits(&w->m->ledger, w->row);
 	struct worker_state *next = &w->slot->w_next;
 	enum worker_input verdict;
 
 	FAIL_HERE(EXIT_DECIDE);
 	*next = w->slot->w;
+	memcpy(x->window_next, x->window, sizeof(x->window_next));
+	w->slot->cpu_us_next = w->slot->cpu_us_before + (uint64_t)(life->user_us + life->system_us);
 	next->wanted_up = worker_wanted(w);
 	next->ended_well = worker_end_good(r, e);
 	if (next->wanted_up && !e->asked && worker_lacked_means(-life->stage_errno)) {
@@ -176,8 +178,7 @@ static void decide(struct worker *w, uint32_t row, const struct worker_end *e)
 		next->deadline_ms = clock_mono_ms() + worker_no_means_delay(next);
 		verdict = WI_END_BACKOFF;
 	} else {
-		verdict = worker_decide_end(next, r, e, ledger_exits(&w->m->ledger, w->row)->window,
-					    clock_mono_ms());
+		verdict = worker_decide_end(next, r, e, x->window_next, clock_mono_ms());
 	}
 	next->wanted_up = w->slot->w.wanted_up;
 	next->main_gone = 0;
@@ -233,6 +234,7 @@ static bool lives(enum worker_status state)
 bool exit_take_over(struct worker *w)
 {
 	struct ledger_life *life = worker_life(w);
+	struct ledger_exits *x;
 
 	if (!life || !life->verdict)
 		return false;
@@ -244,6 +246,9 @@ bool exit_take_over(struct worker *w)
 	w->slot->w_next.ready_ms = w->slot->w.ready_ms;
 	w->slot->w_next.wanted_up = w->slot->w.wanted_up;
 	w->slot->w_next.by_hand = w->slot->w.by_hand;
+	x = ledger_exits(&w->m->ledger, w->row);
+	memcpy(x->window, x->window_next, sizeof(x->window));
+	w->slot->cpu_us_before = w->slot->cpu_us_next;
 	FAIL_HERE(EXIT_TAKE);
 	w->slot->w = w->slot->w_next;
 	FAIL_HERE(EXIT_TAKEN);

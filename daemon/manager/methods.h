@@ -151,6 +151,13 @@ enum op_known {
 int op_claim(struct manager *m, uid_t uid, const char *method, const char *text,
 	     struct ledger_op **ret);
 void op_done(struct ledger_op *op);
+/* For calls that wait before they are carried out: the ring may come round meanwhile. */
+struct op_kept {
+	struct ledger_op *op; /* NULL = without an id */
+	uint8_t id[16];
+};
+void op_keep(struct op_kept *k, struct ledger_op *op);
+void op_kept_done(struct op_kept *k);
 
 /* One handler a method; the table is in control.c. */
 #define METHODS(X)                                                                                 \

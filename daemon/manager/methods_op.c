@@ -54,6 +54,9 @@ int op_claim(struct manager *m, uid_t uid, const char *method, const char *text,
 		return op->state == 2 ? OP_DONE : OP_UNFINISHED;
 	}
 	*ret = op = ledger_op(&m->ledger, h->op_next % LEDGER_OPS);
+	/* Counted first: the next one must not be written over this one if we die in between. */
+	h->op_next++;
+	FAIL_HERE(OP_COUNTED);
 	op->state = 0;
 	FAIL_HERE(OP_BEGUN);
 	memcpy(op->id, id, sizeof(id));
@@ -65,8 +68,6 @@ int op_claim(struct manager *m, uid_t uid, const char *method, const char *text,
 	FAIL_HERE(OP_FILLED);
 	op->state = 1;
 	FAIL_HERE(OP_ACCEPTED);
-	h->op_next++;
-	FAIL_HERE(OP_COUNTED);
 	return OP_NEW;
 }
 
@@ -76,4 +77,18 @@ void op_done(struct ledger_op *op)
 	if (op)
 		op->state = 2;
 	FAIL_HERE(OP_DONE);
+}
+
+void op_keep(struct op_kept *k, struct ledger_op *op)
+{
+	*k = (struct op_kept){ .op = op };
+	if (op)
+		memcpy(k->id, op->id, sizeof(k->id));
+}
+
+void op_kept_done(struct op_kept *k)
+{
+	if (k->op && memcmp(k->op->id, k->id, sizeof(k->id)) == 0)
+		op_done(k->op);
+	k->op = NULL;
 }

@@ -4,6 +4,7 @@
  */
 #include "manager/methods.h"
 
+#include "base/failpoint.h"
 #include "base/mem.h"
 #include "manager/worker.h"
 
@@ -13,7 +14,7 @@
 #define RELOAD_POLL_S .1
 
 struct reload_call {
-	struct ledger_op *op; /* NULL: the client made no id */
+	struct op_kept op;
 	struct manager *m;
 	struct vl_call *call;
 	json_t *changes, *problems, *groups;
@@ -156,7 +157,7 @@ static void wait_renewed(struct reload_call *r)
 	bool held;
 
 	r->loaded = true;
-	op_done(r->op);
+	op_kept_done(&r->op);
 	r->m->renewing = true;
 	workers_drain(r->m);
 	if (!r->wait || !still_renewing(r, &held)) {
@@ -220,6 +221,25 @@ static void begin(struct reload_call *r)
 	}
 }
 
+/* A new generation, once for the same operation: intent, then the change. */
+static void bump(struct ledger_group *row, const struct op_kept *op)
+{
+	static const uint8_t none[sizeof(row->renew_op)];
+	bool again = op->op && memcmp(row->renew_op, op->id, sizeof(op->id)) == 0 &&
+		     memcmp(op->id, none, sizeof(none)) != 0;
+
+	if (!again) {
+		memset(row->renew_op, 0, sizeof(row->renew_op));
+		row->renew_generation = row->generation + 1;
+		FAIL_HERE(RENEW_NUMBERED);
+		memcpy(row->renew_op, op->id, sizeof(row->renew_op));
+		FAIL_HERE(RENEW_INTENT);
+	}
+	/* more than that: a reload has renewed the group since */
+	row->generation = MAX_OF(row->generation, row->renew_generation);
+	FAIL_HERE(RENEW_DONE);
+}
+
 /* Reload of groups: their workers are renewed as if their configuration had changed. */
 static bool bump_groups(struct reload_call *r, int known)
 {
@@ -238,7 +258,7 @@ static bool bump_groups(struct reload_call *r, int known)
 	json_array_foreach(r->groups, i, name)
 	{
 		if (known != OP_DONE)
-			manager_find_group(r->m, json_string_value(name))->row->generation++;
+			bump(manager_find_group(r->m, json_string_value(name))->row, &r->op);
 	}
 	r->m->changed = true;
 	return true;
@@ -269,7 +289,7 @@ void method_reload(struct vl_call *c, const void *args)
 	if (!r)
 		return;
 	r->wait = a->wait;
-	r->op = op;
+	op_keep(&r->op, op);
 	r->groups = a->groups ? json_deep_copy(a->groups) : NULL;
 	if (a->timeout_ms >= 0) {
 		ev_timer_init(&r->timeout, timed_out, (double)a->timeout_ms / 1000.0, 0.);

@@ -13,7 +13,7 @@
 struct upgrade_call {
 	struct manager *m;
 	struct vl_call *call;
-	struct ledger_op *op; /* NULL: the client made no id */
+	struct op_kept op;
 	uint32_t number;
 	ev_timer look, timeout;
 };
@@ -39,7 +39,7 @@ static void answer(struct upgrade_call *u)
 {
 	struct ledger_upgrade row = u->m->ledger.h->upgrades[u->number % UPGRADES_KEPT];
 
-	op_done(u->op);
+	op_kept_done(&u->op);
 	if (row.number != u->number)
 		vl_error(u->call, CONTROL_ERROR("Failed"),
 			 json_pack("{s:s}", "text", "how it ended is not known any more"));
@@ -112,7 +112,7 @@ void method_upgrade(struct vl_call *c, const void *args)
 		log_info("upgrade asked for by uid %u", (unsigned)vl_call_peer(c)->uid);
 	u->m = m;
 	u->call = c;
-	u->op = op;
+	op_keep(&u->op, op);
 	u->number = ask(m, op);
 	vl_call_keep(c, cancelled, u);
 	start_timers(u, a->timeout_ms);
