@@ -36,8 +36,8 @@ struct loading {
 	char *log_dir; /* of the default of log.file */
 };
 
-/* conf_load() of text that is there already; `path` gives it a name and a directory. For tests; it
- * knows every start method. */
+/* conf_load() of text that is there already; `path` gives it a name and a directory. For tests, and
+ * for what `reevectl run` writes itself; it knows every start method. */
 int load_text(const char *path, const char *text, size_t len,
 	      const struct conf_load_options *options, struct conf **ret,
 	      struct conf_report *report);

@@ -11,6 +11,7 @@
 #include "lib/varlink_scan.h"
 
 #include <jansson.h>
+#include <signal.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -56,6 +57,7 @@ enum option {
 	OPT_OFFLINE,
 	OPT_DRY_RUN,
 	OPT_GRAPH,
+	OPT_TERMINAL,
 	OPT_COUNT
 };
 #define OPT(name) (1u << OPT_##name)
@@ -63,7 +65,7 @@ enum option {
 struct settings {
 	const char *socket, *signal, *to, *since, *stream, *state, *graph;
 	bool user, system, json, no_color, help, version, no_wait, watch, all, failed, memory, cold,
-		follow, offline, dry_run;
+		follow, offline, dry_run, terminal;
 	int64_t timeout_ms, lines; /* -1 = not given */
 };
 
@@ -81,6 +83,7 @@ struct ctl {
 	bool color;	     /* on stdout */
 	bool progress;	     /* stderr is a terminal: say what we wait for */
 	bool line_open;	     /* a progress line stands there */
+	sigset_t mask;	     /* of signals, as we were started */
 	struct str out;
 };
 
@@ -207,6 +210,7 @@ void print_changes(struct ctl *c, const json_t *changes);
 	X(reload)                                                                                  \
 	X(reset)                                                                                   \
 	X(restart)                                                                                 \
+	X(run)                                                                                     \
 	X(scale)                                                                                   \
 	X(show)                                                                                    \
 	X(shutdown)                                                                                \

@@ -4,6 +4,7 @@
 #include "base/clock.h"
 #include "base/names.h"
 
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -18,12 +19,24 @@ static bool wants_color(const struct settings *set)
 	return isatty(STDOUT_FILENO);
 }
 
+/* From the first statement on: what `run` becomes answers to every signal, and reads those that
+ * waited (SH28). All other verbs let them act as soon as it is clear that they are meant. */
+static void hold_signals(struct ctl *c)
+{
+	sigset_t all;
+
+	sigfillset(&all);
+	sigprocmask(SIG_SETMASK, &all, &c->mask);
+}
+
 static int run(struct ctl *c, int argc, char **argv)
 {
 	int code = options_parse(c, argc, argv);
 
 	if (code != CODE_OK)
 		return code;
+	if (c->verb->run != cmd_run)
+		sigprocmask(SIG_SETMASK, &c->mask, NULL);
 	if (c->set.version) {
 		str_addf(&c->out, "reevectl %s\n", REEVE_VERSION);
 		return CODE_OK;
@@ -50,6 +63,7 @@ int main(int argc, char **argv)
 	};
 	int code;
 
+	hold_signals(&c);
 	c.args = calloc((size_t)argc + 1, sizeof(*c.args));
 	if (!c.args)
 		return CODE_FAILED;

@@ -58,6 +58,8 @@ static const struct row rows[OPT_COUNT] = {
 	[OPT_OFFLINE] = ROW(0, "offline", FLAG, NULL, AT(offline),
 			    "check nothing that depends on this host"),
 	[OPT_DRY_RUN] = ROW(0, "dry-run", FLAG, NULL, AT(dry_run), "the same as plan"),
+	[OPT_TERMINAL] = ROW('t', "terminal", FLAG, NULL, AT(terminal),
+			     "the command gets the terminal: Ctrl-C, Ctrl-Z, foreground"),
 	[OPT_GRAPH] = ROW(0, "graph", TEXT, "text|dot", AT(graph), "the order of groups"),
 };
 #define EVERYWHERE                                                                                 \
@@ -261,6 +263,8 @@ int options_parse(struct ctl *c, int argc, char **argv)
 			r = choose_verb(c, item.text);
 		} else {
 			c->args[c->n_args++] = item.text;
+			/* what follows the name of a command is the command's */
+			w.words_only |= (c->verb->options & OPT(TERMINAL)) != 0;
 		}
 		if (r != 0)
 			return r;

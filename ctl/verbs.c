@@ -37,6 +37,8 @@ const struct verb verbs[] = {
 	     cmd_reset),
 	VERB("restart", "TARGET…", "stop and start, or start what is stopped", CHANGE, 1, ANY,
 	     cmd_restart),
+	VERB("run", "[-t] -- COMMAND…", "supervise one command in the foreground, its whole tree",
+	     OPT(TERMINAL) | OPT(TIMEOUT), 1, ANY, cmd_run),
 	VERB("scale", "GROUP N", "change the number of workers", CHANGE, 2, 2, cmd_scale),
 	VERB("show", "TARGET…", "everything about a worker", OPT(MEMORY) | OPT(TIMEOUT), 1, ANY,
 	     cmd_show),

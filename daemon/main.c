@@ -8,6 +8,7 @@
 #include "base/fd.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/str.h"
 #include "boot/boot.h"
 #include "keeper/pass.h"
 #include "ledger/gauge.h"
@@ -16,6 +17,7 @@
 
 #include <errno.h>
 #include <getopt.h>
+#include <limits.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -76,23 +78,38 @@ static const char help[] =
 	"      --user          directories of the calling user (default unless root)\n"
 	"      --system        directories of the system (default for root)\n"
 	"      --log-level L   error, warning, info or debug\n"
+	"      --run FD        what reevectl run starts: one command, given behind --\n"
+	"      --run-terminal  with --run: the command gets the terminal\n"
 	"      --version       print the version and exit\n"
 	"      --help          print this and exit\n"
 	"\n"
 	"reevectl(1) controls a running daemon. Manuals: reeved(8), reeve.conf(5).\n";
 
-enum { OPT_CHECK = 256, OPT_OFFLINE, OPT_USER, OPT_SYSTEM, OPT_LEVEL, OPT_VERSION, OPT_HELP };
+enum {
+	OPT_CHECK = 256,
+	OPT_OFFLINE,
+	OPT_USER,
+	OPT_SYSTEM,
+	OPT_LEVEL,
+	OPT_RUN,
+	OPT_RUN_TERMINAL,
+	OPT_VERSION,
+	OPT_HELP
+};
+#define OPTIONS_SAID -1
 
 static const struct option long_options[] = {
-	{"config",	    required_argument, NULL, 'c'	 },
+	{"config",	    required_argument, NULL, 'c'		 },
 	{ "check",	   no_argument,	NULL, OPT_CHECK	},
-	{ "offline",   no_argument,	  NULL, OPT_OFFLINE},
-	{ "user",	  no_argument,       NULL, OPT_USER   },
-	{ "system",    no_argument,	 NULL, OPT_SYSTEM },
-	{ "log-level", required_argument, NULL, OPT_LEVEL  },
-	{ "version",   no_argument,	  NULL, OPT_VERSION},
-	{ "help",	  no_argument,       NULL, OPT_HELP   },
-	{ NULL,	0,		   NULL, 0	   },
+	{ "offline",	     no_argument,	  NULL, OPT_OFFLINE	    },
+	{ "user",	  no_argument,       NULL, OPT_USER	      },
+	{ "system",	    no_argument,	 NULL, OPT_SYSTEM	  },
+	{ "log-level",    required_argument, NULL, OPT_LEVEL	  },
+	{ "run",		 required_argument, NULL, OPT_RUN	  },
+	{ "run-terminal", no_argument,       NULL, OPT_RUN_TERMINAL},
+	{ "version",	     no_argument,	  NULL, OPT_VERSION	    },
+	{ "help",	  no_argument,       NULL, OPT_HELP	      },
+	{ NULL,		0,		   NULL, 0		   },
 };
 
 static int usage(const char *what, const char *detail)
@@ -111,6 +128,16 @@ static int parse_level(const char *word)
 			return (int)i;
 	}
 	return -1;
+}
+
+static int parse_fd(const char *text, int *ret)
+{
+	long long n;
+
+	if (str_to_int(text, 3, INT_MAX, &n) < 0)
+		return usage("--run takes the number of a descriptor", text);
+	*ret = (int)n;
+	return 0;
 }
 
 /* Relative to where the caller stands now: the daemon itself moves to /. */
@@ -159,6 +186,18 @@ static char *default_config(bool user)
 	return NULL;
 }
 
+/* As `reevectl run` starts us: --run FD [--run-terminal] -- COMMAND... */
+static int finish_run(struct keeper_options *o, const char *file, char **words)
+{
+	if (file || o->check)
+		return usage("--run goes with no configuration", NULL);
+	if (!words[0])
+		return usage("--run needs a command", NULL);
+	o->command = words;
+	o->config = strdup("reevectl run");
+	return o->config ? 0 : EXIT_FAILURE;
+}
+
 static int finish_options(struct keeper_options *o, const char *file)
 {
 	if (o->offline && !o->check)
@@ -171,6 +210,47 @@ static int finish_options(struct keeper_options *o, const char *file)
 	return 0;
 }
 
+static int show(const char *text)
+{
+	fputs(text, stdout);
+	return OPTIONS_SAID;
+}
+
+/* 0, an exit code, or OPTIONS_SAID: there is nothing else to do. */
+static int take_option(struct keeper_options *o, int c, const char *word, const char **file)
+{
+	switch (c) {
+	case 'c':
+		*file = optarg;
+		return 0;
+	case OPT_CHECK:
+		o->check = true;
+		return 0;
+	case OPT_OFFLINE:
+		o->offline = true;
+		return 0;
+	case OPT_USER:
+	case OPT_SYSTEM:
+		o->user = c == OPT_USER;
+		return 0;
+	case OPT_LEVEL:
+		o->forced_level = parse_level(optarg);
+		return o->forced_level < 0 ? usage("no such log level", optarg) : 0;
+	case OPT_RUN:
+		o->run = true;
+		return parse_fd(optarg, &o->run_conf);
+	case OPT_RUN_TERMINAL:
+		o->run_terminal = true;
+		return 0;
+	case OPT_VERSION:
+		return show("reeved " REEVE_VERSION "\n");
+	case OPT_HELP:
+		return show(help);
+	default:
+		return usage(c == ':' ? "an argument is missing" : "unknown option", word);
+	}
+}
+
 /* True = go on with *o, else exit with the code in *ret_code. */
 static bool parse_options(int argc, char **argv, struct keeper_options *o, int *ret_code)
 {
@@ -181,42 +261,15 @@ static bool parse_options(int argc, char **argv, struct keeper_options *o, int *
 	o->user = geteuid() != 0;
 	opterr = 0;
 	*ret_code = 0;
-	while ((c = getopt_long(argc, argv, ":c:", long_options, NULL)) != -1) {
-		switch (c) {
-		case 'c':
-			file = optarg;
-			break;
-		case OPT_CHECK:
-			o->check = true;
-			break;
-		case OPT_OFFLINE:
-			o->offline = true;
-			break;
-		case OPT_USER:
-			o->user = true;
-			break;
-		case OPT_SYSTEM:
-			o->user = false;
-			break;
-		case OPT_LEVEL:
-			o->forced_level = parse_level(optarg);
-			if (o->forced_level < 0)
-				*ret_code = usage("no such log level", optarg);
-			break;
-		case OPT_VERSION:
-			puts("reeved " REEVE_VERSION);
-			return false;
-		case OPT_HELP:
-			fputs(help, stdout);
-			return false;
-		default:
-			*ret_code = usage(c == ':' ? "an argument is missing" : "unknown option",
-					  argv[optind - 1]);
-		}
-		if (*ret_code)
-			return false;
+	while (*ret_code == 0 && (c = getopt_long(argc, argv, ":c:", long_options, NULL)) != -1)
+		*ret_code = take_option(o, c, argv[optind - 1], &file);
+	if (*ret_code) {
+		*ret_code = *ret_code == OPTIONS_SAID ? 0 : *ret_code;
+		return false;
 	}
-	if (optind < argc)
+	if (o->run)
+		*ret_code = finish_run(o, file, argv + optind);
+	else if (optind < argc)
 		*ret_code = usage("too many arguments", argv[optind]);
 	else
 		*ret_code = finish_options(o, file);

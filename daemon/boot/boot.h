@@ -34,6 +34,8 @@ void boot_end(struct keeper *k);
 
 /* load.c. 0 with *ret, or an exit code after the problems were printed. */
 int boot_load(const struct keeper_options *o, struct conf **ret);
+/* What `reevectl run` has prepared for us: the canonical form in a memfd. */
+int boot_load_run(const struct keeper_options *o, struct conf **ret);
 /* Wait a little; true if a signal asks us to stop before anything was started. */
 bool boot_stop_asked(int64_t ms);
 
@@ -43,6 +45,8 @@ int runtime_dir_take(struct keeper *k, const struct conf *conf);
 int runtime_dir_identity(struct keeper *k, uint8_t ret[static 16], bool *ret_known);
 /* Remove sockets and state; lock and identity stay. */
 void runtime_dir_clean(struct keeper *k);
+/* The private one of `reevectl run`: nobody comes after us. */
+void runtime_dir_remove(struct keeper *k, const char *path);
 
 /* marked.c. Kill what an earlier life left, but orphans left on purpose; number killed. */
 int sweep_marked(struct keeper *k, const struct conf *conf);

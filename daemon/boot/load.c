@@ -132,6 +132,23 @@ int boot_load(const struct keeper_options *o, struct conf **ret)
 	return err;
 }
 
+int boot_load_run(const struct keeper_options *o, struct conf **ret)
+{
+	auto_fd fd = o->run_conf;
+	auto_free char *text = NULL;
+	struct diag d = { 0 };
+	size_t len;
+	int err = lseek(fd, 0, SEEK_SET) < 0 ? -errno : fd_read_all(fd, RESULT_MAX, &text, &len);
+
+	if (err == 0)
+		err = conf_from_json(text, len, ret, &d);
+	else
+		diag_set(&d, err, "reading it: %s", strerror(-err));
+	if (err < 0)
+		fprintf(stderr, "reeved: --run: no configuration of reevectl: %s\n", d.text);
+	return err < 0 ? EXIT_USAGE : 0;
+}
+
 int boot_check(const struct keeper_options *o)
 {
 	struct conf *conf = NULL;

@@ -242,3 +242,12 @@ void runtime_dir_clean(struct keeper *k)
 	clean_notify_dir(k->dir);
 	unlinkat(k->dir, KEEPER_STATE_FILE, 0);
 }
+
+void runtime_dir_remove(struct keeper *k, const char *path)
+{
+	if (k->dir < 0)
+		return;
+	unlinkat(k->dir, "lock", 0);
+	unlinkat(k->dir, "identity", 0);
+	rmdir(path);
+}

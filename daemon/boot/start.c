@@ -36,6 +36,8 @@ static int step_limits(struct keeper *k, const struct conf *conf)
 	}
 	if (fd_write_at(AT_FDCWD, "/proc/self/oom_score_adj", "-900") < 0)
 		log_debug("oom_score_adj -900 is not permitted");
+	if (k->run.mode != RUN_NONE) /* the command inherits ours */
+		return 0;
 	if (chdir("/") < 0)
 		return -errno;
 	umask(022);
@@ -65,6 +67,7 @@ static int step_ledger(struct keeper *k, const struct conf *conf)
 	h->boot_id[strcspn(h->boot_id, "\n")] = '\0';
 	h->pid1 = getpid() == 1;
 	h->user_daemon = geteuid() != 0;
+	h->run_mode = k->run.mode;
 	atomic_store(&h->stray_leave, conf->daemon.stray_orphans == CONF_STRAY_LEAVE);
 	atomic_store(&h->watchdog_ms, conf->daemon.manager_watchdog_ms);
 	state_say(k, "starting");
@@ -181,7 +184,10 @@ static int prepare(struct keeper *k, const struct conf *conf)
 			return EXIT_FAILURE;
 		}
 	}
-	return 0;
+	err = run_begin(k, conf);
+	if (err < 0)
+		log_error("preparing the command: %s", strerror(-err));
+	return err < 0 ? EXIT_FAILURE : 0;
 }
 
 static int open_log(struct keeper *k, const struct conf *conf)
@@ -230,6 +236,7 @@ void boot_end(struct keeper *k)
 		FAIL_HERE(END_UNLOCK);
 	}
 	notify_end(k);
+	run_end(k);
 	/* For all who share it: a role that hangs in a system call must not keep the next one out.
 	 */
 	if (k->ledger.h)
@@ -262,6 +269,9 @@ void boot_keeper(const struct keeper_options *o, struct keeper *ret)
 		.upgrade.exe = -1,
 		.upgrade.said = -1,
 		.upgrade.due_ms = KEEPER_NEVER,
+		.run.command = -1,
+		.run.limit_ms = DURATION_NEVER,
+		.run.cold_ms = KEEPER_NEVER,
 		.manager_word = "starting",
 	};
 }
@@ -270,22 +280,29 @@ int boot_run(const struct keeper_options *o)
 {
 	struct keeper k;
 	struct conf *conf = NULL;
+	auto_free char *private_dir = NULL;
 	int code;
 
 	boot_keeper(o, &k);
 	log_init(ROLE_KEEPER, LOG_LEVEL_INFO);
-	code = boot_load(o, &conf);
+	if (o->run)
+		k.run.mode = o->run_terminal ? RUN_TERMINAL : RUN_PLAIN;
+	code = o->run ? boot_load_run(o, &conf) : boot_load(o, &conf);
 	if (code)
 		return code == BOOT_ASKED ? 0 : code;
 	code = open_log(&k, conf);
 	if (code == 0)
 		code = prepare(&k, conf);
+	if (o->run)
+		private_dir = strdup(conf->daemon.runtime_dir);
 	conf_free(conf);
 	malloc_trim(0);
 	if (code == 0) {
 		run(&k);
-		code = k.exit_code;
+		code = run_code(&k, k.exit_code);
 	}
 	boot_end(&k);
+	if (private_dir)
+		runtime_dir_remove(&k, private_dir);
 	return code == BOOT_ASKED ? 0 : code;
 }

@@ -11,6 +11,8 @@
  *   claim.c        adopted processes, on the manager's word and our own check
  *   kill.c         signals for workers on the manager's request
  *   signals.c      our own signals, as requests
+ *   run.c          one command instead of a configuration: its signals, its exit code
+ *   terminal.c     the terminal of that command
  *   shutdown.c     phases, cold, the end of the daemon
  *   sweep.c        killing what is left of our children
  *   watch.c        roles that make no progress
@@ -31,6 +33,9 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
+#include <termios.h>
+
+struct signalfd_siginfo;
 
 #define EXIT_USAGE    2
 #define EXIT_BUSY     69
@@ -46,6 +51,11 @@ struct keeper_options {
 	char **argv;   /* of main, borrowed */
 	bool check, offline, user;
 	int forced_level; /* enum log_level, -1 = as configured */
+	/* `reevectl run`: the canonical configuration's memfd, whether the command gets the
+	 * terminal, and its words */
+	bool run, run_terminal;
+	int run_conf;
+	char **command;
 };
 
 enum role_kind { ROLE_IS_MANAGER, ROLE_IS_LOGGER, ROLE_COUNT };
@@ -108,6 +118,28 @@ struct upgrade {
 	struct trial *trial;
 };
 
+/* The terminal of `reevectl run -t` (terminal.c). */
+struct terminal {
+	bool given;	       /* the command's process group has it, by us */
+	bool modes_known;      /* modes: as they were when we came */
+	struct termios modes;  /* to be put back */
+	struct termios theirs; /* the command's, while it is stopped */
+	bool theirs_known;
+};
+
+/* `reevectl run` (run.c). */
+struct run {
+	enum run_mode mode;
+	int command;	     /* memfd with its words, -1 = none */
+	uint64_t waiting;    /* signals that came before it was there; bit 0 is signal 1 */
+	int64_t asked_ms[2]; /* first TERM, first INT; 0 = none */
+	int64_t limit_ms;    /* from the first of them to the cold stop; DURATION_NEVER */
+	int64_t cold_ms;     /* then */
+	bool ended;	     /* the command has */
+	int code;	     /* with what, as a shell says it */
+	struct terminal term;
+};
+
 struct keeper {
 	const struct keeper_options *options;
 	struct ledger ledger;
@@ -127,6 +159,7 @@ struct keeper {
 	pid_t abandoned[4]; /* roles that SIGKILL has not ended yet; 0 = free */
 	struct store store;
 	struct cgroups cg;
+	struct run run;
 	/* reap.c */
 	int64_t round_ms; /* a round over all children is due */
 	int64_t last_round_ms;
@@ -207,9 +240,45 @@ void kill_scan(struct keeper *k);
 /* False for pids that are never signalled: 0, -1, 1, ourselves, our roles. */
 bool kill_allowed(const struct keeper *k, pid_t pid);
 
+/* As a request of the manager does it: to the process or, to = CONF_TO_PGRP, its group. 0 or an
+ * errno. */
+int kill_one(struct keeper *k, pid_t pid, int signal, int to);
+
 /* signals.c */
 int signals_init(struct keeper *k);
 void signals_read(struct keeper *k);
+/* Stop the daemon as a whole, as Ctrl-Z does, by this signal's default action; returns when it is
+ * continued, or at once where the kernel does not stop us. */
+void signals_suspend(struct keeper *k, int signal);
+
+/* run.c: `reevectl run`. All but run_begin may be called in any mode and then do nothing. */
+int run_begin(struct keeper *k, const struct conf *conf);
+/* The terminal is given back. */
+void run_end(struct keeper *k);
+/* Signals of our own to be read besides the usual ones. */
+void run_signals(const struct keeper *k, sigset_t *set);
+/* True: it was for the command. */
+bool run_signal(struct keeper *k, const struct signalfd_siginfo *s);
+/* A child stopped, continued or ended. */
+void run_child(struct keeper *k);
+/* The exit record of the life is written. */
+void run_ended(struct keeper *k, uint32_t row);
+/* The manager made a process. */
+void run_look(struct keeper *k);
+/* What we end with instead of code. */
+int run_code(const struct keeper *k, int code);
+int64_t run_due(const struct keeper *k);
+void run_run(struct keeper *k, int64_t now);
+/* Pid of the command while it lives, else 0. */
+pid_t run_pid(const struct keeper *k);
+
+/* terminal.c: `reevectl run -t`. */
+int terminal_begin(struct keeper *k);
+void terminal_end(struct keeper *k);
+/* The command stopped: stop with it, and go on with it. */
+void terminal_stopped(struct keeper *k);
+/* Give it to the command again, if it is ours now. */
+void terminal_resume(struct keeper *k);
 
 /* shutdown.c */
 void shutdown_enter(struct keeper *k, enum phase phase, const char *why);

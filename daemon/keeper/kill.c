@@ -18,7 +18,7 @@ bool kill_allowed(const struct keeper *k, pid_t pid)
 	       !role_left_behind(k, pid);
 }
 
-static int send_one(struct keeper *k, pid_t pid, int signal, int to)
+int kill_one(struct keeper *k, pid_t pid, int signal, int to)
 {
 	if (!kill_allowed(k, pid))
 		return EPERM;
@@ -52,7 +52,7 @@ static void serve(struct keeper *k, uint32_t row)
 		FAIL_HERE(KILL_SEND);
 		err = !ledger_life_live(&k->ledger, row)
 			      ? ESRCH
-			      : send_one(k, pid, life->kill[done % room].signal,
+			      : kill_one(k, pid, life->kill[done % room].signal,
 					 life->kill[done % room].to);
 
 		FAIL_HERE(KILL_SENT);

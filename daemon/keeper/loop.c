@@ -24,6 +24,7 @@ static const struct {
 	{ watch_due,    watch_run   },
 	  { notify_due,	notify_run  },
 	      { upgrade_due,  upgrade_run },
+	{ run_due,	   run_run	   },
 };
 
 static int64_t next_due(const struct keeper *k)
@@ -61,6 +62,7 @@ static void on_bell(struct keeper *k)
 	bell_clear(k->bells[0]);
 	look_at_log(k);
 	kill_requests(k);
+	run_look(k);
 	shutdown_look(k);
 	notify_look(k);
 	upgrade_look(k);

@@ -83,6 +83,7 @@ static void take(struct keeper *k, const siginfo_t *si, const struct rusage *ru)
 	FAIL_HERE(REAP_SEEN);
 	write_exit(ledger_life(&k->ledger, row), si, ru);
 	FAIL_HERE(REAP_RECORDED);
+	run_ended(k, row);
 	reap(k, si->si_pid);
 	FAIL_HERE(REAP_REAPED);
 	ledger_ring_put(&k->ledger.h->to_manager, row);

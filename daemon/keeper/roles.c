@@ -67,7 +67,12 @@ static void role_exec(struct keeper *k, enum role_kind kind, char **argv, char *
 	struct role_fd row;
 
 	FAIL_HERE(ROLE_EXEC);
-	setsid();
+	/* who shall hand on our terminal stays in our session, out of reach of Ctrl-C all the same
+	 */
+	if (k->run.mode == RUN_TERMINAL && kind == ROLE_IS_MANAGER)
+		setpgid(0, 0);
+	else
+		setsid();
 	for (size_t i = 0; i < ARRAY_LEN(ignored); i++)
 		sigaction(ignored[i], &ign, NULL);
 	/* The manager has a last duty when we are killed (leftovers_mourn); it sees the end of its

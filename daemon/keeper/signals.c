@@ -17,6 +17,7 @@
 
 static void on_child(struct keeper *k, const struct signalfd_siginfo *s)
 {
+	run_child(k);
 	reap_hint(k, (pid_t)s->ssi_pid);
 }
 
@@ -58,24 +59,29 @@ static void on_usr2(struct keeper *k, const struct signalfd_siginfo *s)
 }
 
 /*
- * Ctrl-Z stops the daemon as a whole: the manager too, so that no deadline of a worker runs while
- * nobody could serve it (SH27). The kernel decides whether the default action applies to us.
+ * The manager too, so that no deadline of a worker runs while nobody could serve it (SH27). The
+ * kernel decides whether the default action applies to us.
  */
-static void on_tstp(struct keeper *k, const struct signalfd_siginfo *s)
+void signals_suspend(struct keeper *k, int signal)
 {
 	pid_t manager = k->roles[ROLE_IS_MANAGER].pid;
 	sigset_t set;
 
 	sigemptyset(&set);
-	sigaddset(&set, SIGTSTP);
+	sigaddset(&set, signal);
 	if (manager > 0)
 		kill(manager, SIGSTOP);
-	raise(SIGTSTP);
+	raise(signal);
 	sigprocmask(SIG_UNBLOCK, &set, NULL);
 	sigprocmask(SIG_BLOCK, &set, NULL);
 	watch_late(k, clock_mono_ms());
 	if (manager > 0)
 		kill(manager, SIGCONT);
+}
+
+static void on_tstp(struct keeper *k, const struct signalfd_siginfo *s)
+{
+	signals_suspend(k, SIGTSTP);
 }
 
 static void on_cont(struct keeper *k, const struct signalfd_siginfo *s)
@@ -101,11 +107,14 @@ static const struct {
 
 int signals_init(struct keeper *k)
 {
-	struct sigaction chld = { .sa_handler = SIG_DFL, .sa_flags = SA_NOCLDSTOP };
+	/* only who has a terminal to take back wants to know that a child stopped */
+	struct sigaction chld = { .sa_handler = SIG_DFL,
+				  .sa_flags = k->run.mode == RUN_TERMINAL ? 0 : SA_NOCLDSTOP };
 	sigset_t set;
 
 	sigaction(SIGCHLD, &chld, NULL);
 	sigemptyset(&set);
+	run_signals(k, &set);
 	for (size_t i = 0; i < N_REACTIONS; i++)
 		sigaddset(&set, reactions[i].signal);
 	k->signals = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
@@ -122,6 +131,8 @@ static void act(struct keeper *k, const struct signalfd_siginfo *s)
 			  "signal %s from pid %u uid %u (code %d)",
 			  signal_to_name((int)s->ssi_signo, name), s->ssi_pid, s->ssi_uid,
 			  s->ssi_code);
+	if (run_signal(k, s))
+		return;
 	for (size_t i = 0; i < N_REACTIONS; i++) {
 		if (reactions[i].signal == (int)s->ssi_signo)
 			reactions[i].act(k, s);

@@ -384,6 +384,7 @@ static const uint8_t given[RF_KIND_COUNT] = {
 	[RF_CHANNEL] = M,
 	[RF_LOG_OUT] = L,
 	[RF_LOG_ERR] = L,
+	[RF_COMMAND] = M,
 };
 
 static void add_row(struct str *out, int fd, uint32_t kind, uint32_t index, uint32_t aux,
@@ -401,16 +402,17 @@ int store_table(struct keeper *k, enum role_kind role)
 		int fd;
 		uint32_t kind;
 	} own[] = {
-		{k->ledger_fd,	RF_LEDGER	  },
-		{ k->book_fd,	      RF_LOGBOOK	 },
-		{ k->lock,		   RF_LOCK	   },
-		{ k->bells[0],	       RF_BELL_KEEPER },
-		{ k->bells[1],	       RF_BELL_MANAGER},
-		{ k->bells[2],	       RF_BELL_LOGGER },
-		{ k->store_pair[1],   RF_STORE	     },
-		{ k->logger_store[1], RF_LOGGER_STORE},
-		{ k->logs_pair[0],	   RF_LOGS_OUT    },
-		{ k->logs_pair[1],	   RF_LOGS_IN     },
+		{k->ledger_fd,				   RF_LEDGER	  },
+		{ k->book_fd,				    RF_LOGBOOK	 },
+		{ k->lock,				       RF_LOCK	   },
+		{ k->bells[0],				   RF_BELL_KEEPER },
+		{ k->bells[1],				   RF_BELL_MANAGER},
+		{ k->bells[2],				   RF_BELL_LOGGER },
+		{ k->store_pair[1],				    RF_STORE	     },
+		{ k->logger_store[1],			      RF_LOGGER_STORE},
+		{ k->logs_pair[0],				   RF_LOGS_OUT    },
+		{ k->logs_pair[1],				   RF_LOGS_IN     },
+		{ k->run.mode == RUN_NONE ? -1 : k->run.command, RF_COMMAND	    },
 	};
 	const uint32_t mask = role == ROLE_IS_MANAGER ? M : L;
 	struct role_fd_table head = { .version = ROLE_FDS_VERSION };
@@ -422,7 +424,7 @@ int store_table(struct keeper *k, enum role_kind role)
 		return fd;
 	str_add_bytes(&out, &head, sizeof(head));
 	for (size_t i = 0; i < ARRAY_LEN(own); i++) {
-		if (given[own[i].kind] & mask)
+		if (own[i].fd >= 0 && (given[own[i].kind] & mask))
 			add_row(&out, own[i].fd, own[i].kind, 0, 0, NULL);
 	}
 	for (int i = 0; i < k->store.n; i++) {

@@ -144,6 +144,10 @@ static void begin(struct keeper *k, const char *why)
 		conclude(k, -ESHUTDOWN, "", "the daemon is shutting down");
 		return;
 	}
+	if (k->run.mode != RUN_NONE) {
+		conclude(k, -EOPNOTSUPP, "", "`reevectl run` ends with its command, as it is");
+		return;
+	}
 	log_info("upgrade (%s): checking %s", why, path);
 	k->upgrade.exe = open_program(path);
 	if (k->upgrade.exe < 0) {

@@ -34,6 +34,9 @@
 #define LEDGER_RING   16384u /* power of two */
 #define LEDGER_NONE   UINT32_MAX
 
+/* One command instead of a configuration: none, with our own stdio, with the terminal as well. */
+enum run_mode { RUN_NONE, RUN_PLAIN, RUN_TERMINAL };
+
 enum phase { PHASE_RUN, PHASE_WARM, PHASE_COLD, PHASE_GONE };
 
 /* Ends of a role that nobody asked for. K; count is written last. */
@@ -134,6 +137,11 @@ struct ledger_header {
 	struct ledger_role_end role_ends[LEDGER_ROLES]; /* K */
 	/* M: what was told of them, and of the phase, as events */
 	_Atomic uint32_t role_ends_told[LEDGER_ROLES], phase_told;
+	/* K, once: `reevectl run`, enum run_mode */
+	uint32_t run_mode;
+	/* K, once: RLIMIT_FSIZE as we were started, for workers; valid if fsize_raised */
+	uint32_t fsize_raised;
+	uint64_t fsize_soft, fsize_hard;
 };
 
 /* M: one per group ever configured in this daemon's life. */

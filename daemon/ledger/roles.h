@@ -41,6 +41,7 @@ enum role_fd_kind {
 	RF_LOG_ERR, /*   L  log pipe of its separate stderr */
 	RF_CHANNEL, /* M    channel to a template, a host or a forked worker; index = life row, aux
 		       = incarnation (since 0.2.0) */
+	RF_COMMAND, /* M    memfd: the words of `reevectl run` (command.h) */
 	RF_KIND_COUNT
 };
 

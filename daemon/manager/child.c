@@ -16,6 +16,7 @@
 #include <linux/sched.h>
 #include <sched.h>
 #include <signal.h>
+#include <sys/ioctl.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 
@@ -119,9 +120,18 @@ static long step_signals(struct child_plan *p)
 	return 0;
 }
 
+/* From the background: SIGTTOU is blocked here. */
+static long take_terminal(void)
+{
+	long r = RAW2(SYS_setpgid, 0, 0);
+	int group = (int)RAW0(SYS_getpid);
+
+	return r < 0 ? r : RAW3(SYS_ioctl, 0, TIOCSPGRP, &group);
+}
+
 static long step_session(struct child_plan *p)
 {
-	return RAW0(SYS_setsid);
+	return p->terminal ? take_terminal() : RAW0(SYS_setsid);
 }
 
 /* Opened non-blocking, so that a FIFO without a writer cannot hang; blocking from then on. */
@@ -275,7 +285,7 @@ static long step_umask(struct child_plan *p)
 
 static long step_cwd(struct child_plan *p)
 {
-	return RAW1(SYS_chdir, p->cwd);
+	return p->cwd ? RAW1(SYS_chdir, p->cwd) : 0;
 }
 
 static long step_no_new_privs(struct child_plan *p)
@@ -301,6 +311,12 @@ static long step_check(struct child_plan *p)
 	return RAW0(SYS_getppid) == p->parent ? 0 : -ECANCELED;
 }
 
+/* In a directory of PATH that is closed to us nothing is found, as a shell has it. */
+static bool is_there(struct child_plan *p, int i)
+{
+	return !p->candidates[1] || RAW3(SYS_faccessat, AT_FDCWD, p->candidates[i], 0) == 0;
+}
+
 /* The candidates as execvp(3) tries them: the next one if there is none here, or it is not for us.
  */
 static long step_exec(struct child_plan *p)
@@ -311,12 +327,16 @@ static long step_exec(struct child_plan *p)
 	RAW4(SYS_rt_sigprocmask, SIG_SETMASK, &none, 0, KERNEL_SIGSET_BYTES);
 	for (int i = 0; p->candidates[i]; i++) {
 		r = RAW3(SYS_execve, p->candidates[i], p->argv, p->envp);
+		if (r == -ENOEXEC && p->script) {
+			p->script[1] = (char *)p->candidates[i];
+			r = RAW3(SYS_execve, p->script[0], p->script, p->envp);
+		}
 		if (r == -EACCES)
-			refused = r;
+			refused = is_there(p, i) ? r : refused;
 		else if (r != -ENOENT && r != -ENOTDIR)
 			return r;
 	}
-	return refused ? refused : r;
+	return refused ? refused : r == -EACCES ? -ENOENT : r;
 }
 
 static const struct {

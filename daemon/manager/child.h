@@ -49,12 +49,15 @@ struct child_plan {
 	const gid_t *groups;
 	size_t n_groups;
 	mode_t umask;
-	const char *cwd;
+	const char *cwd; /* NULL: where we are */
 	bool no_new_privs;
+	bool terminal; /* stdin is a terminal of this session: the child gets its foreground */
 
 	char *pid_text; /* child writes its pid here (LISTEN_PID), NULL = nowhere */
 	const char *candidates[CHILD_CANDIDATES + 1]; /* paths tried in turn; NULL at the end */
 	char **argv, **envp;
+	char **script; /* argv of a shell with [1] to be the candidate that is no program; or NULL
+			*/
 };
 
 /* The child's main. Never returns. */

@@ -81,6 +81,10 @@ static void ask_last_words(struct worker *w, const struct ledger_life *life,
 	const struct logbook *book = &w->m->book;
 	bool separate = logbook_stream(book, w->row + LOGBOOK_ERR)->used;
 
+	if (w->m->command) { /* it wrote to our own stdout: nobody has kept it */
+		rec->valid = EXIT_COMPLETE;
+		return;
+	}
 	rec->from[0] = life->log_mark[0];
 	rec->from[1] = life->log_mark[1];
 	rec->drain_err = separate ? logbook_drain(&w->m->book, w->row + LOGBOOK_ERR, true) : 0;

@@ -8,6 +8,7 @@
 #include "base/failpoint.h"
 #include "base/fd.h"
 #include "base/mem.h"
+#include "ledger/command.h"
 #include "ledger/leftovers.h"
 #include "manager/control.h"
 #include "manager/gauge.h"
@@ -161,6 +162,11 @@ static int map_shared(struct manager *m, struct diag *d)
 	m->bell_keeper = role_fds_get(m->fds, RF_BELL_KEEPER);
 	m->bell_logger = role_fds_get(m->fds, RF_BELL_LOGGER);
 	m->logs_out = role_fds_get(m->fds, RF_LOGS_OUT);
+	if (r == 0 && m->ledger.h->run_mode != RUN_NONE) {
+		r = command_read(role_fds_get(m->fds, RF_COMMAND), &m->command);
+		if (r < 0)
+			diag_set(d, r, "reading the command: %s", strerror(-r));
+	}
 	m->logger_news = true; /* a predecessor may have died before it rang */
 	return r;
 }

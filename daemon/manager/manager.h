@@ -122,6 +122,7 @@ struct manager {
 	struct gauge *gauge;
 	struct reload *reload;
 	struct shutdown *shutdown;
+	char **command; /* `reevectl run`: its words; NULL = there is a configuration */
 };
 
 /* Rows of a worker's current life; NULL / LEDGER_NONE if it has none. */

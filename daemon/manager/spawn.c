@@ -436,6 +436,8 @@ int spawn_worker(struct worker *w, uint32_t row, struct diag *d)
 	r = spawn_plan_worker(job, w, &s->own, &leaf, d);
 	if (r == 0)
 		r = start(s, job, leaf, d);
+	if (r == 0 && w->m->command)
+		bell_ring(w->m->bell_keeper); /* signals may wait for it */
 	note_pipes(s, w);
 	if (r < 0)
 		undo(s, w, job);

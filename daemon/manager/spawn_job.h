@@ -36,6 +36,9 @@ int spawn_plan_worker(struct job *job, struct worker *w, const struct own_values
 int spawn_plan_helper(struct job *job, struct manager *m, const char *const *argv, int out_fd,
 		      const struct own_values *own, int *ret_leaf, struct diag *d);
 
+/* What is special about the command of `reevectl run` (spawn_command.c). */
+int spawn_plan_command(struct job *job, const struct manager *m, struct diag *d);
+
 /* Descriptors 1 and 2 of a life (spawn_output.c). *ret_journal: JOURNAL_STREAM or "". */
 int spawn_output(struct job *job, struct worker *w, const struct own_values *own,
 		 char ret_journal[static 48], struct diag *d);

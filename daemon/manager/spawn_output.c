@@ -183,6 +183,8 @@ int spawn_output(struct job *job, struct worker *w, const struct own_values *own
 	int r;
 
 	*ret_journal = '\0';
+	if (w->m->command) /* it has our own */
+		return 0;
 	if (w->group->conf->log.to == CONF_LOG_JOURNAL) {
 		r = journal_output(job, w, own, ret_journal);
 		if (r == 0 || r == -EMFILE || r == -ENFILE)

@@ -268,7 +268,9 @@ static int plan_words(struct job *job, struct worker *w, struct diag *d)
 				   w->slot->kind == SLOT_WORKER ? (int)w->slot->index : 0 };
 	int r = env_of_group(&job->env, g, &who, environ, d);
 
-	if (r == 0)
+	if (r == 0 && w->m->command)
+		job->plan.argv = w->m->command;
+	else if (r == 0)
 		r = plan_argv(job, w, &who, d);
 	if (r == 0)
 		r = plan_texts(job, g, &who, d);
@@ -310,6 +312,8 @@ int spawn_plan_worker(struct job *job, struct worker *w, const struct own_values
 		r = spawn_output(job, w, own, said.journal, d);
 	if (r == 0 && speaks(w) && !handover_pending(job->plan.life))
 		r = plan_channel(job, w, d);
+	if (r == 0 && w->m->command)
+		r = spawn_plan_command(job, w->m, d);
 	if (r == 0 && worker && w->group->conf->notify) {
 		r = notify_open(w, job->row, said.notify, sizeof(said.notify));
 		if (r == -ENAMETOOLONG)
@@ -364,8 +368,8 @@ static void limits_above_ours(const struct conf_group *g, struct str *ret)
 }
 
 /* What the stage was about, as the user wrote it. */
-static void object_of(const struct conf_group *g, const struct conf_worker *who,
-		      enum spawn_stage stage, struct str *ret)
+static void object_of(const struct conf_group *g, char *const *command,
+		      const struct conf_worker *who, enum spawn_stage stage, struct str *ret)
 {
 	switch (stage) {
 	case STAGE_STDIO:
@@ -391,7 +395,9 @@ static void object_of(const struct conf_group *g, const struct conf_worker *who,
 		conf_expand(g->cwd ? g->cwd : "/", who, ret);
 		break;
 	case STAGE_EXEC:
-		if (g->command)
+		if (command)
+			str_add(ret, command[0]);
+		else if (g->command)
 			conf_expand(g->command[0], who, ret);
 		else
 			str_add(ret, conf_entry_is_native(g->entry) ? "reeve-runner" : g->python);
@@ -408,7 +414,7 @@ void spawn_failure_text(const struct worker *w, enum spawn_stage stage, int erro
 	auto_str object = { 0 };
 
 	if (w->group->conf)
-		object_of(w->group->conf, &who, stage, &object);
+		object_of(w->group->conf, w->m->command, &who, stage, &object);
 	snprintf(ret, size, "%s%s%s: %s", spawn_stage_text(stage), object.len ? " " : "",
 		 object.len ? object.data : "", strerror(error));
 }

@@ -41,11 +41,11 @@ class Worker(dict):
 class Daemon:
     """
     Made by Case.daemon(). `before` runs in the child before exec; `uid` is another user to run as;
-    `roles_may_die`: the test kills manager or logger itself.
+    `roles_may_die`: the test kills manager or logger itself; `pid1`: whatever the mode.
     """
 
     def __init__(self, case, conf, name="d0", env=None, before=None, uid=None, args=(),
-                 binary=None, cgroup=True):
+                 binary=None, cgroup=True, pid1=None):
         self.case, self.conf, self.name = case, conf, name
         self.extra_env, self.before, self.uid = env or {}, before, uid
         self.args, self.binary = list(args), binary or case.context.program("reeved")
@@ -53,6 +53,7 @@ class Daemon:
         self.run = self.dir / f"run-{name}"
         self.socket = self.run / "control.sock"
         self.file = self.dir / f"{name}.conf"
+        self.pid1 = case.mode == "pid1" if pid1 is None else pid1
         self.output = self.dir / f"{name}.out"
         self.cgroup = case.context.cgroup_for(self) if cgroup else None
         self.pid = None
@@ -111,7 +112,7 @@ class Daemon:
             os.setsid()
             if self.cgroup:
                 (self.cgroup.path / "cgroup.procs").write_text("0")
-            if self.case.mode == "pid1":
+            if self.pid1:
                 procs.libc("unshare", procs.CLONE_NEWNS)
                 procs.libc("mount", b"none", b"/", None, 0x44000, None)  # private, recursive
                 procs.libc("mount", b"proc", b"/proc", b"proc", 0, None)
@@ -141,13 +142,13 @@ class Daemon:
         if self.case.mode == "eperm":
             argv.insert(0, str(self.case.context.program("eperm")))
         self.code = None
-        if self.case.mode == "pid1":
+        if self.pid1:
             home = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
             procs.libc("unshare", procs.CLONE_NEWPID)
         self.pid = os.fork()
         if self.pid == 0:
             self.child(argv, "/dev/null", self.output)
-        if self.case.mode == "pid1":
+        if self.pid1:
             procs.libc("setns", home, procs.CLONE_NEWPID)
             os.close(home)
         return self

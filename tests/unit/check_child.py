@@ -10,9 +10,9 @@ import subprocess
 import sys
 
 SYSCALLS = set("""
-    chdir clone3 close close_range dup3 execve exit_group fcntl getdents64 getpid getppid getresgid
-    getresuid openat prctl prlimit64 rt_sigaction rt_sigprocmask setgroups setpriority setresgid
-    setresuid setsid umask write
+    chdir clone3 close close_range dup3 execve exit_group faccessat fcntl getdents64 getpid getppid
+    getresgid getresuid ioctl openat prctl prlimit64 rt_sigaction rt_sigprocmask setgroups setpgid
+    setpriority setresgid setresuid setsid umask write
 """.split())
 # syscall(): the fall-back of raw() where memory is always copied. clone(): called by the parent.
 # failpoint_meet(): async-signal-safe by its contract, and in test builds only.
