@@ -89,6 +89,9 @@ class Message:
                 need(length == struct.calcsize("=" + FORMATS[name]), f"{name} of {length} bytes")
                 value = struct.unpack("=" + FORMATS[name], value)
                 value = value[0] if len(value) == 1 else value
+            elif name == "FD_MAP":
+                need(length % 4 == 0, f"FD_MAP of {length} bytes")
+                value = struct.unpack(f"={length // 4}i", value)
             elif name:
                 need(b"\0" not in value, f"NUL in {name}")
                 value = value.decode(errors="replace")
