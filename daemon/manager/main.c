@@ -82,6 +82,16 @@ static void free_budget(struct manager *m)
 			worker_landed(m->by_slot[i]);
 }
 
+/* A worker that does not end when it is asked to may be frozen: no handler runs there (SH11). Not
+ * before it has had a second, a look costs as much as a stop. */
+static void thaw_stopping(struct manager *m)
+{
+	for (uint32_t i = 0; m->in_state[WS_STOPPING] && i < m->ledger.h->slots_high; i++)
+		if (m->by_slot[i] && m->by_slot[i]->slot->w.state == WS_STOPPING &&
+		    worker_life_row(m->by_slot[i]) != LEDGER_NONE)
+			tree_thaw(m, worker_life_row(m->by_slot[i]));
+}
+
 /* Level-triggered: what an event should have told is found here, a second later (RS08). */
 static void ticked(struct ev_loop *loop, ev_timer *t, int events)
 {
@@ -92,6 +102,7 @@ static void ticked(struct ev_loop *loop, ev_timer *t, int events)
 	for (uint32_t i = 0; i < m->ledger.h->slots_high; i++)
 		if (m->by_slot[i])
 			worker_reconcile(m->by_slot[i]);
+	thaw_stopping(m);
 	exits_drained(m);
 	free_budget(m);
 	m->changed = true;

@@ -228,13 +228,32 @@ class Shutdown(Case):
         self.need_cgroup()
         d = self.daemon(self.one("fork=2", "[", "wait", "]", "wait", **STOPPING))
         d.until_worker("web:0", state="ready")
-        path = procs.read(f"/proc/{d.pid_of('web:0')}/cgroup").rpartition("0::")[2].split("\n")[0]
-        leaf = self.context.cgroup.path / path.split(self.context.cgroup.path.name + "/", 1)[1]
-        (leaf / "cgroup.freeze").write_text("1")
-        until(lambda: "frozen 1" in procs.read(leaf / "cgroup.events"), 10, "it is frozen")
+        self.freeze(self.leaf_of(d, "web:0"))
         d.ctl("stop", "web", code=0)
         self.assertEqual(self.puppets(), [])
         d.stop()
+
+    def leaf_of(self, d, worker):
+        path = procs.read(f"/proc/{d.pid_of(worker)}/cgroup").rpartition("0::")[2].split("\n")[0]
+        return self.context.cgroup.path / path.split(self.context.cgroup.path.name + "/", 1)[1]
+
+    def freeze(self, leaf):
+        (leaf / "cgroup.freeze").write_text("1")
+        until(lambda: "frozen 1" in procs.read(leaf / "cgroup.events"), 10, "it is frozen")
+
+    def test_SH11_a_frozen_worker_ends_by_itself(self):
+        """It is thawed for a step of its ladder: its handler runs, it is not killed at the end."""
+        self.need_cgroup()
+        journal = self.journal()
+        for to in ("main", "pgrp", "tree"):
+            d = self.daemon(self.one(journal, "on=TERM:exit:3", "wait",
+                                     stop={"timeout": "60s", "to": to}),
+                            name=f"d-{to}")
+            d.until_worker("web:0", state="ready")
+            self.freeze(self.leaf_of(d, "web:0"))
+            d.ctl("stop", "web", code=0)
+            self.assertEqual(d.exits("web:0")[0]["code"], 3)
+            d.stop()
 
     def test_SH15_many_exits_at_once(self):
         journal = self.journal()
