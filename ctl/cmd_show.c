@@ -76,6 +76,7 @@ static void show_head(struct ctl *c, const json_t *d, const json_t *w)
 	line_bytes(c, "private", get_int(w, "private_bytes", -1));
 	line_bytes(c, "shared", get_int(w, "shared_bytes", -1));
 	line(c, "method", get_text(w, "start_method", NULL));
+	line(c, "source", get_text(w, "source", NULL));
 	line(c, "cgroup", get_text(d, "cgroup", NULL));
 	line(c, "log", get_text(d, "log_to", NULL));
 }
@@ -118,6 +119,38 @@ static void show_exit(struct ctl *c, const json_t *e)
 		out_safe(c, json_string_value(v) ? json_string_value(v) : "");
 		str_add(&c->out, "\n");
 	}
+}
+
+static void show_template(struct ctl *c, const json_t *t)
+{
+	char rss[32];
+
+	str_addf(&c->out, "  %s %s, pid %lld, incarnation %lld, generation %lld, %lld forks",
+		 get_text(t, "name", "?"), get_text(t, "state", "?"),
+		 (long long)get_int(t, "pid", 0), (long long)get_int(t, "incarnation", 0),
+		 (long long)get_int(t, "generation", 0), (long long)get_int(t, "forks", 0));
+	if (get_int(t, "rss_bytes", -1) >= 0) {
+		format_bytes(get_int(t, "rss_bytes", 0), rss);
+		str_addf(&c->out, "; loaded in %.2fs, %lld task%s, %lld fds, %s",
+			 get_real(t, "load_s", 0), (long long)get_int(t, "tasks", 0),
+			 get_int(t, "tasks", 0) == 1 ? "" : "s", (long long)get_int(t, "fds", 0),
+			 rss);
+	}
+	str_add(&c->out, "\n");
+	line(c, "runtime", get_text(t, "runtime", NULL));
+	line(c, "loading", get_text(t, "loading", NULL));
+	line(c, "error", get_text(t, "error", NULL));
+}
+
+static void show_templates(struct ctl *c, const json_t *templates)
+{
+	const json_t *t;
+	size_t i;
+
+	if (json_array_size(templates) == 0)
+		return;
+	title(c, "templates");
+	json_array_foreach((json_t *)templates, i, t) show_template(c, t);
 }
 
 static void show_exits(struct ctl *c, const json_t *exits)
@@ -228,6 +261,7 @@ static void show_detail(struct ctl *c, const json_t *d)
 {
 	show_head(c, d, json_object_get(d, "worker"));
 	show_log_counters(c, d);
+	show_templates(c, json_object_get(d, "templates"));
 	show_exits(c, json_object_get(d, "exits"));
 	show_tree(c, json_object_get(d, "tree"));
 	show_limits(c, json_object_get(d, "limits"));

@@ -154,7 +154,7 @@ static void runs(struct worker *w, uint32_t row)
 
 	w->slot->hand_tries = 0;
 	if (source && source->slot->w.incarnation == life->source_incarnation)
-		source->slot->template.forks++;
+		template_forked(source);
 	log_debug("%s: pid %d forked by %s", w->name, (int)w->m->ledger.pids[row],
 		  source ? source->name : "one that is gone");
 	worker_execed(w);

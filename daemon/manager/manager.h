@@ -70,7 +70,7 @@ struct worker {
 	/* the same of its memory page by page, only where somebody asked (methods_memory.c) */
 	int64_t pss_bytes, private_bytes, shared_bytes; /* pss -1 = unknown */
 	int64_t pss_sampled_ms;
-	char name[LEDGER_SLOT_NAME];	   /* "web:3", "web/template" */
+	char name[LEDGER_SLOT_NAME]; /* "web:3", "web/template" */
 };
 
 struct group {

@@ -37,7 +37,7 @@ enum right call_right(struct vl_call *c);
 
 /* A worker that may be gone by the time it is looked at again. */
 struct worker_ref {
-	uint32_t row, group, index;
+	uint32_t row, group, kind, index;
 };
 /* NULL: it is gone. */
 struct worker *worker_deref(const struct manager *m, const struct worker_ref *ref);

@@ -7,6 +7,7 @@
 
 #include "base/clock.h"
 #include "base/mem.h"
+#include "manager/template.h"
 #include "manager/tree.h"
 #include "manager/worker.h"
 
@@ -136,6 +137,7 @@ void write_worker(struct str *out, const char *key, struct worker *w, bool pss)
 {
 	const struct worker_state *s = &w->slot->w;
 	pid_t pid = worker_pid(w);
+	char source[LEDGER_SLOT_NAME + 16];
 
 	vl_write_open(out, key, '{');
 	vl_write_text(out, "worker", w->name);
@@ -159,7 +161,8 @@ void write_worker(struct str *out, const char *key, struct worker *w, bool pss)
 	vl_write_text(out, "start_method",
 		      conf_word(CONF_WORDS_START, w->group->conf ? (int)w->group->conf->start_method
 								 : CONF_START_SPAWN));
-	vl_write_text(out, "source", "exec"); /* nothing else makes a process yet */
+	template_source(w, source, sizeof(source));
+	vl_write_text(out, "source", source);
 	write_status(out, w);
 	write_last_exit(out, w);
 	vl_write_close(out, '}');

@@ -8,6 +8,7 @@
 #include "base/fd.h"
 #include "base/mem.h"
 #include "manager/proc.h"
+#include "manager/template.h"
 #include "manager/tree.h"
 
 #include <dirent.h>
@@ -259,6 +260,8 @@ static bool show_row(struct job *j, struct worker *w)
 		vl_write_text(out, "cgroup", leaf);
 	}
 	write_log(out, w);
+	if (group_forks(w->group->conf) || w->slot->kind == SLOT_TEMPLATE)
+		templates_write(out, w->group);
 	if (j->admin)
 		write_private(out, w, pid);
 	vl_write_close(out, '}');

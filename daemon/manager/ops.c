@@ -19,10 +19,21 @@ static int refuse_shutdown(const struct manager *m, struct diag *d)
 	return diag_set(d, -ESHUTDOWN, "the daemon is shutting down");
 }
 
+/* What makes workers comes and goes with them. */
+static int refuse_maker(const struct worker *w, struct diag *d)
+{
+	if (w->slot->kind == SLOT_WORKER)
+		return 0;
+	return diag_set(d, -EINVAL, "it is wanted while its group is: only show, kill and logs");
+}
+
 /* Up is wanted from now on, by hand; refused while it is on its way out. */
 static int want_up(struct worker *w, struct diag *d)
 {
 	int r = refuse_shutdown(w->m, d);
+
+	if (r == 0)
+		r = refuse_maker(w, d);
 
 	if (r < 0)
 		return r;
@@ -50,6 +61,10 @@ int op_start(struct worker *w, struct diag *d)
 
 int op_stop(struct worker *w, bool cold, struct diag *d)
 {
+	int r = refuse_maker(w, d);
+
+	if (r < 0)
+		return r;
 	FAIL_HERE(WANT_DOWN);
 	w->slot->w.wanted_up = 0;
 	FAIL_HERE(WANT_DOWN_HAND);
@@ -78,6 +93,8 @@ int op_reset(struct worker *w, struct diag *d)
 	struct worker_state *s = &w->slot->w;
 	int r = refuse_shutdown(w->m, d);
 
+	if (r == 0)
+		r = refuse_maker(w, d);
 	if (r < 0)
 		return r;
 	worker_forget(s);

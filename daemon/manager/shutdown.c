@@ -108,11 +108,9 @@ static void progress_fired(struct ev_loop *loop, ev_timer *t, int events)
 
 static void kill_all(struct manager *m)
 {
-	for (size_t g = 0; g < m->n_groups; g++)
-		for (uint32_t i = 0; i < m->groups[g]->n_workers; i++)
-			if (m->groups[g]->workers[i] &&
-			    m->groups[g]->workers[i]->slot->life[0] != LEDGER_NONE)
-				worker_post(m->groups[g]->workers[i], WI_KILL);
+	for (uint32_t i = 0; i < m->ledger.h->slots_high; i++)
+		if (m->by_slot[i] && m->by_slot[i]->slot->life[0] != LEDGER_NONE)
+			worker_post(m->by_slot[i], WI_KILL);
 }
 
 static void cap_fired(struct ev_loop *loop, ev_timer *t, int events)
@@ -218,10 +216,9 @@ static void enter_warm(struct manager *m)
 	int64_t since = clock_mono_ms() - m->ledger.h->phase_ms;
 
 	log_info("warm shutdown: asking %u workers to finish", still_there(m));
-	for (size_t g = 0; g < m->n_groups; g++)
-		for (uint32_t i = 0; i < m->groups[g]->n_workers; i++)
-			if (m->groups[g]->workers[i])
-				worker_reconcile(m->groups[g]->workers[i]);
+	for (uint32_t i = 0; i < m->ledger.h->slots_high; i++)
+		if (m->by_slot[i])
+			worker_reconcile(m->by_slot[i]);
 	if (s->terminal)
 		start_timer(m, &s->progress, progress_fired, PROGRESS_S, PROGRESS_S);
 	start_timer(m, &s->extend, extend_fired, 0., EXTEND_EVERY_S);

@@ -1,5 +1,6 @@
 /*
- * Owns the meaning of TARGET: a group, a worker, a glob over worker names, or "all". A set keeps
+ * Owns the meaning of TARGET: a group, a worker, a glob over worker names, "all", or what makes a
+ * group's workers ("web/template", which a group, a glob and "all" do not name). A set keeps
  * references that survive the workers they name.
  */
 #include "manager/methods.h"
@@ -15,7 +16,10 @@ struct worker *worker_deref(const struct manager *m, const struct worker_ref *re
 {
 	struct worker *w = m->by_slot[ref->row];
 
-	return w && w->group->index == ref->group && w->slot->index == ref->index ? w : NULL;
+	return w && w->group->index == ref->group && w->slot->kind == ref->kind &&
+			       w->slot->index == ref->index
+		       ? w
+		       : NULL;
 }
 
 static int add_ref(struct targets *t, size_t *room, const struct worker *w)
@@ -29,7 +33,25 @@ static int add_ref(struct targets *t, size_t *room, const struct worker *w)
 		t->refs = refs;
 		*room = more;
 	}
-	t->refs[t->n_refs++] = (struct worker_ref){ w->row, w->group->index, w->slot->index };
+	t->refs[t->n_refs++] =
+		(struct worker_ref){ w->row, w->group->index, w->slot->kind, w->slot->index };
+	return 0;
+}
+
+/* "web/template", "web/host": all slots of that kind; the group's name in front of the slash. */
+static int add_makers(struct manager *m, struct targets *t, size_t *room, const char *text)
+{
+	size_t len = strlen(text);
+
+	for (uint32_t i = 0; i < m->ledger.h->slots_high; i++) {
+		const struct worker *w = m->by_slot[i];
+
+		if (!w || w->slot->kind == SLOT_WORKER || strncmp(w->name, text, len) != 0 ||
+		    (w->name[len] != '\0' && w->name[len] != '.'))
+			continue;
+		if (add_ref(t, room, w) < 0)
+			return -ENOMEM;
+	}
 	return 0;
 }
 
@@ -76,6 +98,9 @@ static int resolve_one(struct manager *m, struct targets *t, size_t *room, struc
 	} else if (w && !glob) {
 		r = add_ref(t, room, w);
 		target->known = true;
+	} else if (strchr(target->text, '/') && !glob) {
+		r = add_makers(m, t, room, target->text);
+		target->known = t->n_refs > target->first;
 	} else if (all || glob) {
 		for (size_t i = 0; i < m->n_groups && r == 0; i++)
 			r = add_group(t, room, m->groups[i], all ? NULL : target->text);
@@ -91,7 +116,7 @@ bool target_names(const char *text, const char *worker)
 
 	if (strcmp(text, "all") == 0 || strcmp(text, worker) == 0)
 		return true;
-	if (strncmp(text, worker, len) == 0 && worker[len] == ':')
+	if (strncmp(text, worker, len) == 0 && (worker[len] == ':' || worker[len] == '/'))
 		return true;
 	return strpbrk(text, "*?[") && fnmatch(text, worker, 0) == 0;
 }

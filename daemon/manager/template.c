@@ -184,6 +184,7 @@ static void is_ready(struct forker *f)
 	t->rss_ready_bytes = t->rss_bytes;
 	template_note_fds(f);
 	t->ready_ms = clock_mono_ms();
+	template_age(f);
 	log_info("%s: ready after %.3f s: %s, %u task%s, %llu KiB, %u open files", f->w->name,
 		 (double)t->load_us / 1e6, t->runtime, t->tasks, t->tasks == 1 ? "" : "s",
 		 (unsigned long long)t->rss_bytes / 1024, t->fds);
@@ -375,6 +376,7 @@ static struct forker *listen_to(struct worker *w, uint32_t life, int fd)
 	f->fd = fd;
 	w->forker = f;
 	ev_init(&f->eof, NULL);
+	ev_init(&f->age, NULL);
 	ev_io_init(&f->io, readable, fd, EV_READ);
 	f->io.data = f;
 	ev_io_start(w->m->loop, &f->io);
@@ -415,6 +417,7 @@ void template_close(struct worker *w)
 	w->forker = NULL;
 	ev_io_stop(w->m->loop, &f->io);
 	ev_timer_stop(w->m->loop, &f->eof);
+	ev_timer_stop(w->m->loop, &f->age);
 	close_fd(&f->fd);
 	store_drop(w->m->store, RF_CHANNEL, f->life, "");
 	ledger_life(&w->m->ledger, f->life)->has_channel = 0;
@@ -455,6 +458,8 @@ static bool adopt(struct manager *m, const struct role_fd *f)
 	made->adopted = true;
 	made->inherited = w->slot->template.requests;
 	life->has_channel = 1;
+	if (w->slot->template.ready_ms)
+		template_age(made);
 	if (ledger_life_live(&m->ledger, f->index) && !w->slot->template.ready_ms)
 		ping(made);
 	return true;

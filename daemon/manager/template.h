@@ -40,6 +40,7 @@ struct forker {
 	size_t n_owed, owed_room;
 	uint32_t ping; /* number of a PING that is not answered; 0 = none */
 	ev_timer eof;  /* between the end of its channel and its own */
+	ev_timer age;  /* template.max_age */
 	int64_t looked_ms;
 	bool warned;
 	struct log_limit limit;
@@ -86,6 +87,9 @@ const char *template_waits_for(const struct worker *w);
 bool template_renews(const struct group *g);
 /* The new code cannot be loaded: the renewal stands still. */
 bool template_held(const struct group *g);
+/* READY, or adopted: count its time; a worker was let go: count its forks. */
+void template_age(struct forker *f);
+void template_forked(struct worker *w);
 /* A life of a template's slot ends. */
 void template_failed(struct worker *w);
 

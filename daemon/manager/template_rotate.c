@@ -300,3 +300,45 @@ void template_failed(struct worker *w)
 		  serves->name, serves->slot->w.generation);
 	g->m->changed = true;
 }
+
+/* --- recycling ------------------------------------------------------------------------------- */
+
+static void recycle(struct worker *w, enum template_recycle why, const char *text)
+{
+	if (w->slot->kind != SLOT_TEMPLATE || w->slot->template.recycle)
+		return;
+	log_info("%s: %s: the next one is loaded", w->name, text);
+	w->slot->template.recycle = (uint8_t)why;
+	w->m->changed = true;
+}
+
+static void age_fired(struct ev_loop *loop, ev_timer *t, int events)
+{
+	const struct forker *f = t->data;
+
+	recycle(f->w, RECYCLE_AGE, "max_age is reached");
+}
+
+void template_age(struct forker *f)
+{
+	const struct conf_group *c = f->w->group->conf;
+	int64_t age = c ? c->template.max_age_ms : 0, since = f->w->slot->template.ready_ms;
+
+	if (age <= 0 || age == DURATION_NEVER || f->w->slot->kind != SLOT_TEMPLATE)
+		return;
+	ev_timer_stop(f->w->m->loop, &f->age);
+	ev_timer_init(&f->age, age_fired,
+		      (double)MAX_OF(since + age - clock_mono_ms(), 0) / 1000. + .001, 0.);
+	f->age.data = f;
+	ev_timer_start(f->w->m->loop, &f->age);
+}
+
+void template_forked(struct worker *w)
+{
+	const struct conf_group *c = w->group->conf;
+
+	w->slot->template.forks++;
+	if (c && c->template.max_forks > 0 &&
+	    w->slot->template.forks >= (uint32_t)c->template.max_forks)
+		recycle(w, RECYCLE_FORKS, "max_forks is reached");
+}
