@@ -4,6 +4,7 @@ is needed because it was not exec'ed: it begins as a copy of its template.
 """
 from __future__ import annotations
 
+import _signal  # what signal wraps in enums, at three times the price
 import faulthandler
 import fcntl
 import gc
@@ -16,10 +17,10 @@ import time
 from typing import Any, Callable, Dict, List, NoReturn, Optional, Tuple
 
 from . import _libc, _load, _run
-from ._channel import Channel, Message
+from ._channel import Channel, Message, hidden_number
 from ._hooks import hooks
 from ._protocol import ProtocolError, Tag, Type
-from ._safety import descriptors
+from ._safety import is_open
 from ._worker import Worker, context
 
 _UNLIMITED = (1 << 64) - 1
@@ -63,22 +64,26 @@ class Order:
         return self.fds.get(CGROUP, -1)
 
 
+def _fresh_handlers() -> List[Tuple[int, Any]]:
+    """What an interpreter that has just started does with each signal."""
+    ignore, default = int(signal.SIG_IGN), int(signal.SIG_DFL)
+    special: Dict[int, Any] = {signal.SIGPIPE: ignore, signal.SIGXFSZ: ignore,
+                               signal.SIGINT: signal.default_int_handler}
+    numbers = signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}
+    return [(int(n), special.get(n, default)) for n in numbers]
+
+
 def _signals(worker: Worker) -> None:
-    """As in an interpreter that has just started."""
+    """As in an interpreter that has just started; C code's handlers go too."""
     fault = faulthandler.is_enabled()
-    signal.set_wakeup_fd(-1)
-    signal.setitimer(signal.ITIMER_REAL, 0)
-    for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
-        fresh: Any = signal.SIG_DFL
-        if number in (signal.SIGPIPE, signal.SIGXFSZ):
-            fresh = signal.SIG_IGN
-        elif number == signal.SIGINT:
-            fresh = signal.default_int_handler
-        signal.signal(number, fresh)
+    _signal.set_wakeup_fd(-1)
+    _signal.setitimer(_signal.ITIMER_REAL, 0)
+    for number, handler in _own.handlers:
+        _signal.signal(number, handler)
     if fault:
         faulthandler.enable()
     worker.signals.loading()
-    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    _signal.pthread_sigmask(_signal.SIG_SETMASK, ())
 
 
 def _move_fds(order: Order) -> Channel:
@@ -88,14 +93,16 @@ def _move_fds(order: Order) -> Channel:
     """
     _own.close()
     top = max([2, *order.fds]) + 1
-    kept = {n: fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, top) for n, fd in order.fds.items()
-            if n != CGROUP}
+    kept = {n: fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, hidden_number(top) if n == CHANNEL else top)
+            for n, fd in order.fds.items() if n != CGROUP}
     came, stay = set(order.fds.values()), {0, 1, 2, *kept, *kept.values()}
     null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
-    for fd in descriptors():
-        if fd in came - stay:
+    for fd in map(int, os.listdir("/proc/self/fd")):
+        if fd in stay or fd == null:
+            continue
+        if fd in came:
             os.close(fd)
-        elif fd not in stay and fd != null:
+        elif is_open(fd):  # not the listing's own
             os.dup2(null, fd, inheritable=False)
     for number in sorted({0, 1, 2} | {n for n in kept if n >= 0}):
         os.dup2(kept.get(number, null), number, inheritable=True)
@@ -104,7 +111,7 @@ def _move_fds(order: Order) -> Channel:
             os.close(fd)
     if null not in {0, 1, 2, *kept}:
         os.close(null)
-    return Channel.hidden(kept[CHANNEL])
+    return Channel(kept[CHANNEL])
 
 
 def _streams() -> None:
@@ -187,10 +194,12 @@ class Own:
         self.pid = 0
         self.entry = ""
         self.argv = self.environ = (0, 0)
+        self.handlers: List[Tuple[int, Any]] = []
 
     def remember(self, channel: Channel, entry: str) -> None:
         self.channel, self.entry, self.pid = channel, entry, os.getpid()
         self.argv, self.environ = _stack(48), _stack(50)
+        self.handlers = _fresh_handlers()
 
     def close(self) -> None:
         """In the child: the template's channel is not the worker's."""

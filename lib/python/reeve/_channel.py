@@ -123,18 +123,24 @@ def _decode_record(packet: bytes, at: int, shape: Shape, message: Message) -> in
     return after
 
 
+def hidden_number(least: int = 3) -> int:
+    """
+    A number that nobody writes to by accident. Not much higher, because the kernel copies a table up
+    to the highest fd at every fork.
+    """
+    return max(least, min(200, os.sysconf("SC_OPEN_MAX") - 32))
+
+
 class Channel:
     """One end of a channel. Owns its fd. Not for use by two threads without a lock."""
 
     def __init__(self, fd: int) -> None:
-        self.socket = socket.socket(fileno=fd)
+        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET, 0, fd)
 
     @classmethod
     def hidden(cls, fd: int) -> "Channel":
         """Take over `fd`, and give it a number that nobody writes to by accident."""
-        soft = os.sysconf("SC_OPEN_MAX")
-        # Not much higher: the kernel copies a table up to the highest fd at every fork.
-        hidden = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, max(3, min(200, soft - 32)))
+        hidden = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, hidden_number())
         os.close(fd)
         return cls(hidden)
 

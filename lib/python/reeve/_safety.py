@@ -83,6 +83,14 @@ def threads(allow: Sequence[str] = ()) -> Optional[str]:
     return f"{len(tasks())} threads ({', '.join(names)}); start {whose} in @after_fork"
 
 
+def is_open(fd: int) -> bool:
+    try:
+        os.fstat(fd)
+        return True
+    except OSError:
+        return False
+
+
 def descriptors() -> Dict[int, str]:
     """Every open fd and what it refers to."""
     found = {}

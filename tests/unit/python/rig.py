@@ -32,7 +32,9 @@ def become_subreaper():
 
 
 def readable(fd, seconds=PATIENCE):
-    return bool(select.select([fd], [], [], seconds)[0])
+    poll = select.poll()
+    poll.register(fd, select.POLLIN)
+    return bool(poll.poll(seconds * 1000))
 
 
 class Born:
