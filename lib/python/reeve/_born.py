@@ -14,7 +14,7 @@ import resource
 import signal
 import sys
 import time
-from typing import Any, Callable, Dict, List, NoReturn, Optional, Tuple
+from typing import Any, Callable, Dict, Iterable, List, NoReturn, Optional, Tuple
 
 from . import _libc, _load, _run
 from ._channel import Channel, Message, hidden_number
@@ -91,27 +91,36 @@ def _move_fds(order: Order) -> Channel:
     Only what the map names stays. A number that the template's code had open is taken by /dev/null
     instead of being free: the object that believes it owns it may still close or write it.
     """
-    _own.close()
-    top = max([2, *order.fds]) + 1
-    kept = {n: fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, hidden_number(top) if n == CHANNEL else top)
-            for n, fd in order.fds.items() if n != CGROUP}
-    came, stay = set(order.fds.values()), {0, 1, 2, *kept, *kept.values()}
+    if _own.channel is not None:
+        _own.channel.close()
+    wanted = {n: fd for n, fd in order.fds.items() if n >= 0}
+    top = max([2, *wanted]) + 1
+    channel = fcntl.fcntl(order.fds[CHANNEL], fcntl.F_DUPFD_CLOEXEC, hidden_number(top))
+    moved = {n: fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, top) for n, fd in wanted.items()
+             if fd != n and fd in wanted}
+    _fill([fd for fd in _own.inherited() if fd not in wanted and fd != channel],
+          [fd for fd in (0, 1, 2) if fd not in wanted])
+    for number, fd in wanted.items():
+        if number == fd:
+            os.set_inheritable(fd, True)
+        else:
+            os.dup2(moved.get(number, fd), number, inheritable=True)
+    for fd in [*moved.values(), *(fd for fd in order.fds.values() if fd not in wanted)]:
+        os.close(fd)
+    return Channel(channel)
+
+
+def _fill(closed: List[int], open_ones: List[int]) -> None:
+    """Make /dev/null of them; `open_ones` stay open over exec."""
+    if not closed and not open_ones:
+        return
     null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
-    for fd in map(int, os.listdir("/proc/self/fd")):
-        if fd in stay or fd == null:
-            continue
-        if fd in came:
-            os.close(fd)
-        elif is_open(fd):  # not the listing's own
-            os.dup2(null, fd, inheritable=False)
-    for number in sorted({0, 1, 2} | {n for n in kept if n >= 0}):
-        os.dup2(kept.get(number, null), number, inheritable=True)
-    for number, fd in kept.items():
-        if number != CHANNEL:
-            os.close(fd)
-    if null not in {0, 1, 2, *kept}:
+    for fd in closed:
+        os.dup2(null, fd, inheritable=False)
+    for fd in open_ones:
+        os.dup2(null, fd, inheritable=True)
+    if null not in open_ones:
         os.close(null)
-    return Channel(kept[CHANNEL])
 
 
 def _streams() -> None:
@@ -120,10 +129,10 @@ def _streams() -> None:
         now = getattr(sys, name)
         if now is None or getattr(now, "closed", False):
             raw = io.open(fd, "wb", closefd=False)
-            fresh = io.TextIOWrapper(raw, encoding="utf-8", errors="backslashreplace")
+            fresh = io.TextIOWrapper(raw, encoding="utf-8", errors="backslashreplace",
+                                     line_buffering=True)
             setattr(sys, name, fresh)
             setattr(sys, f"__{name}__", fresh)
-    _run.line_buffered()
 
 
 def _environment(order: Order) -> None:
@@ -136,9 +145,11 @@ def _environment(order: Order) -> None:
     wanted.pop(b"REEVE_CHANNEL", None)  # ours, and closed on exec
     now = os.environb
     zone = now.get(b"TZ")
-    for name in [n for n in now if n not in wanted]:
-        del now[name]
-    now.update(wanted)
+    for name in list(now):
+        if name not in wanted:
+            del now[name]
+    for name, value in wanted.items():
+        now[name] = value
     if zone != wanted.get(b"TZ"):
         time.tzset()
 
@@ -187,7 +198,7 @@ def _cgroup(order: Order) -> None:
 
 
 class Own:
-    """What a template hands to its workers by memory. `entry` and areas are set once."""
+    """What a template hands to its workers by memory, set when it is ready."""
 
     def __init__(self) -> None:
         self.channel: Optional[Channel] = None
@@ -195,24 +206,29 @@ class Own:
         self.entry = ""
         self.argv = self.environ = (0, 0)
         self.handlers: List[Tuple[int, Any]] = []
+        self.known: Optional[List[int]] = None
 
-    def remember(self, channel: Channel, entry: str) -> None:
-        self.channel, self.entry, self.pid = channel, entry, os.getpid()
-        self.argv, self.environ = _stack(48), _stack(50)
-        self.handlers = _fresh_handlers()
-
-    def close(self) -> None:
-        """In the child: the template's channel is not the worker's."""
-        if self.channel is not None:
-            self.channel.close()
+    def inherited(self) -> List[int]:
+        """Every fd that came by the fork and that nobody ordered."""
+        if self.known is not None:
+            return self.known
+        numbers = [int(name) for name in os.listdir("/proc/self/fd")]
+        return [fd for fd in numbers if fd > 2 and is_open(fd)]  # not the listing's own
 
 
 _own = Own()
 
 
-def remember(channel: Channel, entry: str) -> None:
-    """In the template, before its first fork."""
-    _own.remember(channel, entry)
+def remember(channel: Channel, entry: str, known: Optional[Iterable[int]]) -> None:
+    """
+    In the template, before its first fork. `known` are the fds that may be open at a fork; None if
+    others may be, because threads run beside it.
+    """
+    _own.channel, _own.entry, _own.pid = channel, entry, os.getpid()
+    _own.argv, _own.environ = _stack(48), _stack(50)
+    _own.handlers = _fresh_handlers()
+    _own.known = None if known is None else [
+        fd for fd in known if fd > 2 and fd != channel.fileno()]
 
 
 def _step(stage: str, function: Callable[..., Any], *args: Any) -> Any:

@@ -21,6 +21,7 @@ OPTIONAL = 1  # flag of a record: skip it if the tag is unknown
 
 _HEADER = struct.Struct("=HHIII")
 _RECORD = struct.Struct("=HHI")
+_ZEROS = bytes(8)
 
 
 Record = Tuple[int, Any]
@@ -34,7 +35,7 @@ class Message:
     def __init__(self, type: int, request: int = 0, records: Iterable[Record] = (),
                  fds: Sequence[int] = ()) -> None:
         self.type, self.request = type, request
-        self.records: List[Record] = list(records)
+        self.records: List[Record] = records if isinstance(records, list) else list(records)
         self.fds: List[int] = list(fds)
 
     def __repr__(self) -> str:
@@ -90,37 +91,40 @@ def decode(packet: bytes) -> Message:
         raise ProtocolError(f"{name_of(kind)} of {len(packet)} bytes says it has {size}")
     if shape.request is not None and shape.request != (request != 0):
         raise ProtocolError(f"{name_of(kind)} with request number {request}")
-    message = Message(kind, request)
-    at = _HEADER.size
-    while at < size:
-        at = _decode_record(packet, at, shape, message)
+    message = Message(kind, request, _decode_records(packet, shape, kind))
     missing = shape.must.difference(tag for tag, _ in message.records)
     if missing:
         raise ProtocolError(f"{name_of(kind)} without {Tag(min(missing)).name}")
     return message
 
 
-def _decode_record(packet: bytes, at: int, shape: Shape, message: Message) -> int:
-    """Read the record at `at`; where the next one begins."""
-    if len(packet) - at < _RECORD.size:
-        raise ProtocolError(f"{len(packet) - at} bytes behind the last record")
-    tag, flags, size = _RECORD.unpack_from(packet, at)
-    at += _RECORD.size
-    end = at + size
-    after = end + -size % 8
-    if after > len(packet):
-        raise ProtocolError(f"a record of {size} bytes reaches beyond its packet")
-    if flags & ~OPTIONAL:
-        raise ProtocolError(f"unknown flags {flags:#x} of a record")
-    if any(packet[end:after]):
-        raise ProtocolError("padding that is not zero")
-    if tag in shape.known:
-        if tag not in shape.many and any(tag == other for other, _ in message.records):
-            raise ProtocolError(f"{Tag(tag).name} twice in {name_of(message.type)}")
-        message.records.append((tag, FORMS[tag][1](packet[at:end])))
-    elif not flags & OPTIONAL:
-        raise ProtocolError(f"tag {tag}, which {name_of(message.type)} does not have")
-    return after
+def _decode_records(packet: bytes, shape: Shape, kind: int) -> List[Record]:
+    """One loop without calls: between a request and its worker there is nothing but this."""
+    records: List[Record] = []
+    at, whole = _HEADER.size, len(packet)
+    seen = set()
+    while at < whole:
+        if whole - at < _RECORD.size:
+            raise ProtocolError(f"{whole - at} bytes behind the last record")
+        tag, flags, size = _RECORD.unpack_from(packet, at)
+        begin = at + _RECORD.size
+        end = begin + size
+        at = end + -size % 8
+        if at > whole:
+            raise ProtocolError(f"a record of {size} bytes reaches beyond its packet")
+        if flags & ~OPTIONAL:
+            raise ProtocolError(f"unknown flags {flags:#x} of a record")
+        if packet[end:at] != _ZEROS[:at - end]:
+            raise ProtocolError("padding that is not zero")
+        if tag not in shape.known:
+            if not flags & OPTIONAL:
+                raise ProtocolError(f"tag {tag}, which {name_of(kind)} does not have")
+            continue
+        if tag in seen and tag not in shape.many:
+            raise ProtocolError(f"{Tag(tag).name} twice in {name_of(kind)}")
+        seen.add(tag)
+        records.append((tag, FORMS[tag][1](packet[begin:end])))
+    return records
 
 
 def hidden_number(least: int = 3) -> int:

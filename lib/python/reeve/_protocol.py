@@ -161,17 +161,14 @@ class Shape(NamedTuple):
     """What a message of a type holds: tags it must have, may have once, may have often."""
     request: Optional[bool]  # has a number; None: may have one
     must: FrozenSet[int]
-    may: FrozenSet[int] = frozenset()
-    many: FrozenSet[int] = frozenset()
-
-    @property
-    def known(self) -> FrozenSet[int]:
-        return self.must | self.may | self.many
+    many: FrozenSet[int]
+    known: FrozenSet[int]  # all of them
 
 
 def _shape(request: Optional[bool], must: str = "", may: str = "", many: str = "") -> Shape:
-    return Shape(request, *(frozenset(int(Tag[name]) for name in names.split())
-                            for names in (must, may, many)))
+    def tags(names: str) -> FrozenSet[int]:
+        return frozenset(int(Tag[name]) for name in names.split())
+    return Shape(request, tags(must), tags(many), tags(f"{must} {may} {many}"))
 
 
 SHAPES: Dict[int, Shape] = {

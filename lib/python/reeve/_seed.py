@@ -44,6 +44,8 @@ class Seed:
             raise RuntimeError("reeve.fork_point() has to be called in the main thread")
         self.watch = Watch(self.hello.all(Tag.ALLOW_THREAD),
                            {self.channel.fileno(), *self.worker.stop.filenos()})
+        _born.remember(self.channel, self.hello.need(Tag.ENTRY),
+                       None if self.watch.allow else self.watch.known)
         template.flush()
         gc.freeze()
         try:
@@ -143,7 +145,6 @@ def run(channel: Channel, hello: Message) -> NoReturn:
     entry = hello.need(Tag.ENTRY)
     done = template.load(channel, hello, single=False)
     sys.argv[:] = [entry]
-    _born.remember(channel, entry)
     failed = [loaded for loaded in done if loaded.error]
     if failed and hello.get(Tag.PRELOAD_ERRORS, "fail") != "warn":
         template.say_ready(channel, time.monotonic(), hello, done)

@@ -15,12 +15,12 @@ import sys
 import time
 from typing import List, Optional, Tuple
 
-from . import _born, _libc, _load
+from . import _born, _libc, _load, _run
 from ._channel import Channel, Message, Record
 from ._fork import Forker
 from ._hooks import hooks
 from ._protocol import VERSION, ProtocolError, Tag, Type, name_of
-from ._safety import Watch, descriptors, tasks
+from ._safety import Watch, count_tasks, descriptors
 
 _ERRORS_BYTES = 48 << 10  # of a READY packet
 
@@ -56,7 +56,7 @@ def measures() -> List[Record]:
     """TASKS, RSS and FDS as of now."""
     with open("/proc/self/statm", "rb") as file:
         pages = int(file.read().split()[1])
-    return [(Tag.TASKS, len(tasks())), (Tag.RSS, pages * os.sysconf("SC_PAGE_SIZE")),
+    return [(Tag.TASKS, count_tasks()), (Tag.RSS, pages * os.sysconf("SC_PAGE_SIZE")),
             (Tag.FDS, len(descriptors()))]
 
 
@@ -109,10 +109,12 @@ class Template:
     def run(self) -> int:
         begin = time.monotonic()
         gc.disable()
+        _run.line_buffered()
         done = load(self.channel, self.hello)
         _libc.set_name(f"{self.hello.get(Tag.GROUP, '')}/template")
-        _born.remember(self.channel, self.hello.get(Tag.ENTRY, ""))
         self.watch = Watch(self.hello.all(Tag.ALLOW_THREAD), {self.channel.fileno()})
+        _born.remember(self.channel, self.hello.get(Tag.ENTRY, ""),
+                       None if self.watch.allow else self.watch.known)
         gc.freeze()
         for note in self.watch.notes():
             _load.say(f"reeve: {note}")
@@ -159,7 +161,7 @@ def answer(channel: Channel, watch: Watch, forker: Forker, order: _born.Order) -
     stage = "before_fork"
     try:
         hooks.run_before()
-        culprits = watch.culprits(order.fds.values())
+        culprits = watch.culprits(order.fds.values(), quick=not hooks.before)
         if culprits:
             refuse(channel, order.request, culprits)
             return None
