@@ -283,7 +283,7 @@ def plain_steps(this):
     this.step("manuals", check_manuals)
     for suite in ("unit", "golden", "fuzz"):
         this.step(f"{suite} gcc", lambda: meson_suite("gcc", suite, {}))
-    for suite in ("live", "real"):
+    for suite in ("live", "chaos", "real"):
         this.step(f"{suite} gcc", lambda: runner(f"tests/{suite}/run.py", "gcc", {}))
 
 
@@ -292,7 +292,7 @@ def sanitizer_steps(this):
     this.step("build san", lambda: build("san"))
     for suite in ("unit", "golden", "fuzz"):
         this.step(f"{suite} san", lambda: meson_suite("san", suite, env))
-    for suite in ("live", "real"):
+    for suite in ("live", "chaos", "real"):
         this.step(f"{suite} san", lambda: reported(
             this.scratch, lambda env: runner(f"tests/{suite}/run.py", "san", env)))
 

@@ -1,6 +1,6 @@
 /*
- * Every failpoint: the role that meets it (K keeper, M manager, L logger, C a child between clone
- * and exec), its id, its name. Included where FAILPOINT() says what to make of a row; in the order
+ * Every failpoint: the role that meets it (K keeper, M manager, L logger, C a child before its
+ * exec), its id, its name. Included where FAILPOINT() says what to make of a row; in the order
  * of a life. The steps of boot/start.c and of manager/child.c have one each, in their order.
  */
 /* boot/start.c */
@@ -17,7 +17,7 @@ FAILPOINT('K', END_CGROUP, "end.cgroup")
 FAILPOINT('K', END_FILES, "end.files")
 FAILPOINT('K', END_UNLOCK, "end.unlock")
 /* keeper/roles.c */
-FAILPOINT('K', ROLE_EXEC, "role.exec")
+FAILPOINT('C', ROLE_EXEC, "role.exec")
 FAILPOINT('K', ROLE_FORK, "role.fork")
 FAILPOINT('K', ROLE_FORKED, "role.forked")
 FAILPOINT('K', ROLE_ENDED, "role.ended")
@@ -57,6 +57,7 @@ FAILPOINT('M', INIT_CONTROL, "init.control")
 /* manager/worker.c */
 FAILPOINT('M', STATE_SET, "state.set")
 FAILPOINT('M', STATE_EVENT, "state.event")
+FAILPOINT('M', STATE_TOLD, "state.told")
 FAILPOINT('M', LADDER_MARK, "ladder.mark")
 FAILPOINT('M', LADDER_INTENT, "ladder.intent")
 FAILPOINT('M', LADDER_SEND, "ladder.send")
@@ -66,8 +67,8 @@ FAILPOINT('M', REST_TERM, "rest.term")
 FAILPOINT('M', REST_WATCH, "rest.watch")
 FAILPOINT('M', KILL_TREE, "kill.tree")
 FAILPOINT('M', KILL_WATCH, "kill.watch")
+FAILPOINT('M', UNBORN_NUMBER, "unborn.number")
 FAILPOINT('M', NO_MEANS_DROP, "no.means-drop")
-FAILPOINT('M', NO_MEANS_NUMBER, "no.means-number")
 FAILPOINT('M', NO_MEANS_CLOCK, "no.means-clock")
 FAILPOINT('M', START_ROW, "start.row")
 FAILPOINT('M', START_NUMBERED, "start.numbered")
@@ -78,7 +79,6 @@ FAILPOINT('M', EXEC_SEEN, "exec.seen")
 FAILPOINT('M', READY_SEEN, "ready.seen")
 FAILPOINT('M', READY_NOTED, "ready.noted")
 FAILPOINT('M', RESUME_UNBORN, "resume.unborn")
-FAILPOINT('M', RESUME_NUMBER, "resume.number")
 /* ledger/rows.c */
 FAILPOINT('M', ROW_SLOT, "row.slot")
 FAILPOINT('M', ROW_SLOT_USED, "row.slot-used")
@@ -95,6 +95,7 @@ FAILPOINT('M', PIPE_MAKE, "pipe.make")
 /* manager/notify.c */
 FAILPOINT('M', NOTIFY_BIND, "notify.bind")
 FAILPOINT('M', NOTIFY_READ, "notify.read")
+FAILPOINT('M', NOTIFY_TAKE, "notify.take")
 FAILPOINT('M', NOTIFY_STORE, "notify.store")
 FAILPOINT('M', NOTIFY_STORED, "notify.stored")
 /* manager/sockets.c */

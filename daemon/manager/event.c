@@ -118,3 +118,11 @@ void event_look(struct manager *m)
 	look_at_role(m, LEDGER_LOGGER, ROLE_LOGGER);
 	look_at_phase(m);
 }
+
+bool event_is_last(const struct manager *m, const struct worker *w, enum worker_status to)
+{
+	const struct ledger_event *e = ledger_event(&m->ledger, m->ledger.h->event_seq);
+
+	return m->ledger.h->event_seq > 0 && e->to == to &&
+	       e->incarnation == w->slot->w.incarnation && strcmp(e->worker, w->name) == 0;
+}

@@ -246,6 +246,7 @@ bool exit_take_over(struct worker *w)
 	if (!lives(w->slot->w.state))
 		return true; /* a predecessor did, to the end */
 	w->slot->w_next.state = w->slot->w.state;
+	w->slot->w_next.told = w->slot->w.told;
 	w->slot->w_next.since_ms = w->slot->w.since_ms;
 	w->slot->w_next.ready_ms = w->slot->w.ready_ms;
 	w->slot->w_next.wanted_up = w->slot->w.wanted_up;

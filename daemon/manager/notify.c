@@ -208,7 +208,8 @@ static void refuse(struct worker *w, const char *why, long long detail)
 			 why, detail, dropped);
 }
 
-/* One datagram; false when none waits. */
+/* One datagram; false when none waits. It is looked at, acted on, and only then taken: what a
+ * manager that dies had not noted, its successor reads. */
 static bool receive(struct worker *w)
 {
 	char text[DATAGRAM_BYTES];
@@ -224,7 +225,8 @@ static bool receive(struct worker *w)
 			      .msg_controllen = sizeof(control.bytes) };
 	struct notify_message n;
 	struct ucred from = { .uid = (uid_t)-1 };
-	ssize_t len = recvmsg(w->notify_fd, &msg, MSG_DONTWAIT | MSG_CMSG_CLOEXEC | MSG_TRUNC);
+	ssize_t len =
+		recvmsg(w->notify_fd, &msg, MSG_PEEK | MSG_DONTWAIT | MSG_CMSG_CLOEXEC | MSG_TRUNC);
 
 	if (len < 0)
 		return errno == EINTR;
@@ -239,6 +241,8 @@ static bool receive(struct worker *w)
 		notify_parse(text, (size_t)len, &n);
 		apply(w, &n);
 	}
+	FAIL_HERE(NOTIFY_TAKE);
+	recv(w->notify_fd, NULL, 0, MSG_DONTWAIT);
 	return true;
 }
 

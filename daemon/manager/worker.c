@@ -142,6 +142,8 @@ static void set_state(struct worker *w, enum worker_status next, enum worker_inp
 	s->state = (uint8_t)next;
 	FAIL_HERE(STATE_EVENT);
 	event_write(w->m, w, from, next, s->cause);
+	FAIL_HERE(STATE_TOLD);
+	s->told = (uint8_t)next;
 }
 
 /* Ask for a step's signal, once: see worker_state.step_intent. */
@@ -269,13 +271,17 @@ bool worker_lacked_means(int err)
 	       err == -ENOSPC || err == -ENOBUFS;
 }
 
-/* Undo the part of a start that happened before the process was made. */
+/* Undo the part of a start that happened before the process was made. Its number is used again;
+ * whether it was taken, or given back already, the row tells as long as it is bound. */
 static void drop_unborn(struct worker *w)
 {
 	uint32_t row = w->slot->life[0];
 
 	if (row == LEDGER_NONE)
 		return;
+	if (w->slot->w.incarnation == ledger_life(&w->m->ledger, row)->incarnation)
+		w->slot->w.incarnation--;
+	FAIL_HERE(UNBORN_NUMBER);
 	handover_close(w);
 	template_close(w);
 	notify_close(w, row);
@@ -292,8 +298,6 @@ void worker_start_failed(struct worker *w, int err, const struct diag *d)
 	if (worker_lacked_means(err)) {
 		FAIL_HERE(NO_MEANS_DROP);
 		drop_unborn(w);
-		FAIL_HERE(NO_MEANS_NUMBER);
-		s->incarnation--;
 		FAIL_HERE(NO_MEANS_CLOCK);
 		s->deadline_ms = clock_mono_ms() + worker_no_means_delay(s);
 		if (log_limit_pass(&w->m->no_means_said, 5, 10000, &unsaid))
@@ -375,14 +379,11 @@ static void start_life(struct worker *w)
 	row = ledger_take_life(&m->ledger, LIFE_WORKER, w->row);
 	if (row == LEDGER_NONE) {
 		diag_set(&d, -EAGAIN, "all %u rows for processes are in use", LEDGER_ROWS);
-		s->incarnation++;
 		worker_start_failed(w, -EAGAIN, &d);
 		return;
 	}
 	FAIL_HERE(START_ROW);
 	life = ledger_life(&m->ledger, row);
-	s->incarnation++;
-	FAIL_HERE(START_NUMBERED);
 	s->generation = w->group->row->generation;
 	s->cause = CAUSE_NONE;
 	s->renew = s->main_gone = s->ready_seen = s->step = s->step_intent = 0;
@@ -391,7 +392,7 @@ static void start_life(struct worker *w)
 	w->slot->status[0] = '\0';
 	w->slot->progress_done = w->slot->progress_total = 0;
 	w->slot->error[0] = '\0';
-	life->incarnation = s->incarnation;
+	life->incarnation = s->incarnation + 1;
 	life->generation = s->generation;
 	life->born_ms = s->started_ms;
 	if (getrandom(&life->token, sizeof(life->token), GRND_NONBLOCK) != sizeof(life->token))
@@ -402,6 +403,8 @@ static void start_life(struct worker *w)
 	FAIL_HERE(START_BIND);
 	w->slot->life[0] = row;
 	FAIL_HERE(START_BOUND);
+	s->incarnation = life->incarnation; /* after it is bound: see drop_unborn() */
+	FAIL_HERE(START_NUMBERED);
 	r = make(w, row, &d);
 	if (r < 0) {
 		worker_start_failed(w, r, &d);
@@ -540,11 +543,11 @@ static void step(struct worker *w, enum worker_input input)
 	 BIT(WI_END_STOPPED))
 
 /* What waits for one worker is stepped in this order: READY was said before the end, requests are
- * about what comes after it. */
+ * about what comes after it, or after a start that made no process. */
 static const uint8_t input_order[] = {
 	WI_READY,	WI_END_AGAIN, WI_END_BACKOFF, WI_END_QUARANTINE, WI_END_DONE,
-	WI_END_STOPPED, WI_KILL,      WI_STOP,	      WI_RENEW,		 WI_START,
-	WI_NO_MEANS,	WI_LEFTOVERS, WI_GO,	      WI_TIMEOUT,
+	WI_END_STOPPED, WI_NO_MEANS,  WI_KILL,	      WI_STOP,		 WI_RENEW,
+	WI_START,	WI_LEFTOVERS, WI_GO,	      WI_TIMEOUT,
 };
 
 static void step_all(struct worker *w, uint16_t inputs)
@@ -582,8 +585,9 @@ static bool active(enum worker_status state)
 static bool restart_pending(const struct worker *w)
 {
 	const struct worker_state *s = &w->slot->w;
+	const struct ledger_life *life = worker_life(w); /* none: a start failed, is tried again */
 
-	return s->incarnation > 0 && s->incarnation <= w->slot->op_restart &&
+	return life && life->incarnation <= w->slot->op_restart &&
 	       (s->state == WS_READY || s->state == WS_STARTING);
 }
 
@@ -607,6 +611,17 @@ void worker_reconcile(struct worker *w)
 		w->discard = true;
 		worker_post(w, WI_STOP); /* refused; only brings it to the end of the queue */
 	}
+}
+
+/* A predecessor set the state and died before, or while, it told so. */
+static void resume_event(struct worker *w)
+{
+	struct worker_state *s = &w->slot->w;
+
+	if (s->told != s->state && !event_is_last(w->m, w, (enum worker_status)s->state))
+		event_write(w->m, w, (enum worker_status)s->told, (enum worker_status)s->state,
+			    s->cause);
+	s->told = s->state;
 }
 
 /* A predecessor asked for a step and died before it said so. */
@@ -637,12 +652,11 @@ void worker_resume(struct worker *w)
 	struct worker_state *s = &w->slot->w;
 	uint32_t row = w->slot->life[0];
 
+	resume_event(w);
 	/* died between taking the row and the clone: nobody was born */
 	if (row != LEDGER_NONE && w->m->ledger.pids[row] == 0 && !exit_resume_unborn(w)) {
 		FAIL_HERE(RESUME_UNBORN);
 		drop_unborn(w);
-		FAIL_HERE(RESUME_NUMBER);
-		s->incarnation--;
 	}
 	handover_resume(w);
 	switch ((enum worker_status)s->state) {

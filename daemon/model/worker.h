@@ -121,7 +121,8 @@ struct worker_state {
 	uint8_t step_intent;
 	uint8_t ended_well; /* the last end counted as success (with WS_DONE: dependents may go on)
 			     */
-	uint8_t reserved_bytes[2];
+	uint8_t told;	    /* the state that the last event of this worker has told */
+	uint8_t reserved_bytes[1];
 	int64_t reserved[4];
 };
 
