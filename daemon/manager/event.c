@@ -121,8 +121,13 @@ void event_look(struct manager *m)
 
 bool event_is_last(const struct manager *m, const struct worker *w, enum worker_status to)
 {
-	const struct ledger_event *e = ledger_event(&m->ledger, m->ledger.h->event_seq);
+	uint64_t last = m->ledger.h->event_seq,
+		 oldest = MAX_OF(last, LEDGER_EVENTS) - LEDGER_EVENTS;
+	const struct ledger_event *e;
 
-	return m->ledger.h->event_seq > 0 && e->to == to &&
-	       e->incarnation == w->slot->w.incarnation && strcmp(e->worker, w->name) == 0;
+	while (last > oldest && ledger_event(&m->ledger, last)->kind == EVENT_DAEMON)
+		last--;
+	e = ledger_event(&m->ledger, last);
+	return last > oldest && e->to == to && e->incarnation == w->slot->w.incarnation &&
+	       strcmp(e->worker, w->name) == 0;
 }

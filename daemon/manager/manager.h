@@ -187,7 +187,7 @@ void event_daemon(struct manager *m, enum daemon_event what, const char *format,
 	__attribute__((format(printf, 3, 4)));
 /* Tell what the ledger says of the phase and of ended roles, each once, whoever was manager. */
 void event_look(struct manager *m);
-/* True if the newest event says that the worker entered the state. */
+/* True if the newest event of a worker says that this one entered the state. */
 bool event_is_last(const struct manager *m, const struct worker *w, enum worker_status to);
 
 /* ops.c: what operators ask for. 0, or -errno with *d. Replies wait on conditions (control.c). */

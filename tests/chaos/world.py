@@ -101,7 +101,9 @@ class Oracles:
             for event in part["events"]:
                 self.case.assertEqual(event["seq"], last + 1, "a hole in the events")
                 last = event["seq"]
-                name = event["worker"]
+                name = event.get("worker")
+                if "to" not in event:  # of the daemon
+                    continue
                 if name in state:
                     self.case.assertEqual(event["from"], state[name],
                                           f"{event}: not where the last event of it ended")
