@@ -163,6 +163,12 @@ class Workload(Case):
         self.d.send(signal.SIGHUP)
         until(lambda: self.fp.hits("reload.answered") > answered, READY_S, "SIGHUP is answered")
 
+    def do_renew(self):
+        before = self.workers()
+        self.ask("Reload", groups=["web"], wait=True)
+        self.settle()
+        self.assert_next(before, "web:0", "web:1")
+
     def do_reopen(self):
         self.d.send(signal.SIGUSR1)
 
@@ -334,5 +340,5 @@ class Walk(Workload):
         self.run_walk(["kill-manager"], "KC")
 
 
-# Points of the beginning and the end: test_ends.py.
-ELSEWHERE = ("boot.", "end.", "phase.", "gone.")
+# Points of the beginning and the end (test_ends.py) and of templates (tests/live).
+ELSEWHERE = ("boot.", "end.", "phase.", "gone.", "fork.", "template.", "born.", "claim.", "go.")
