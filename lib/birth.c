@@ -19,7 +19,6 @@
 #include <sys/prctl.h>
 #include <sys/random.h>
 #include <sys/resource.h>
-#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -327,19 +326,18 @@ static int step_go(struct birth *b)
 }
 
 /*
- * Set last: the parent was the middle process until we were adopted. Whoever is our parent at GO is
- * the one that the daemon has claimed us for; if it dies before the signal is set, the channel is
- * at its end or the parent is another one.
+ * Set last: the parent was the middle process until we were adopted, and a change of user takes it
+ * away again. Whoever is our parent at GO is the keeper, which has claimed us; if it is another one
+ * afterwards, the keeper died before the signal was set. The channel says nothing about that: the
+ * daemon may have closed it behind its GO.
  */
 static int step_parent(struct birth *b)
 {
 	pid_t parent = getppid();
-	char byte;
 
 	if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0)
 		return -errno;
-	if (getppid() != parent || parent == b->template_pid ||
-	    recv(b->channel, &byte, 1, MSG_PEEK | MSG_DONTWAIT) == 0)
+	if (getppid() != parent || parent == b->template_pid)
 		_exit(0);
 	return 0;
 }
