@@ -17,6 +17,7 @@ int template_hello(struct worker *w, const char *mode, int fd)
 {
 	const struct conf_group *c = w->group->conf;
 	struct channel_packet *p = malloc(sizeof(*p));
+	char python[PATH_MAX];
 	int r;
 
 	if (!p)
@@ -35,7 +36,8 @@ int template_hello(struct worker *w, const char *mode, int fd)
 			 conf_word(CONF_WORDS_PRELOAD_ERRORS, (int)c->preload_errors));
 	for (char **name = c->fork_allow_threads; name && *name; name++)
 		channel_add_text(p, CT_ALLOW_THREAD, *name);
-	channel_add_text(p, CT_PATH, entry_python_dir());
+	entry_python_dir(python);
+	channel_add_text(p, CT_PATH, python);
 	r = channel_send(fd, p);
 	free(p);
 	return r;
