@@ -222,7 +222,12 @@ struct ledger_slot {
 	uint8_t hand_tries;		 /* forks asked for since it ran last; since 0.2.0 */
 	uint8_t by_spawn_next; /* its next start is by exec, although its group forks; 0.2.0 */
 	uint8_t reserved_bytes[6];
-	uint64_t cpu_us_next;		 /* cpu_us_before as w_next has it, since 0.2.0 */
+	uint64_t cpu_us_next; /* cpu_us_before as w_next has it, since 0.2.0 */
+	/* What its streams had counted when the worker was made or reset: streams belong to rows
+	 * and count on. Since 0.2.0 */
+	struct {
+		uint64_t total, dropped;
+	} log_from[2];
 };
 
 /* One per process that we made. A row serves one life. */

@@ -524,7 +524,13 @@ size_t logbook_tail(const struct logbook *lb, uint32_t stream, uint64_t from_tot
 	return 0;
 }
 
-void logbook_counters(const struct logbook *lb, uint32_t stream, struct logbook_counters *ret)
+static uint64_t beyond(uint64_t now, uint64_t from)
+{
+	return now > from ? now - from : 0;
+}
+
+void logbook_counters(const struct logbook *lb, uint32_t stream, uint64_t from_total,
+		      uint64_t from_dropped, struct logbook_counters *ret)
 {
 	const struct logbook_stream *s = logbook_stream(lb, stream);
 	uint64_t consumed;
@@ -533,10 +539,10 @@ void logbook_counters(const struct logbook *lb, uint32_t stream, struct logbook_
 	if (!s)
 		return;
 	/* In this order: none of the differences may come out negative. */
-	ret->dropped = atomic_load(&s->dropped);
-	consumed = atomic_load(&s->consumed);
-	ret->written = consumed > ret->dropped ? consumed - ret->dropped : 0;
-	ret->in = MAX_OF(logbook_total(lb, stream), consumed);
+	ret->dropped = beyond(atomic_load(&s->dropped), from_dropped);
+	consumed = beyond(atomic_load(&s->consumed), from_total);
+	ret->written = beyond(consumed, ret->dropped);
+	ret->in = MAX_OF(beyond(logbook_total(lb, stream), from_total), consumed);
 }
 
 bool logbook_sink_trouble(const struct logbook *lb, uint32_t sink, char *buf, size_t size)

@@ -216,7 +216,9 @@ bool logbook_drained(const struct logbook *lb, uint32_t stream, uint32_t request
 struct logbook_counters {
 	uint64_t in, written, dropped; /* in = written + dropped + what waits in the ring */
 };
-void logbook_counters(const struct logbook *lb, uint32_t stream, struct logbook_counters *ret);
+/* Since the stream had this total and had dropped so much; 0, 0: since it was made. */
+void logbook_counters(const struct logbook *lb, uint32_t stream, uint64_t from_total,
+		      uint64_t from_dropped, struct logbook_counters *ret);
 /* Total of a stream now: log_mark of a life that is born. */
 uint64_t logbook_total(const struct logbook *lb, uint32_t stream);
 

@@ -236,6 +236,25 @@ static int sink_of(struct group *g, const struct conf_log *log, const char *path
 	return logbook_sink_put(&g->m->book, &plan, path, true);
 }
 
+void group_mark_log(struct worker *w, bool err)
+{
+	const struct logbook *book = &w->m->book;
+	uint32_t stream = w->row + (err ? LOGBOOK_ERR : 0);
+
+	w->slot->log_from[err].total = logbook_total(book, stream);
+	w->slot->log_from[err].dropped = logbook_stream(book, stream)->dropped;
+}
+
+/* Before it is used: whatever the row's stream counts so far was another worker's. */
+static void set_stream(struct worker *w, bool err, uint32_t sink)
+{
+	uint32_t stream = w->row + (err ? LOGBOOK_ERR : 0);
+
+	if (!logbook_stream(&w->m->book, stream)->used)
+		group_mark_log(w, err);
+	logbook_stream_set(&w->m->book, stream, sink, w->name, err ? STREAM_ERR : 0);
+}
+
 void group_plan_stream(struct group *g, struct worker *w)
 {
 	const struct conf_log *log = &g->conf->log;
@@ -250,10 +269,9 @@ void group_plan_stream(struct group *g, struct worker *w)
 		return;
 	}
 	FAIL_HERE(STREAM_SET);
-	logbook_stream_set(&g->m->book, w->row, (uint32_t)sink, w->name, 0);
+	set_stream(w, false, (uint32_t)sink);
 	if (log->stderr_to == CONF_STDERR_SEPARATE)
-		logbook_stream_set(&g->m->book, w->row + LOGBOOK_ERR, (uint32_t)sink, w->name,
-				   STREAM_ERR);
+		set_stream(w, true, (uint32_t)sink);
 	g->m->logger_news = true;
 }
 

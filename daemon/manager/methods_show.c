@@ -199,16 +199,21 @@ static void write_exits(struct str *out, const struct worker *w)
 
 static void write_log(struct str *out, const struct worker *w)
 {
-	struct logbook_counters c = { 0 }, e = { 0 };
+	struct logbook_counters c = { 0 }, e;
 	struct conf_worker who = { w->group->row->name, (int)w->slot->index };
 	const struct conf_group *g = w->group->conf;
 	auto_str path = { 0 };
 
-	logbook_counters(&w->m->book, w->row, &c);
-	logbook_counters(&w->m->book, w->row + LOGBOOK_ERR, &e);
-	vl_write_int(out, "log_in_bytes", (int64_t)(c.in + e.in));
-	vl_write_int(out, "log_written_bytes", (int64_t)(c.written + e.written));
-	vl_write_int(out, "log_dropped_bytes", (int64_t)(c.dropped + e.dropped));
+	for (uint32_t i = 0; i < 2; i++) {
+		logbook_counters(&w->m->book, w->row + (i ? LOGBOOK_ERR : 0),
+				 w->slot->log_from[i].total, w->slot->log_from[i].dropped, &e);
+		c.in += e.in;
+		c.written += e.written;
+		c.dropped += e.dropped;
+	}
+	vl_write_int(out, "log_in_bytes", (int64_t)c.in);
+	vl_write_int(out, "log_written_bytes", (int64_t)c.written);
+	vl_write_int(out, "log_dropped_bytes", (int64_t)c.dropped);
 	if (g && g->log.to == CONF_LOG_FILE) {
 		conf_expand(g->log.file, &who, &path);
 		vl_write_text(out, "log_to", path.data);

@@ -98,6 +98,8 @@ int op_reset(struct worker *w, struct diag *d)
 	if (r < 0)
 		return r;
 	worker_forget(s);
+	group_mark_log(w, false);
+	group_mark_log(w, true);
 	if (s->wanted_up && (s->state == WS_QUARANTINED || s->state == WS_BACKOFF))
 		worker_post(w, WI_START);
 	w->m->changed = true;

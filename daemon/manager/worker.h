@@ -30,6 +30,8 @@ void exit_release(struct worker *w);
 
 /* group.c: the log book's plan for the worker's streams. */
 void group_plan_stream(struct group *g, struct worker *w);
+/* Its log counters begin anew. */
+void group_mark_log(struct worker *w, bool err);
 /* The slot is surplus and stopped: free it and the view. */
 void group_forget_worker(struct worker *w);
 

@@ -332,6 +332,29 @@ class Logs(Case):
         self.assertEqual((detail["log_in_bytes"], detail["log_dropped_bytes"]), (size, 0))
         d.stop()
 
+    def test_LG13_whose_counters(self):
+        """They count over incarnations, begin anew at a reset, and are never another worker's."""
+        groups = self.one("out=12345", "if=inc:1", "[", "exit=1", "]", "wait", log={"format": "raw"})
+        d = self.daemon(groups)
+
+        def until_counted(name, size):
+            until(lambda: [d.detail(name)[f"log_{what}_bytes"] for what in ("in", "written", "dropped")]
+                  == [size, size, 0], 10, f"{name} wrote {size} bytes")
+
+        until_counted("web:0", 12)
+        d.ctl("reset", "web:0", code=0)
+        until_counted("web:0", 0)
+        d.ctl("restart", "web", code=0)
+        until_counted("web:0", 6)
+        d.write({**d.conf, "groups": {"other": groups["web"]}})
+        d.ctl("reload", code=0)
+        d.write({**d.conf, "groups": {"other": groups["web"],
+                                      "third": {"command": self.words("out=abc", "wait")}}})
+        d.ctl("reload", code=0)
+        d.until_worker("third:0", state="ready")
+        until_counted("third:0", 4)
+        d.stop()
+
     def test_LG13_text_marks_a_separate_stderr(self):
         d = self.daemon({"sep": {"command": self.words("err=oops", "out=fine", "wait"),
                                  "log": {"stderr": "separate"}},

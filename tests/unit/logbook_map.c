@@ -253,7 +253,7 @@ Test(logbook_map, half_done_steps_are_harmless)
 	atomic_store(&s->drop_sum, 6);
 	atomic_store(&s->drop_to, 16);
 	ring_attach(&b.lb, 0);
-	logbook_counters(&b.lb, 0, &c);
+	logbook_counters(&b.lb, 0, 0, 0, &c);
 	cr_expect_eq(c.in, 16);
 	cr_expect_eq(c.dropped, 6);
 	cr_expect_eq(c.written, 10);

@@ -323,7 +323,7 @@ struct logbook_counters rig_counters(struct rig *r, uint32_t stream)
 {
 	struct logbook_counters c;
 
-	logbook_counters(&r->lb, stream, &c);
+	logbook_counters(&r->lb, stream, 0, 0, &c);
 	return c;
 }
 
