@@ -156,7 +156,23 @@ static void take_numbers(struct forker *f, const struct channel_message *m)
 	t->rss_bytes = channel_u64(m, CT_RSS, t->rss_bytes);
 }
 
-/* The first preload that failed, as "numpy: No module named …"; true if there is one. */
+/* What a traceback comes to is its last line; the whole of it is in the template's log. */
+static struct channel_record last_line(struct channel_record r)
+{
+	const char *text = (const char *)r.data, *before;
+
+	while (r.len > 0 && text[r.len - 1] == '\n')
+		r.len--;
+	before = memrchr(text, '\n', r.len);
+	if (before) {
+		r.len -= (size_t)(before + 1 - text);
+		r.data = (const void *)(before + 1);
+	}
+	return r;
+}
+
+/* The first preload that failed, as "preload numpy: ModuleNotFoundError: …"; true if there is one.
+ */
 static bool failed_preload(const struct channel_message *m, char *ret, size_t size)
 {
 	struct channel_record r, of = { 0 };
@@ -167,6 +183,7 @@ static bool failed_preload(const struct channel_message *m, char *ret, size_t si
 			of = r;
 		if (r.tag != CT_ERROR)
 			continue;
+		r = last_line(r);
 		snprintf(ret, size, "preload %.*s: %.*s", (int)MIN_OF(of.len, 80u),
 			 of.data ? (const char *)of.data : "", (int)MIN_OF(r.len, 200u),
 			 (const char *)r.data);
