@@ -52,7 +52,7 @@ static int make_dir(char *ret, size_t size)
 	return -err;
 }
 
-static void add_limit(struct str *out, rlim_t value)
+static void add_number(struct str *out, rlim_t value)
 {
 	if (value == RLIM_INFINITY)
 		str_add(out, "unlimited");
@@ -60,25 +60,44 @@ static void add_limit(struct str *out, rlim_t value)
 		str_addf(out, "%llu", (unsigned long long)value);
 }
 
+static void add_limit(struct str *out, const char *name, __rlimit_resource_t resource)
+{
+	struct rlimit limit;
+
+	if (getrlimit(resource, &limit) < 0)
+		return;
+	str_addf(out, " %s = \"", name);
+	add_number(out, limit.rlim_cur);
+	str_add(out, ":");
+	add_number(out, limit.rlim_max);
+	str_add(out, "\";");
+}
+
+/* What we write into a memfd is a file to the limit of the command. */
+static void raise_fsize(void)
+{
+	struct rlimit all = { RLIM_INFINITY, RLIM_INFINITY }, own;
+
+	if (setrlimit(RLIMIT_FSIZE, &all) == 0 || getrlimit(RLIMIT_FSIZE, &own) < 0)
+		return;
+	own.rlim_cur = own.rlim_max;
+	setrlimit(RLIMIT_FSIZE, &own);
+}
+
 /* A command without configuration is as we are. */
 static void add_own(struct str *out)
 {
 	char oom[16] = "0";
-	struct rlimit files;
 	mode_t mask = umask(0);
 
 	umask(mask);
 	str_addf(out, "umask = \"%04o\"; nice = %d;", (unsigned)mask, getpriority(PRIO_PROCESS, 0));
 	if (fd_read_at(AT_FDCWD, "/proc/self/oom_score_adj", oom, sizeof(oom)) > 0)
 		str_addf(out, " oom_score_adj = %d;", atoi(oom));
-	if (getrlimit(RLIMIT_NOFILE, &files) == 0) {
-		str_add(out, " limits: { nofile = \"");
-		add_limit(out, files.rlim_cur);
-		str_add(out, ":");
-		add_limit(out, files.rlim_max);
-		str_add(out, "\"; };");
-	}
-	str_add(out, "\n");
+	str_add(out, " limits: {");
+	add_limit(out, "nofile", RLIMIT_NOFILE);
+	add_limit(out, "fsize", RLIMIT_FSIZE);
+	str_add(out, " };\n");
 }
 
 /* As `reevectl show` shows it, shortened; what is executed are the words themselves. */
@@ -145,6 +164,7 @@ static int make_conf(const struct ctl *c, const char *dir)
 	int err;
 
 	write_conf(c, dir, &text);
+	raise_fsize();
 	err = text.failed ? -ENOMEM : fd < 0 ? fd : 0;
 	if (err == 0)
 		err = load_text("/reevectl-run", text.data, text.len, &options, &conf, &report);

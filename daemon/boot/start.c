@@ -25,6 +25,31 @@
 #include <sys/stat.h>
 #include <sys/utsname.h>
 
+/*
+ * The maps that the roles share are files to this limit, and so are the logs: it is for workers,
+ * who get it as it was. Who may not raise it is told when something does not fit.
+ */
+static void raise_fsize(struct rlimit *ret_before)
+{
+	struct rlimit all = { RLIM_INFINITY, RLIM_INFINITY };
+
+	if (getrlimit(RLIMIT_FSIZE, ret_before) < 0)
+		*ret_before = all;
+	if (ret_before->rlim_cur == RLIM_INFINITY || setrlimit(RLIMIT_FSIZE, &all) == 0)
+		return;
+	all = (struct rlimit){ ret_before->rlim_max, ret_before->rlim_max };
+	setrlimit(RLIMIT_FSIZE, &all);
+}
+
+static void say_fsize(void)
+{
+	struct rlimit own;
+
+	if (getrlimit(RLIMIT_FSIZE, &own) == 0 && own.rlim_cur != RLIM_INFINITY)
+		log_error("the file size limit (ulimit -f) is %llu bytes and may not be raised",
+			  (unsigned long long)own.rlim_cur);
+}
+
 static int step_limits(struct keeper *k, const struct conf *conf)
 {
 	struct rlimit lim;
@@ -46,8 +71,10 @@ static int step_limits(struct keeper *k, const struct conf *conf)
 
 static int step_subreaper(struct keeper *k, const struct conf *conf)
 {
-	if (getpid() != 1 && prctl(PR_SET_CHILD_SUBREAPER, 1) < 0)
-		log_warn("cannot be a subreaper (%s): orphans go to pid 1", strerror(errno));
+	if (getpid() == 1 || prctl(PR_SET_CHILD_SUBREAPER, 1) == 0)
+		return 0;
+	k->no_subreaper = errno;
+	log_warn("cannot be a subreaper (%s): orphans go to pid 1", strerror(errno));
 	return 0;
 }
 
@@ -68,6 +95,10 @@ static int step_ledger(struct keeper *k, const struct conf *conf)
 	h->pid1 = getpid() == 1;
 	h->user_daemon = geteuid() != 0;
 	h->run_mode = k->run.mode;
+	h->subreaper_errno = (uint32_t)k->no_subreaper;
+	h->fsize_raised = k->fsize.rlim_cur != RLIM_INFINITY;
+	h->fsize_soft = k->fsize.rlim_cur;
+	h->fsize_hard = k->fsize.rlim_max;
 	atomic_store(&h->stray_leave, conf->daemon.stray_orphans == CONF_STRAY_LEAVE);
 	atomic_store(&h->watchdog_ms, conf->daemon.manager_watchdog_ms);
 	state_say(k, "starting");
@@ -181,6 +212,8 @@ static int prepare(struct keeper *k, const struct conf *conf)
 			err = steps[i].take(k, conf);
 		if (err < 0) {
 			log_error("%s: %s", steps[i].what, strerror(-err));
+			if (err == -EFBIG)
+				say_fsize();
 			return EXIT_FAILURE;
 		}
 	}
@@ -285,6 +318,7 @@ int boot_run(const struct keeper_options *o)
 
 	boot_keeper(o, &k);
 	log_init(ROLE_KEEPER, LOG_LEVEL_INFO);
+	raise_fsize(&k.fsize);
 	if (o->run)
 		k.run.mode = o->run_terminal ? RUN_TERMINAL : RUN_PLAIN;
 	code = o->run ? boot_load_run(o, &conf) : boot_load(o, &conf);

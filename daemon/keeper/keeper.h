@@ -32,6 +32,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/resource.h>
 #include <sys/types.h>
 #include <termios.h>
 
@@ -160,6 +161,8 @@ struct keeper {
 	struct store store;
 	struct cgroups cg;
 	struct run run;
+	struct rlimit fsize; /* RLIMIT_FSIZE as we were started */
+	int no_subreaper;    /* the errno, if it is refused */
 	/* reap.c */
 	int64_t round_ms; /* a round over all children is due */
 	int64_t last_round_ms;

@@ -139,6 +139,8 @@ struct ledger_header {
 	_Atomic uint32_t role_ends_told[LEDGER_ROLES], phase_told;
 	/* K, once: `reevectl run`, enum run_mode */
 	uint32_t run_mode;
+	/* K, once: why orphans do not come to the keeper, an errno; 0 = they do */
+	uint32_t subreaper_errno;
 	/* K, once: RLIMIT_FSIZE as we were started, for workers; valid if fsize_raised */
 	uint32_t fsize_raised;
 	uint64_t fsize_soft, fsize_hard;

@@ -284,18 +284,30 @@ static bool belongs_to_one(const char *name)
 	return false;
 }
 
-static bool inherits(const char *name, char *const *patterns)
+/* Of whoever started us, not of the user that a worker runs as. */
+static bool belongs_to_user(const char *name)
+{
+	static const char *const names[] = { "HOME", "USER", "LOGNAME", "SHELL" };
+
+	for (size_t i = 0; i < ARRAY_LEN(names); i++)
+		if (strcmp(name, names[i]) == 0)
+			return true;
+	return false;
+}
+
+static bool inherits(const char *name, char *const *patterns, bool other_user)
 {
 	for (; *patterns; patterns++) {
 		if (strcmp(*patterns, name) == 0)
 			return true;
-		if (!belongs_to_one(name) && fnmatch(*patterns, name, 0) == 0)
+		if (!belongs_to_one(name) && !(other_user && belongs_to_user(name)) &&
+		    fnmatch(*patterns, name, 0) == 0)
 			return true;
 	}
 	return false;
 }
 
-void env_inherit(struct words *w, char *const *from, char *const *patterns)
+void env_inherit(struct words *w, char *const *from, char *const *patterns, bool other_user)
 {
 	char name[256];
 
@@ -309,7 +321,7 @@ void env_inherit(struct words *w, char *const *from, char *const *patterns)
 			continue;
 		memcpy(name, *from, len);
 		name[len] = '\0';
-		if (inherits(name, patterns))
+		if (inherits(name, patterns, other_user))
 			env_put(w, *from);
 	}
 }
@@ -336,7 +348,7 @@ int env_of_group(struct words *w, const struct conf_group *g, const struct conf_
 	auto_str text = { 0 };
 
 	set_base(w, &g->user);
-	env_inherit(w, from, g->inherit_env);
+	env_inherit(w, from, g->inherit_env, g->user.set);
 	for (char **file = g->env_files; file && *file; file++) {
 		int r;
 

@@ -50,8 +50,9 @@ int env_add_file(struct words *w, const char *path, uid_t user, struct diag *d);
 /* Lines of such a file, for the fuzzed part of it; path is for messages. */
 int env_add_lines(struct words *w, const char *path, char *text, size_t len, struct diag *d);
 /* Variables of `from` whose name matches one of the patterns. What belongs to one process only
- * (NOTIFY_SOCKET LISTEN_* WATCHDOG_* REEVE_*) must be named in full. */
-void env_inherit(struct words *w, char *const *from, char *const *patterns);
+ * (NOTIFY_SOCKET LISTEN_* WATCHDOG_* REEVE_*) must be named in full; so must what belongs to a user
+ * (HOME USER LOGNAME SHELL) if the worker is another one. */
+void env_inherit(struct words *w, char *const *from, char *const *patterns, bool other_user);
 
 /* PATH HOME USER LOGNAME SHELL LANG, then what the group asks for (reference §3). */
 int env_of_group(struct words *w, const struct conf_group *g, const struct conf_worker *who,

@@ -232,21 +232,37 @@ static void check_restarts(const struct manager *m, struct check *r)
 		    "look for the reason in the daemon's own log; no worker was harmed");
 }
 
+static void check_orphans(const struct manager *m, struct check *r)
+{
+	int err = (int)m->ledger.h->subreaper_errno;
+
+	snprintf(r->text, sizeof(r->text), "processes whose parent died come to the keeper");
+	if (err == 0)
+		return;
+	snprintf(r->text, sizeof(r->text), "processes whose parent died go to pid 1: prctl: %s",
+		 strerror(err));
+	say(r, CHECK_DEGRADED,
+	    "allow prctl(PR_SET_CHILD_SUBREAPER) in the seccomp filter; until then only a cgroup "
+	    "finds "
+	    "them all");
+}
+
 static const struct {
 	const char *name;
 	void (*run)(const struct manager *m, struct check *r);
 } checks[] = {
 	{"kernel",	    check_kernel	 },
-	{ "cgroups",	     check_cgroup  },
+	    { "cgroups",		 check_cgroup  },
 	{ "starts",	    check_starts	 },
+	    { "orphans",		 check_orphans },
 	{ "descriptors",	 check_fds	   },
-	{ "pids",		  check_pids    },
+	    { "pids",	      check_pids	 },
 	{ "processes",	       check_nproc   },
-	{ "memory",	    check_memory	 },
+	    { "memory",		check_memory  },
 	{ "log reading",	 check_splice  },
-	{ "log destinations", check_sinks	  },
+	    { "log destinations", check_sinks   },
 	{ "control socket",   check_socket	 },
-	{ "roles",		   check_restarts},
+	    { "roles",	       check_restarts},
 };
 
 void method_doctor(struct vl_call *c, const void *args)

@@ -14,6 +14,7 @@
 #include "manager/spawn_job.h"
 #include "manager/template.h"
 #include "manager/tree.h"
+#include "manager/userns.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -608,6 +609,7 @@ int spawn_init(struct manager *m)
 	}
 	s->own.nice = getpriority(PRIO_PROCESS, 0);
 	s->own.oom = own_oom_score();
+	s->own.partial_ids = userns_is_partial();
 	s->way = best_way();
 	s->ignored = ignored_signals();
 	s->copy_ids = traceable_after_setuid();

@@ -26,6 +26,7 @@ struct job {
 /* Values of this process that workers must not inherit by accident. */
 struct own_values {
 	int nice, oom;
+	bool partial_ids; /* not every user and group can be had here (userns.h) */
 	int null_fd;
 };
 

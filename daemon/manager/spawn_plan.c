@@ -12,6 +12,7 @@
 #include "manager/spawn.h"
 #include "manager/template.h"
 #include "manager/tree.h"
+#include "manager/userns.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -213,8 +214,11 @@ static int plan_env(struct job *job, struct worker *w, const struct said *said, 
 	return r;
 }
 
-static int plan_ids(struct child_plan *p, const struct conf_user *u, struct diag *d)
+static int plan_ids(struct child_plan *p, const struct conf_user *u, const struct own_values *own,
+		    struct diag *d)
 {
+	int r;
+
 	if (!u->set)
 		return 0;
 	if (u->uid == (uid_t)-1 || u->gid == (gid_t)-1)
@@ -222,12 +226,28 @@ static int plan_ids(struct child_plan *p, const struct conf_user *u, struct diag
 	/* nothing to change, and nothing we could: a plain user's own groups stay */
 	if (geteuid() != 0 && u->uid == geteuid() && u->gid == getegid())
 		return 0;
+	r = own->partial_ids ? userns_check(u->uid, u->gid, d) : 0;
+	if (r < 0)
+		return r;
 	p->set_ids = true;
 	p->uid = u->uid;
 	p->gid = u->gid;
 	p->groups = u->groups;
 	p->n_groups = u->n_groups;
 	return 0;
+}
+
+/* The daemon has raised it for itself. */
+static void give_fsize_back(struct child_plan *p)
+{
+	if (!p->header->fsize_raised || p->n_limits == CHILD_LIMITS_MAX)
+		return;
+	for (int i = 0; i < p->n_limits; i++)
+		if (p->limits[i].resource == RLIMIT_FSIZE)
+			return;
+	p->limits[p->n_limits].resource = RLIMIT_FSIZE;
+	p->limits[p->n_limits++].value =
+		(struct rlimit){ p->header->fsize_soft, p->header->fsize_hard };
 }
 
 static int plan_limits(struct child_plan *p, const struct conf_group *g, struct diag *d)
@@ -239,13 +259,14 @@ static int plan_limits(struct child_plan *p, const struct conf_group *g, struct 
 		p->limits[i].value = (struct rlimit){ g->limits[i].soft, g->limits[i].hard };
 	}
 	p->n_limits = (int)g->n_limits;
+	give_fsize_back(p);
 	return 0;
 }
 
 static int plan_settings(struct child_plan *p, const struct conf_group *g,
 			 const struct own_values *own, struct diag *d)
 {
-	int r = plan_ids(p, &g->user, d);
+	int r = plan_ids(p, &g->user, own, d);
 
 	if (r == 0)
 		r = plan_limits(p, g, d);

@@ -41,11 +41,12 @@ class Worker(dict):
 class Daemon:
     """
     Made by Case.daemon(). `before` runs in the child before exec; `uid` is another user to run as;
-    `roles_may_die`: the test kills manager or logger itself; `pid1`: whatever the mode.
+    `roles_may_die`: the test kills manager or logger itself; `pid1`, `prefix`
+    (a command that executes it): whatever the mode.
     """
 
     def __init__(self, case, conf, name="d0", env=None, before=None, uid=None, args=(),
-                 binary=None, cgroup=True, pid1=None):
+                 binary=None, cgroup=True, pid1=None, prefix=None):
         self.case, self.conf, self.name = case, conf, name
         self.extra_env, self.before, self.uid = env or {}, before, uid
         self.args, self.binary = list(args), binary or case.context.program("reeved")
@@ -53,6 +54,8 @@ class Daemon:
         self.run = self.dir / f"run-{name}"
         self.socket = self.run / "control.sock"
         self.file = self.dir / f"{name}.conf"
+        eperm = [case.context.program("eperm")] if case.mode == "eperm" else []
+        self.prefix = eperm if prefix is None else prefix
         self.pid1 = case.mode == "pid1" if pid1 is None else pid1
         self.output = self.dir / f"{name}.out"
         self.cgroup = case.context.cgroup_for(self) if cgroup else None
@@ -138,9 +141,7 @@ class Daemon:
     def launch(self):
         """Start the process; wait for nothing."""
         named = ["-c", str(self.file)] if self.file else []
-        argv = [str(self.binary), *named, *self.args]
-        if self.case.mode == "eperm":
-            argv.insert(0, str(self.case.context.program("eperm")))
+        argv = [*map(str, self.prefix), str(self.binary), *named, *self.args]
         self.code = None
         if self.pid1:
             home = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)

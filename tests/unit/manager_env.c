@@ -59,18 +59,36 @@ Test(manager_env, sp20_inheriting)
 	char *all[] = { "*", NULL }, *some[] = { "LC_*", "REEVE_ID", NULL }, *none[] = { NULL };
 	struct words w = { 0 };
 
-	env_inherit(&w, from, all);
+	env_inherit(&w, from, all, false);
 	cr_assert_eq(count(finish(&w)), 4);
 	cr_assert_not_null(env_get(&w, "LC_TIME"));
 	cr_assert_null(env_get(&w, "LISTEN_FDS"));
 	words_clear(&w);
-	env_inherit(&w, from, some);
+	env_inherit(&w, from, some, false);
 	cr_assert_eq(count(finish(&w)), 3);
 	cr_assert_str_eq(env_get(&w, "REEVE_ID"), "x");
 	words_clear(&w);
-	env_inherit(&w, from, none);
-	env_inherit(&w, from, NULL);
+	env_inherit(&w, from, none, false);
+	env_inherit(&w, from, NULL, false);
 	cr_assert_eq(count(finish(&w)), 0);
+	words_fini(&w);
+}
+
+/* As pid 1 everything is inherited, but whose home it is was settled by `user`. */
+Test(manager_env, sp04_of_another_user)
+{
+	char *from[] = { "HOME=/root", "USER=root",    "LOGNAME=root",
+			 "SHELL=/s",   "PWD=/nowhere", NULL };
+	char *all[] = { "*", NULL }, *named[] = { "HO*", "HOME", NULL };
+	struct words w = { 0 };
+
+	env_inherit(&w, from, all, true);
+	cr_assert_eq(count(finish(&w)), 1);
+	cr_assert_str_eq(env_get(&w, "PWD"), "/nowhere");
+	words_clear(&w);
+	env_inherit(&w, from, named, true);
+	cr_assert_eq(count(finish(&w)), 1);
+	cr_assert_str_eq(env_get(&w, "HOME"), "/root");
 	words_fini(&w);
 }
 
