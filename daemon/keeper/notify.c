@@ -1,6 +1,6 @@
 /*
  * What the service manager is told. The manager says what (ledger header, sd_*), the keeper sends
- * it, being the main pid. The watchdog is fed only while the chain is healthy: a manager that hangs
+ * it, being the main pid. The watchdog is fed only while the chain is healthy: a role that hangs
  * or is missing starves it.
  */
 #include "keeper/pass.h"
@@ -112,14 +112,23 @@ int64_t notify_due(const struct keeper *k)
 	return k->notifier ? k->notifier->feed_ms : KEEPER_NEVER;
 }
 
+/* Each role runs and is not being replaced because it hangs. */
+static bool chain_is_healthy(const struct keeper *k)
+{
+	for (int i = 0; i < ROLE_COUNT; i++) {
+		if (k->roles[i].pid <= 0 || k->roles[i].abort_ms != KEEPER_NEVER)
+			return false;
+	}
+	return true;
+}
+
 void notify_run(struct keeper *k, int64_t now)
 {
 	struct notifier *n = k->notifier;
-	const struct role *m = &k->roles[ROLE_IS_MANAGER];
 	bool ending = k->gone_ms != KEEPER_NEVER;
 
 	n->feed_ms = now + n->period_ms;
-	if (ending || (m->pid > 0 && m->abort_ms == KEEPER_NEVER))
+	if (ending || chain_is_healthy(k))
 		n->sd.notify(0, "WATCHDOG=1");
 }
 

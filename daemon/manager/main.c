@@ -25,7 +25,6 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#define TICK_S	      1.0
 #define FLIGHT_MAX_MS 5000 /* a start counts against the start budget no longer */
 #define CONF_MAX      (64u << 20)
 
@@ -143,6 +142,7 @@ static void turn(struct ev_loop *loop, ev_prepare *p, int events)
 		ev_timer_stop(m->loop, &m->tick);
 	FAIL_HERE(TURN_END);
 	m->ledger.h->turns++;
+	pause_sleep(m);
 }
 
 static int load_conf(struct manager *m, struct diag *d)
@@ -274,11 +274,12 @@ static void init_loop(struct manager *m)
 	m->bell_io.data = m;
 	ev_io_start(m->loop, &m->bell_io);
 	ev_init(&m->tick, ticked);
-	m->tick.repeat = TICK_S;
+	m->tick.repeat = MANAGER_TICK_MS / 1000.0;
 	m->tick.data = m;
 	ev_prepare_init(&m->turn, turn);
 	m->turn.data = m;
 	ev_prepare_start(m->loop, &m->turn);
+	pause_init(m);
 }
 
 static int init(struct manager *m, const char *fds_arg, struct diag *d)

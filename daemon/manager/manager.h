@@ -4,6 +4,7 @@
  * A fact that a successor needs and cannot rebuild belongs into the ledger, nowhere else.
  *
  *   main.c      start = recovery: map, adopt, loop, tick
+ *   pause.c     what becomes of deadlines when we did not run
  *   group.c     groups and their workers from configuration + ledger; scale, generations
  *   worker.c    the one setter of a worker's state, its timer, the input queue, effects
  *   exit.c      exit records: main gone → tree empty → decided → row freed
@@ -100,6 +101,9 @@ struct manager {
 	ev_io bell_io, keeper_io;
 	ev_prepare turn;
 	ev_timer tick; /* runs only while something is due that no event announces */
+	ev_check woke; /* pause.c */
+	int64_t woke_ms;
+	int64_t slept_ms; /* when the loop went to sleep; 0 = for as long as it likes */
 	struct worker *inputs_head, **inputs_tail; /* worker.c */
 	struct worker *starts_head, **starts_tail; /* admit.c */
 	uint32_t starts_in_flight;
@@ -178,6 +182,12 @@ void admit_enqueue(struct worker *w);
 void admit_run(struct manager *m);
 /* What a waiting worker waits for: names of groups, or "start budget". Up to n strings into ret. */
 size_t admit_waiting_for(const struct worker *w, char ret[][80], size_t n);
+
+/* pause.c: holes in our own time */
+#define MANAGER_TICK_MS 1000
+void pause_init(struct manager *m);
+/* The loop goes to sleep. */
+void pause_sleep(struct manager *m);
 
 /* event.c */
 void event_write(struct manager *m, const struct worker *w, enum worker_status from,

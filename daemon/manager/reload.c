@@ -127,6 +127,11 @@ static void deadline_fired(struct ev_loop *loop, ev_timer *t, int events)
 {
 	struct manager *m = t->data;
 
+	if (clock_mono_ms() < m->late_until_ms) { /* we did not run: perhaps it did not either */
+		ev_timer_set(t, LOADER_DEADLINE_MS / 1000.0, 0.);
+		ev_timer_start(loop, t);
+		return;
+	}
 	log_error("reading the configuration took more than %d s, stopped",
 		  LOADER_DEADLINE_MS / 1000);
 	ledger_ask_kill(&m->ledger, m->reload->life, SIGKILL, CONF_TO_MAIN);
