@@ -224,6 +224,8 @@ static void retire(struct group *g, struct worker *old)
 		log_info("%s: draining: the next one serves", old->name);
 		g->m->changed = true;
 	}
+	if (old->forker && old->forker->n_owed > 0)
+		return; /* it was asked before */
 	if (old->slot->template.recycle || !has_workers(g, old))
 		want(old, false);
 }

@@ -48,7 +48,7 @@ class Context:
         return copy if copy.is_file() else self.built(name)
 
     def built(self, name):
-        for folder in ("daemon", "ctl", "tests/support", "tests/support/next", "."):
+        for folder in ("daemon", "ctl", "lib", "tests/support", "tests/support/next", "."):
             path = self.build / folder / name
             if path.is_file():
                 return path
