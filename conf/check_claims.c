@@ -6,6 +6,7 @@
 
 #include "base/mem.h"
 
+#include <limits.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -132,6 +133,42 @@ static void say_file(struct loading *l, const struct claim *a, const struct clai
 			     b->text, what, g->name, g->file, g->line);
 }
 
+/* ".9999" goes behind it when it is rotated. */
+static bool check_length(struct loading *l, const struct claim *c)
+{
+	const struct conf_group *g = &l->conf->groups[c->group];
+	const char *name = strrchr(c->text, '/');
+	size_t most = NAME_MAX - (size_t)snprintf(NULL, 0, ".%d", g->log.keep);
+	size_t len = name ? strlen(name + 1) : 0;
+
+	if (strlen(c->text) > CONF_LOG_PATH_MAX)
+		load_problem(l, c->group, "group.log.file", false,
+			     "log.file = \"%.120s...\": %zu bytes, at most %d are possible; write: "
+			     "file = \"/var/log/reeve/%%g.log\";",
+			     c->text, strlen(c->text), CONF_LOG_PATH_MAX);
+	else if (len > most)
+		load_problem(l, c->group, "group.log.file", false,
+			     "log.file = \"%.120s...\": the file's name has %zu bytes, at most %zu "
+			     "are possible with its rotated names; write: "
+			     "file = \"/var/log/reeve/%%g.log\";",
+			     c->text, len, most);
+	else
+		return true;
+	return false;
+}
+
+static void check_lengths(struct loading *l, const struct claims *c)
+{
+	size_t said = l->conf->n_groups;
+
+	for (size_t i = 0; i < c->n; i++) {
+		if (c->items[i].group == l->conf->n_groups || c->items[i].group == said)
+			continue;
+		if (!check_length(l, &c->items[i]))
+			said = c->items[i].group; /* once for a group */
+	}
+}
+
 static void check_files(struct loading *l)
 {
 	const struct conf *conf = l->conf;
@@ -143,6 +180,7 @@ static void check_files(struct loading *l)
 	for (size_t i = 0; i < conf->n_groups; i++)
 		if (conf->groups[i].log.to == CONF_LOG_FILE && conf->groups[i].log.file)
 			add_template(&c, &conf->groups[i], i, conf->groups[i].log.file, 0);
+	check_lengths(l, &c);
 	sort(&c);
 	for (size_t i = 0; i < c.n; i++) {
 		const struct claim *x = &c.items[i];

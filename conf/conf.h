@@ -31,6 +31,8 @@
 #define CONF_STEPS_MAX	    8
 #define CONF_WINDOW_MAX	    128 /* bound of restart.limit: restarts remembered per worker */
 #define CONF_WORKERS_MAX    60000
+#define CONF_LOG_PATH_MAX   511 /* bytes of a log file's path */
+#define CONF_LOG_TO_MAX	    255 /* and of the daemon's own */
 /* PATH of the clean environment, unless inherit_env, env_file or env say otherwise. */
 #define CONF_BASE_PATH "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 

@@ -50,6 +50,20 @@ static void tidy_path(char *path)
 	*out = '\0';
 }
 
+/* Bytes of the longest name in a path. */
+static size_t longest_name(const char *path)
+{
+	size_t longest = 0;
+
+	for (const char *p = path; *p; p += *p == '/') {
+		size_t n = strcspn(p, "/");
+
+		longest = MAX_OF(longest, n);
+		p += n;
+	}
+	return longest;
+}
+
 int path_read(struct reading *r, struct value v, const char *text, char **ret)
 {
 	auto_free char *path = NULL;
@@ -73,6 +87,8 @@ int path_read(struct reading *r, struct value v, const char *text, char **ret)
 	tidy_path(path);
 	if (strlen(path) >= PATH_MAX)
 		return say_bad(r, v, "", "longer than %d bytes", PATH_MAX - 1);
+	if (!strchr(path, '%') && longest_name(path) > NAME_MAX)
+		return say_bad(r, v, "", "a name in it is longer than %d bytes", NAME_MAX);
 	*ret = give_ptr(&path);
 	return 0;
 }
@@ -140,6 +156,7 @@ static int read_log_to(struct reading *r, struct value v, void *field)
 {
 	static const char *const known[] = { "auto", "journal", "stderr" };
 	char *copy;
+	int err;
 
 	if (value_kind(v) != VALUE_STRING)
 		return say_wrong_kind(r, v);
@@ -154,7 +171,15 @@ static int read_log_to(struct reading *r, struct value v, void *field)
 	}
 	if (!strchr("/%", value_text(v)[0]))
 		return say_bad(r, v, NULL, "neither one of the words nor an absolute path");
-	return read_path(r, v, field);
+	err = path_read(r, v, value_text(v), &copy);
+	if (err < 0)
+		return err;
+	if (strlen(copy) > CONF_LOG_TO_MAX) {
+		free(copy);
+		return say_bad(r, v, "", "longer than %d bytes", CONF_LOG_TO_MAX);
+	}
+	text_set(field, copy);
+	return 0;
 }
 
 const struct conf_type type_log_to = { 0, read_log_to, text_write, text_equal, text_fini };

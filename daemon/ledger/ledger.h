@@ -122,8 +122,8 @@ struct ledger_header {
 	/* daemon.log, live: the keeper follows when log_seq changes. What an option set is not here
 	 */
 	_Atomic uint32_t log_seq;
-	uint32_t log_level; /* enum log_level */
-	char log_to[256];   /* as configured; too long = "" = stays as it is */
+	uint32_t log_level;		  /* enum log_level */
+	char log_to[CONF_LOG_TO_MAX + 1]; /* as configured; too long = "" = stays as it is */
 
 	struct ledger_ring to_manager; /* K → M: lives with news (exit, claim, signal sent) */
 	struct ledger_ring to_keeper;  /* M → K: lives with kill requests */

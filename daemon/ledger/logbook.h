@@ -39,10 +39,10 @@
 #define LOGBOOK_SINKS	65536u
 #define LOGBOOK_RING	32768u /* news for the logger; power of two */
 #define LOGBOOK_HALF	(64u * 1024u)
-#define LOGBOOK_REST	1024u  /* bytes kept of a stream at rest */
-#define LOGBOOK_LINE	65536u /* longer lines are cut into pieces of this size */
-#define LOGBOOK_PATH	512u   /* of a log file, NUL included */
-#define LOGBOOK_LABEL	80u    /* "web:3", NUL included */
+#define LOGBOOK_REST	1024u			 /* bytes kept of a stream at rest */
+#define LOGBOOK_LINE	65536u			 /* longer lines are cut into pieces of this size */
+#define LOGBOOK_PATH	(CONF_LOG_PATH_MAX + 1u) /* of a log file, NUL included */
+#define LOGBOOK_LABEL	80u			 /* "web:3", NUL included */
 #define LOGBOOK_NONE	UINT32_MAX
 
 /* Bit of a row number in the news ring: it is a sink's. */
