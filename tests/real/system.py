@@ -1,11 +1,15 @@
 """A systemd of our own, as pid 1 of a pid namespace with a small target, to run our unit under."""
+import json
 import os
 import pathlib
 import subprocess
 
+import conftext
+import harness
 import procs
 from procs import until
 
+SERVICE = "reeved.service"
 UNITS = pathlib.Path(__file__).resolve().parents[2] / "units"
 SYSTEMD = "/lib/systemd/systemd"
 
@@ -118,3 +122,57 @@ class System:
 
     def console(self):
         return procs.read(self.dir / "console")
+
+
+class Service(harness.Case):
+    """A test of the shipped unit in a system of its own."""
+
+    def setUp(self):
+        super().setUp()
+        self.need_root()
+        if why_not():
+            self.skipTest(why_not())
+        if not self.context.cgroup:
+            self.skipTest("needs a cgroup of the v2 hierarchy")
+        self.system = System(self)
+        self.file = self.dir / "reeve.conf"
+        reeved = self.context.program("reeved")
+        self.unit_text = (UNITS / "reeved.service.in").read_text() \
+            .replace("@sbindir@/reeved", str(reeved))
+        self.system.unit(SERVICE, self.unit_text)
+        self.drop_in("config", f"ExecStart=\nExecStart={reeved} --system -c {self.file}\n"
+                               "StandardOutput=file:/dev/console\nStandardError=file:/dev/console\n")
+
+    def drop_in(self, name, settings):
+        self.system.unit(f"{SERVICE}.d/{name}.conf", f"[Service]\n{settings}")
+
+    def configure(self, groups, **defaults):
+        log = {"file": f"{self.dir}/log/%g.log"}
+        conf = {"defaults": harness.merge(harness.DEFAULTS, {"log": log, **defaults}),
+                "groups": groups}
+        self.file.write_text(conftext.render(conf))
+
+    def start(self, groups, **defaults):
+        self.configure(groups, **defaults)
+        self.system.boot()
+        self.system.systemctl("start", SERVICE)
+
+    def ctl(self, *args, code=0):
+        done = self.system.run(self.context.program("reevectl"), *args)
+        if code is not None:
+            self.assertEqual(done.returncode, code, f"reevectl {args}: {done.stdout}{done.stderr}\n"
+                                                    f"{self.system.console()}")
+        return done.stdout
+
+    def worker(self, name):
+        text = self.ctl("--json", "status", name, code=None)
+        return json.loads(text)[0] if text.startswith("[") else {}
+
+    def until_worker(self, name, **wanted):
+        return until(lambda: (lambda w: all(w.get(k) == v for k, v in wanted.items()) and w)(
+            self.worker(name)), 20, f"{name} is {wanted}", every=0.05)
+
+    def assert_nothing_left(self):
+        """The service's cgroup is gone, and with it every process of it."""
+        path = self.context.cgroup.path / "systemd/system.slice" / SERVICE
+        until(lambda: not path.exists(), 10, "the cgroup of the unit is gone")
