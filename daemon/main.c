@@ -287,8 +287,6 @@ int main(int argc, char **argv)
 		return EXIT_FAILURE;
 	name = argc > 0 && strrchr(argv[0], '/') ? strrchr(argv[0], '/') + 1 : argv[0];
 	failpoint_init(argc, argv, name);
-	if (argc > 1 && strncmp(argv[1], PASS_OPTION, sizeof(PASS_OPTION) - 1) == 0)
-		return boot_adopt(argv);
 	for (size_t i = 0; i < ARRAY_LEN(roles); i++) {
 		if (!name || strcmp(name, roles[i].name) != 0)
 			continue;
@@ -296,6 +294,8 @@ int main(int argc, char **argv)
 		prctl(PR_SET_NAME, name);
 		return roles[i].main(argc, argv);
 	}
+	if (getenv(PASS_VARIABLE))
+		return boot_adopt(argv);
 	o.argv = argv;
 	o.program = own_path(argv[0]);
 	if (!o.program)

@@ -162,7 +162,7 @@ static int adopt(struct keeper *k, struct adoption *a, struct diag *d)
 	return err;
 }
 
-static int load(const char *arg, struct adoption *a, struct diag *d)
+static int load(struct adoption *a, struct diag *d)
 {
 	a->state = calloc(1, sizeof(*a->state));
 	if (!a->state)
@@ -241,15 +241,16 @@ int boot_adopt(char **argv)
 
 	log_init(ROLE_KEEPER, LOG_LEVEL_INFO);
 	prctl(PR_SET_NAME, ROLE_KEEPER);
-	if (pass_parse(argv[1], &a.pass) < 0) {
-		log_error("%s is not meant to be used by hand", PASS_OPTION);
+	if (pass_parse(getenv(PASS_VARIABLE), &a.pass) < 0) {
+		log_error("%s is not meant to be set by hand", PASS_VARIABLE);
 		return EXIT_USAGE;
 	}
+	unsetenv(PASS_VARIABLE);
 	fd_set_cloexec(a.pass.table, true);
 	if (a.pass.old >= 0 &&
 	    (fd_set_cloexec(a.pass.old, true) < 0 || trial_begin(&a.pass, argv, &trial) < 0))
 		log_error("the old program cannot be put back if this one fails");
-	if (load(argv[1], &a, &d) < 0)
+	if (load(&a, &d) < 0)
 		return fail(trial, d.text);
 	options_of(a.state, argv, &options);
 	boot_keeper(&options, &k);

@@ -21,7 +21,7 @@
 /* main.c calls one of these; the exit code of the program. */
 int boot_check(const struct keeper_options *o);
 int boot_run(const struct keeper_options *o);
-/* argv[1] is PASS_OPTION…: another image was here before us. */
+/* PASS_VARIABLE is there: another image was here before us. */
 int boot_adopt(char **argv);
 /* The role ROLE_PREFLIGHT. */
 int preflight_main(int argc, char **argv);

@@ -14,13 +14,30 @@
 #include <string.h>
 #include <sys/syscall.h>
 
-#define ARGV_MAX 64
+static bool is_variable(const char *text)
+{
+	return strncmp(text, PASS_VARIABLE "=", sizeof(PASS_VARIABLE)) == 0;
+}
+
+int pass_prepare(struct pass *p)
+{
+	size_t n = 0, at = 1;
+
+	while (environ[n])
+		n++;
+	p->env = calloc(n + 2, sizeof(*p->env));
+	for (size_t i = 0; p->env && i < n; i++) {
+		if (!is_variable(environ[i]))
+			p->env[at++] = environ[i];
+	}
+	return p->env ? 0 : -ENOMEM;
+}
 
 int pass_init(struct pass *p)
 {
 	*p = (struct pass){ .table = fd_memfd("reeve-fds", 0), .old = -1 };
 	p->state = p->table < 0 ? -1 : fd_memfd("reeve-state", 0);
-	return p->table < 0 ? p->table : p->state < 0 ? p->state : 0;
+	return p->table < 0 ? p->table : p->state < 0 ? p->state : pass_prepare(p);
 }
 
 void pass_fini(struct pass *p)
@@ -28,6 +45,8 @@ void pass_fini(struct pass *p)
 	close_fd(&p->table);
 	close_fd(&p->state);
 	close_fd(&p->old);
+	free(p->env);
+	p->env = NULL;
 }
 
 static void copy(char *to, size_t size, const char *from)
@@ -183,12 +202,12 @@ static char *add_number(char *at, int n)
 	return at;
 }
 
-static void write_arg(const struct pass *p, char arg[static PASS_ARG_MAX])
+static void write_variable(const struct pass *p, char text[static PASS_TEXT_MAX])
 {
 	const int numbers[] = { p->table, p->state, p->old, p->signal };
-	char *at = arg + sizeof(PASS_OPTION) - 1;
+	char *at = text + sizeof(PASS_VARIABLE);
 
-	memcpy(arg, PASS_OPTION, sizeof(PASS_OPTION));
+	memcpy(text, PASS_VARIABLE "=", sizeof(PASS_VARIABLE) + 1);
 	for (size_t i = 0; i < ARRAY_LEN(numbers); i++) {
 		if (i > 0)
 			*at++ = '.';
@@ -198,30 +217,26 @@ static void write_arg(const struct pass *p, char arg[static PASS_ARG_MAX])
 
 int pass_exec(const struct pass *p, int exe, char *const *argv)
 {
-	char arg[PASS_ARG_MAX], *next[ARGV_MAX] = { argv[0], arg };
+	char text[PASS_TEXT_MAX];
 	int err = open_all(p);
 
-	write_arg(p, arg);
-	for (int i = 1, n = 2; argv[i] && n < ARGV_MAX - 1; i++) {
-		if (i > 1 || strncmp(argv[i], PASS_OPTION, sizeof(PASS_OPTION) - 1) != 0)
-			next[n++] = argv[i];
-	}
+	write_variable(p, text);
+	p->env[0] = text;
 	if (err == 0) {
-		syscall(SYS_execveat, exe, "", next, environ, AT_EMPTY_PATH);
+		syscall(SYS_execveat, exe, "", argv, p->env, AT_EMPTY_PATH);
 		err = -errno;
 	}
 	fd_cloexec_from(3);
 	return err;
 }
 
-int pass_parse(const char *arg, struct pass *ret)
+int pass_parse(const char *text, struct pass *ret)
 {
 	struct pass p = { 0 };
 	int end = 0;
 
-	if (sscanf(arg, PASS_OPTION "%d.%d.%d.%d%n", &p.table, &p.state, &p.old, &p.signal, &end) !=
-		    4 ||
-	    arg[end] || p.table < 3 || p.state < 3 || p.old < -1)
+	if (sscanf(text, "%d.%d.%d.%d%n", &p.table, &p.state, &p.old, &p.signal, &end) != 4 ||
+	    text[end] || p.table < 3 || p.state < 3 || p.old < -1)
 		return -EINVAL;
 	*ret = p;
 	return 0;

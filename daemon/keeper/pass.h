@@ -1,11 +1,12 @@
 /*
  * What one image of the keeper passes on to the next one in the same process: a table of
  * descriptors (struct role_fd_table, with the kinds below beside those of roles.h) and a state,
- * both memfds whose numbers stand in the first argument, `--adopt=TABLE.STATE.OLD[.SIGNAL]`. OLD is
- * the image that takes over again if this one fails in its first second, -1 = none. SIGNAL: a crash
- * handler came back, that is why; else the state says why, or that it is an upgrade.
+ * both memfds whose numbers stand in the environment, `REEVE_ADOPT=TABLE.STATE.OLD.SIGNAL`;
+ * arguments and the rest of the environment are those of the first image. OLD is the image that
+ * takes over again if this one fails in its first second, -1 = none. SIGNAL: a crash handler came
+ * back, that is why; 0: the state says why, or that it is an upgrade.
  *
- * Nothing here allocates: a crash handler passes on with it. Since 0.2.0.
+ * pass_write() and pass_exec() do not allocate: a crash handler calls them. Since 0.2.0.
  */
 #ifndef REEVE_KEEPER_PASS_H
 #define REEVE_KEEPER_PASS_H
@@ -14,9 +15,9 @@
 
 #include <limits.h>
 
-#define PASS_OPTION  "--adopt="
-#define PASS_VERSION 1u
-#define PASS_ARG_MAX 80
+#define PASS_VARIABLE "REEVE_ADOPT"
+#define PASS_VERSION  1u
+#define PASS_TEXT_MAX 80
 
 /* The role that checks, before an upgrade, what it would be given. It says PASS_ACCEPTED and its
  * version, or why not, on its standard output. argv[1] = "--preflight=TABLE". */
@@ -59,19 +60,21 @@ struct pass {
 	int table, state; /* memfds */
 	int old;	  /* image to come back to, -1 = none */
 	int signal;	  /* see above; 0 = none */
+	char **env;	  /* of the next image: room for the variable, then ours */
 };
 
-/* Fresh memfds; -errno. */
+/* The environment of the next image; -ENOMEM. */
+int pass_prepare(struct pass *p);
+/* Fresh memfds, and that; -errno. */
 int pass_init(struct pass *p);
 void pass_fini(struct pass *p);
 /* Write all that is passed on. why NULL = an upgrade. */
 int pass_write(const struct keeper *k, const struct pass *p, const char *why);
 /* Fill *ret from the state; -EPROTO. */
 int pass_read(int fd, struct keeper_state *ret);
-/* Become the image behind exe; argv[0] and argv[2…] are kept. Returns -errno if that failed, and
- * all is as before. */
+/* Become the image behind exe. Returns -errno if that failed, and all is as before. */
 int pass_exec(const struct pass *p, int exe, char *const *argv);
-/* The numbers in PASS_OPTION; -EINVAL. */
-int pass_parse(const char *arg, struct pass *ret);
+/* The numbers in PASS_VARIABLE; -EINVAL. */
+int pass_parse(const char *text, struct pass *ret);
 
 #endif

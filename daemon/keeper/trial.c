@@ -81,7 +81,8 @@ int trial_begin(const struct pass *p, char *const *argv, struct trial **ret)
 	if (g == MAP_FAILED)
 		return -errno;
 	*g = (struct trial){ .pass = *p, .argv = argv, .pid = getpid() };
-	if (sigaltstack(&stack, NULL) < 0) {
+	if (pass_prepare(&g->pass) < 0 || sigaltstack(&stack, NULL) < 0) {
+		free(g->pass.env);
 		munmap(g, STACK_BYTES);
 		return -errno;
 	}

@@ -96,6 +96,10 @@ class Chaos(Case):
         self.d.send(signal.SIGHUP)
         self.did["reload"] += 1
 
+    def do_upgrade(self):
+        self.d.send(signal.SIGUSR2)
+        self.did["upgrade"] += 1
+
     def do_look(self):
         self.ask("List")
 

@@ -70,7 +70,7 @@ class Upgrade(Case):
                 {"name": "a", "listen": f"unix://{self.dir}/a.sock"}]}})
         before, roles = d.until_all(state="ready"), d.roles
         d.ctl("stop", "web:3", code=0)
-        before = d.workers()
+        before, line = d.workers(), procs.read(f"/proc/{d.pid}/cmdline")
         result = self.upgrade(d)
         self.assertIn("upgraded from reeved", result.out)
         self.assert_same(d, before)
@@ -78,6 +78,9 @@ class Upgrade(Case):
         self.assertNotEqual(d.roles["manager_pid"], roles["manager_pid"])
         self.assertNotEqual(d.roles["logger_pid"], roles["logger_pid"])
         self.assertEqual(procs.comm_of(d.pid), "reeved")
+        self.assertEqual(procs.read(f"/proc/{d.pid}/cmdline"), line)
+        for pid in (d.pid_of("web:0"), d.role("manager")):
+            self.assertNotIn("REEVE_ADOPT", procs.read(f"/proc/{pid}/environ"))
         procs.kill(d.pid_of("web:1"))
         d.until_worker("web:1", state="ready", incarnation=2)
         d.ctl("scale", "web", 6, code=0)
@@ -455,12 +458,11 @@ class Upgrade(Case):
         a.stop()
 
     def test_by_hand(self):
-        done = subprocess.run([str(self.place()), "--adopt=3.4.5.0"], capture_output=True,
-                              text=True, timeout=10)
-        self.assertNotEqual(done.returncode, 0)
-        done = subprocess.run([str(self.place()), "--adopt=x"], capture_output=True, text=True,
-                              timeout=10)
-        self.assertEqual(done.returncode, 2)
+        for text, codes in (("3.4.5.0", (1, 2)), ("x", (2,)), ("", (2,)), ("3.4", (2,)),
+                            ("1.2.3.0", (2,))):
+            done = subprocess.run([str(self.place())], capture_output=True, timeout=10,
+                                  env={"REEVE_ADOPT": text})
+            self.assertIn(done.returncode, codes)
         done = subprocess.run(["reeve-preflight", "--preflight=7"], capture_output=True, text=True,
                               timeout=10, executable=str(self.place()))
         self.assertNotEqual(done.returncode, 0)
