@@ -125,4 +125,5 @@ void leftovers_mourn(const struct ledger *l)
 	while (leftovers_kill(l->h->identity_text, spare_left, (void *)l) > 0 &&
 	       clock_mono_ms() < end)
 		poll(NULL, 0, 1);
+	leaves_remove(l, MAX_OF(end - clock_mono_ms(), 0));
 }

@@ -25,7 +25,8 @@ int leftovers_kill(const char *identity, bool (*spare)(void *arg, const char *gr
 
 /*
  * The keeper is gone without a word (kill -9). Workers have a parent-death signal, their
- * descendants do not: the manager ends them, then itself. Bounded by a second.
+ * descendants do not: the manager ends them, removes their cgroups, then ends itself. Bounded by a
+ * second.
  */
 void leftovers_mourn(const struct ledger *l);
 

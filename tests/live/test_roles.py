@@ -194,6 +194,22 @@ class Roles(Case):
         self.assertEqual(len(puppets), 8, "something of an earlier life is left")
         d.stop()
 
+    def test_killed_keeper_leaves_no_cgroups_of_workers(self):
+        self.need_cgroup()
+        d = self.daemon(self.one("fork=1", "[", "setsid", "wait", "]", "wait", workers=4))
+        d.until_all(state="ready")
+        leaves = [p for p in d.cgroup.below() if p.name == "w"]
+        self.assertEqual(len(leaves), 1)
+        d.roles_may_die = True
+        manager = d.role("manager")
+        d.send(signal.SIGKILL)
+        d.wait_exit()
+        until(lambda: not procs.alive(manager), 10, "the manager has mourned")
+        self.assertFalse(leaves[0].exists())
+        d.start(timeout=30)
+        d.until_all(state="ready")
+        d.stop()
+
     def test_hanging_manager_does_not_hold_up_a_shutdown(self):
         for number, limit in ((signal.SIGTERM, 8), (signal.SIGQUIT, 4)):
             journal = self.journal(f"journal{number}")
