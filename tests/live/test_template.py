@@ -66,6 +66,15 @@ class TemplateCase(Case):
         return {"command": ["/usr/bin/python3", str(self.raw), *([str(trick)] if trick else [])],
                 "start_method": "forkserver", **keys}
 
+    def native(self, run="wait", load="", **keys):
+        """A group of the test module."""
+        module = self.dir / "module.so"
+        if not module.exists():
+            shutil.copy(self.context.program("module.so"), module)
+            shutil.copy(self.context.program("reeve-runner"), self.dir / "reeve-runner")
+        return {"entry": str(module), "start_method": "forkserver",
+                "env": {"MODULE_RUN": run, "MODULE_LOAD": load}, **keys}
+
     def forked(self, groups, **how):
         how.setdefault("env", self.env())
         return self.daemon(groups, **how)
@@ -108,15 +117,6 @@ class Template(TemplateCase):
         self.assertIn("web/template ready", d.ctl("show", "web/template", code=0).out)
         self.assertIn("web/template/1", d.ctl("show", "web:1", code=0).out)
         d.stop()
-
-    def native(self, run="wait", load="", **keys):
-        """A group of the test module."""
-        module = self.dir / "module.so"
-        if not module.exists():
-            shutil.copy(self.context.program("module.so"), module)
-            shutil.copy(self.context.program("reeve-runner"), self.dir / "reeve-runner")
-        return {"entry": str(module), "start_method": "forkserver",
-                "env": {"MODULE_RUN": run, "MODULE_LOAD": load}, **keys}
 
     def test_native_modules_are_forked(self):
         d = self.forked({"web": self.native(workers=3)})

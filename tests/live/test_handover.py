@@ -1,0 +1,247 @@
+"""
+Forked workers between FORK and GO: whoever is killed wherever in it, no worker is lost, doubled or
+left waiting, and no exit status is wrong.
+"""
+import collections
+import os
+import sys
+import time
+
+from harness import procs, signal, until
+from test_template import SOURCE, TemplateCase
+
+sys.path.insert(0, str(SOURCE / "tests/chaos"))
+
+import failpoints  # noqa: E402
+
+# In the order of a start; template.heard and born.heard are met for each message.
+POINTS = ("fork.send", "fork.sent", "template.heard", "born.heard", "born.noted", "claim.send",
+          "claim.sent", "go.store", "go.stored", "go.send", "go.sent")
+BIG = bool(os.environ.get("REEVE_BIG"))
+
+RUNS = """
+def runs():
+    with open("{journal}", "a") as file:
+        file.write(os.environ["REEVE_WORKER"] + " " + os.environ["REEVE_INCARNATION"] + "\\n")
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    time.sleep(1000)
+"""
+
+
+class HandoverCase(TemplateCase):
+    def setUp(self):
+        super().setUp()
+        self.starts = self.dir / "starts"
+        self.starts.write_text("")
+        self.app(RUNS.replace("{journal}", str(self.starts)))
+
+    def armed(self, groups):
+        """A daemon with failpoints; None in a build without."""
+        binary = self.context.program("reeved")
+        if not failpoints.listed(binary):
+            self.skipTest("a build without failpoints")
+        self.points = failpoints.Failpoints(binary, self.dir / "points")
+        self.addCleanup(self.points.close)
+        d = self.forked(groups, env=self.env(REEVE_FAILPOINTS=str(self.points.path)))
+        d.roles_may_die = True
+        return d
+
+    def both(self):
+        """A group of each runtime."""
+        quick = {"settle": "0s", "restart": {"delay": "1ms", "limit": 0},
+                 "template": {"fork_timeout": "2s"}, "workers": 2}
+        return {"py": self.group("app:runs", **quick), "nat": self.native(**quick)}
+
+    def answers(self, d):
+        def ask():
+            try:
+                return d.call("Version")
+            except (OSError, EOFError):
+                return None
+        return until(ask, 15, "a manager answers")
+
+    def at_rest(self, d, wanted=None):
+        """Every worker is ready, and the keeper has no child too many."""
+        self.answers(d)
+
+        def fits():
+            try:
+                workers = d.workers()
+                templates = [t for g in ("py", "nat", "web") if (t := self.template(d, g))]
+            except (OSError, EOFError):
+                return None
+            if not all(w["state"] == "ready" for w in workers.values()):
+                return None
+            known = {w["pid"] for w in workers.values()} | {t.get("pid") for t in templates}
+            roles = {"reeve-manager", "reeve-logger"}
+            others = [p for p in procs.children_of(d.pid) if procs.comm_of(p) not in roles]
+            return {d.host(p) for p in known if p} == set(others) and workers
+        try:
+            return until(fits, 20, every=0.02)
+        except procs.Late:
+            lines = d.text().splitlines()[-40:]
+            children = [procs.describe(p) for p in procs.children_of(d.pid)]
+            raise procs.Late("\n".join(["not at rest", str(d.workers()), *children, *lines])
+                             ) from None
+
+    def started_once(self):
+        seen = collections.Counter(self.starts.read_text().splitlines())
+        self.assertEqual([line for line, n in seen.items() if n > 1], [], "started twice")
+
+
+class Handover(HandoverCase):
+    def test_the_manager_is_killed_at_every_point(self):
+        d = self.armed(self.both())
+        self.at_rest(d)
+        restarts = {n: 0 for n in d.workers()}
+        for point in POINTS:
+            for group in ("py", "nat"):
+                name = f"{group}:1"
+                self.points.arm(point, "kill")
+                procs.kill(d.host(self.at_rest(d)[name]["pid"]))
+                restarts[name] += 1
+                until(lambda p=point: self.points.happened(p), 15, f"{point} is met")
+                self.points.disarm(point)
+                worker = self.at_rest(d)[name]
+                self.assertEqual(worker["restarts"], restarts[name], f"{point} {d.text()[-3000:]}")
+                self.assertEqual(worker["last_exit"]["signal"], "KILL", point)
+                self.assertEqual(worker["incarnation"], restarts[name] + 1, point)
+        self.started_once()
+        d.stop()
+
+    def test_the_template_is_killed_at_every_point(self):
+        d = self.armed(self.both())
+        self.at_rest(d)
+        restarts = {n: 0 for n in d.workers()}
+        for point in POINTS:
+            for group in ("py", "nat"):
+                name = f"{group}:1"
+                workers = self.at_rest(d)
+                template = d.host(self.template(d, group)["pid"])
+                self.points.arm(point, "pause")
+                procs.kill(d.host(workers[name]["pid"]))
+                restarts[name] += 1
+                until(lambda p=point: self.points.happened(p), 15, f"{point} is met")
+                procs.kill(template)
+                until(lambda t=template: not procs.alive(t), 10)
+                self.points.disarm(point)
+                worker = self.at_rest(d)[name]
+                self.assertEqual(worker["restarts"], restarts[name], f"{point} {d.text()[-3000:]}")
+        self.started_once()
+        d.stop()
+
+    def test_both_are_killed_at_every_point(self):
+        d = self.armed(self.both())
+        self.at_rest(d)
+        for point in POINTS:
+            for group in ("py", "nat"):
+                name = f"{group}:0"
+                workers = self.at_rest(d)
+                template = d.host(self.template(d, group)["pid"])
+                self.points.arm(point, "pause")
+                procs.kill(d.host(workers[name]["pid"]))
+                until(lambda p=point: self.points.happened(p), 15, f"{point} is met")
+                procs.kill(template)
+                procs.kill(d.role("manager"))
+                self.points.disarm(point)
+                self.at_rest(d)
+        self.started_once()
+        d.stop()
+
+    def test_the_worker_is_killed_before_go(self):
+        """Its start is made again: nobody sees a worker that never ran."""
+        d = self.armed({"web": self.group("app:runs", settle="0s", restart={"delay": "1ms"})})
+        self.at_rest(d)
+        for point in ("born.noted", "claim.sent", "go.store", "go.stored"):
+            known = {d.host(self.template(d)["pid"]), d.host(d.worker("web:0")["pid"])}
+            roles = {"reeve-manager", "reeve-logger"}
+            self.points.arm(point, "pause")
+            procs.kill(d.host(d.worker("web:0")["pid"]))
+            until(lambda p=point: self.points.happened(p), 15, f"{point} is met")
+            fresh = [p for p in procs.children_of(d.pid)
+                     if p not in known and procs.comm_of(p) not in roles]
+            self.assertEqual(len(fresh), 1, [procs.describe(p) for p in fresh])
+            procs.kill(fresh[0])
+            until(lambda p=fresh[0]: not procs.alive(p), 10)
+            self.points.disarm(point)
+            self.at_rest(d)
+        self.started_once()
+        d.stop()
+
+    def test_the_manager_is_killed_at_random_under_load(self):
+        d = self.forked({"web": self.group("app:runs", workers=12, settle="0s",
+                                           restart={"delay": "1ms", "limit": 0})})
+        d.roles_may_die = True
+        self.at_rest(d)
+        for number in range(60 if BIG else 8):
+            pids = [d.host(w["pid"]) for w in self.at_rest(d).values()]
+            for pid in pids:
+                procs.kill(pid)
+            time.sleep(0.004 * (number % 8))  # somewhere in the hand-over of twelve
+            procs.kill(d.role("manager"))
+        workers = self.at_rest(d)
+        self.assertEqual({w["last_exit"]["signal"] for w in workers.values()}, {"KILL"})
+        self.started_once()
+        d.stop()
+
+    def test_pipelined_forks_with_early_deaths_and_template_kills(self):
+        """40 % die at once, the template is killed again and again: 0 wrong statuses."""
+        workers, waves, kills = (500, 10, 5) if BIG else (150, 2, 3)
+        d = self.forked({"web": self.group("app:early", workers=workers, settle="0s",
+                                           restart={"when": "never"})},
+                        daemon={"log": {"level": "info"}})
+        wrong, killed = [], 0
+        for wave in range(waves):
+            if wave:
+                d.ctl("restart", "--no-wait", "web", code=0)
+            for _ in range(kills):
+                t = until(lambda: (t := self.template(d)) and t["state"] == "ready" and
+                          t["forks"] > workers // 20 and t, 20, "the template forks")
+                procs.kill(d.host(t["pid"]))
+                killed += 1
+            until(lambda w=wave: all(x["state"] == "done" and x["incarnation"] == w + 1
+                                     for x in d.workers().values()), 60, "all have ended")
+            for name, worker in d.workers().items():
+                index = worker["index"]
+                code = 40 + index % 7 if index % 5 < 2 else 0
+                if worker["last_exit"]["code"] != code:
+                    wrong.append((name, wave, worker["last_exit"], worker["status"]))
+        self.assertEqual(wrong, [], f"{len(wrong)} of {workers * waves}, {killed} kills")
+        d.stop()
+
+    def test_PY05_workers_killed_at_random_hold_nobody_up(self):
+        """No lock is shared: whoever dies wherever, the others go on beating."""
+        self.app("""
+def beats():
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    n = 0
+    while True:
+        n += 1
+        reeve.progress(n, 1000000)
+        print("beat", n, flush=True)
+        time.sleep(0.01)
+""")
+        d = self.forked({"web": self.group("app:beats", workers=6, notify=True, settle="0s",
+                                           restart={"delay": "1ms", "limit": 0})})
+        d.until_all(state="ready")
+        for number in range(30):
+            victim = f"web:{number % 5}"
+            pid = d.host(d.worker(victim)["pid"])
+            if pid:
+                procs.kill(pid)
+        survivor = d.worker("web:5")
+        self.assertEqual(survivor["incarnation"], 1)
+        before = until(lambda: d.worker("web:5")["progress"], 10, "it reports")["done"]
+        until(lambda: d.worker("web:5")["progress"]["done"] > before + 10, 10, "it goes on")
+        d.until_all(state="ready")
+        d.stop()
+
+    def test_kill_of_the_keeper_ends_what_was_forked(self):
+        d = self.forked({"web": self.group("app:runs", workers=3)})
+        d.until_all(state="ready")
+        pids = [d.host(w["pid"]) for w in d.workers().values()]
+        pids.append(d.host(self.template(d)["pid"]))
+        d.roles_may_die = True
+        d.send(signal.SIGKILL)
+        d.wait_exit()
+        until(lambda: not any(procs.alive(p) for p in pids), 10, "all of them are gone")
