@@ -188,7 +188,7 @@ class Roles(Case):
             d.wait_exit()
             d.start(timeout=30)
             d.until_all(state="ready")
-            self.assertEqual(len(journal.entries("start")), 4 * number)
+            self.assertEqual(len(journal.wait("start", n=4 * number)), 4 * number)
         self.assertEqual(journal.entries("double"), [], "two in one slot")
         puppets = [p for p in d.survivors() if procs.comm_of(p) == "puppet"]
         self.assertEqual(len(puppets), 8, "something of an earlier life is left")
