@@ -5,8 +5,6 @@
  */
 #include "lib/birth.h"
 
-#include "lib/title.h"
-
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -263,7 +261,7 @@ static int step_environment(struct birth *b)
 	environ = t.env;
 	title_set_name(b->name);
 	/* where the kernel cannot, ps shows the template's */
-	title_set(t.block, t.args_len, (size_t)(t.at - t.block) - t.args_len);
+	title_set(&b->title, t.block, t.args_len, (size_t)(t.at - t.block) - t.args_len);
 	return 0;
 }
 

@@ -7,6 +7,7 @@
 #define REEVE_LIB_BIRTH_H
 
 #include "lib/channel.h"
+#include "lib/title.h"
 
 #include <sys/types.h>
 
@@ -16,6 +17,7 @@ struct birth {
 	const int *fds;			     /* that came with it */
 	size_t n_fds;
 	pid_t template_pid;
+	struct title title; /* of the template; all zero: not known */
 	int (*after_fork)(void *arg, const struct birth *b); /* NULL or a hook; 0 or -errno */
 	void *arg;
 	/* out: valid as long as the process, and already so in after_fork */

@@ -117,6 +117,8 @@ int forker_ready_send(struct forker *f, struct channel_packet *ready, uint64_t l
 	struct safety_report report;
 	int r;
 
+	/* without it ps shows the workers as the template */
+	title_prepare(&f->birth.title);
 	channel_add_u64(ready, CT_LOAD_US, load_us);
 	add_figures(ready);
 	r = forker_send(f->channel, ready);

@@ -18,7 +18,7 @@
 
 /* What a template remembers about itself. Zero-initialise. */
 struct safety {
-	char (*allowed)[64]; /* names of threads (patterns) that may run; the caller's */
+	char (*allowed)[64]; /* names of threads that may run; the caller's */
 	size_t n_allowed;
 	size_t n_fds; /* open when safety_remember() looked */
 	struct safety_fd {

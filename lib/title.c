@@ -59,29 +59,39 @@ static int read_fields(uint64_t *ret)
 	return 0;
 }
 
-int title_set(const char *block, size_t args_len, size_t env_len)
+int title_prepare(struct title *ret)
 {
-	const uint64_t at = (uintptr_t)block;
-	struct prctl_mm_map map;
 	uint64_t f[FIELDS];
 	int r = read_fields(f);
 
+	*ret = (struct title){ 0 };
 	if (r < 0)
 		return r;
-	map = (struct prctl_mm_map){
-		.start_code = f[FIELD_START_CODE],
-		.end_code = f[FIELD_END_CODE],
-		.start_data = f[FIELD_START_DATA],
-		.end_data = f[FIELD_END_DATA],
-		.start_brk = f[FIELD_START_BRK],
+	*ret = (struct title){ f[FIELD_START_CODE], f[FIELD_END_CODE],	f[FIELD_START_DATA],
+			       f[FIELD_END_DATA],   f[FIELD_START_BRK], f[FIELD_START_STACK] };
+	return 0;
+}
+
+int title_set(const struct title *t, const char *block, size_t args_len, size_t env_len)
+{
+	const uint64_t at = (uintptr_t)block;
+	struct prctl_mm_map map = {
+		.start_code = t->start_code,
+		.end_code = t->end_code,
+		.start_data = t->start_data,
+		.end_data = t->end_data,
+		.start_brk = t->start_brk,
 		.brk = (uintptr_t)sbrk(0),
-		.start_stack = f[FIELD_START_STACK],
+		.start_stack = t->start_stack,
 		.arg_start = at,
 		.arg_end = at + args_len,
 		.env_start = at + args_len,
 		.env_end = at + args_len + env_len,
 		.exe_fd = UINT32_MAX,
 	};
+
+	if (!t->start_stack)
+		return -ENODATA;
 	return prctl(PR_SET_MM, PR_SET_MM_MAP, &map, sizeof(map), 0) < 0 ? -errno : 0;
 }
 

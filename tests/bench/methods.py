@@ -3,7 +3,8 @@
 Start methods side by side: from the request to the first statement of a worker, and the memory of
 many workers.
 
-    methods.py [--rounds N] [--each N] [--workers N] [--python PATH] [--only WORD]… [--json]
+    methods.py [--rounds N] [--each N] [--workers N] [--python PATH] [--build DIR] [--only WORD]…
+               [--json]
 
 Subjects take turns, a few starts each, round after round; the table shows the median of each and its
 ratio to `adoption`, the bare operation in the same run. A machine that others use makes the figures
@@ -24,14 +25,17 @@ LOADS = {"bare": [], "stdlib": STDLIB, "numpy": ["numpy"]}
 SUBJECTS = ("adoption", "os.fork", "reeve forkserver", "mp fork", "mp forkserver", "reeve spawn",
             "mp spawn")
 SLOW = ("reeve spawn", "mp spawn")
+# The same in C: methods_native.c, with so many MiB of touched heap.
+NATIVE = ("adoption", "fork", "fork twice", "reeve-runner template", "posix_spawn",
+          "reeve-runner spawn")
+HEAPS = {"C": 0, "C 200 MB": 200}
 
 
 class Subject:
-    def __init__(self, python, name, modules):
+    def __init__(self, name, command):
         self.name = name
-        self.process = subprocess.Popen(
-            [python, HERE / "methods_subject.py", name, ",".join(modules)], text=True,
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        self.process = subprocess.Popen(command, text=True, stdin=subprocess.PIPE,
+                                        stdout=subprocess.PIPE)
         self.process.stdout.readline()
 
     def ask(self, text):
@@ -45,6 +49,16 @@ class Subject:
         self.process.stdout.close()
 
 
+def python_subject(options, load, name):
+    return Subject(name, [options.python, HERE / "methods_subject.py", name, ",".join(LOADS[load])])
+
+
+def native_subject(options, load, name):
+    return Subject(name, [options.build / "tests/bench/methods-native", name, str(HEAPS[load]),
+                          options.build / "lib/reeve-runner",
+                          options.build / "tests/bench/methods-module.so"])
+
+
 def rollup(pid):
     """(PSS, private) of a process in KiB."""
     found = {"Pss": 0, "Private_Clean": 0, "Private_Dirty": 0}
@@ -56,8 +70,10 @@ def rollup(pid):
 
 
 def measure_first(options, load):
-    subjects = [Subject(options.python, name, LOADS[load]) for name in SUBJECTS]
-    times = {name: [] for name in SUBJECTS}
+    native = load in HEAPS
+    subjects = [(native_subject if native else python_subject)(options, load, name)
+                for name in (NATIVE if native else SUBJECTS)]
+    times = {subject.name: [] for subject in subjects}
     for _ in range(options.rounds):
         for subject in subjects:
             each = max(1, options.each // 10) if subject.name in SLOW else options.each
@@ -74,7 +90,7 @@ def measure_memory(options, load, how):
     rows = []
     for name in SUBJECTS:
         count = options.workers
-        subject = Subject(options.python, name, LOADS[load])
+        subject = python_subject(options, load, name)
         workers, rest = subject.ask(f"memory {count} {how}")
         figures = [rollup(pid) for pid in workers]
         whole = sum(pss for pss, _ in figures) + sum(rollup(pid)[0] for pid in rest)
@@ -95,8 +111,15 @@ def show(rows):
             text = f"{row['us']:9.0f} us  p90 {row['p90_us']:9.0f}"
         else:
             text = f"{row['pss_mib']:7.1f} MiB of {row['workers']}, private {row['private_kib']:6.0f} KiB"
-        print(f"{row['bench']:16} {row['load']:7} {row['subject']:17} {text}  x {row['ratio']:.2f}",
+        print(f"{row['bench']:16} {row['load']:8} {row['subject']:21} {text}  x {row['ratio']:.2f}",
               file=sys.stderr)
+
+
+def can_load(options, load):
+    if load in HEAPS:
+        return (options.build / "tests/bench/methods-native").exists()
+    return subprocess.run([options.python, "-c", "import sys; [__import__(m) for m in sys.argv[1:]]",
+                           *LOADS[load]], stderr=subprocess.DEVNULL, check=False).returncode == 0
 
 
 def main():
@@ -106,20 +129,21 @@ def main():
     parser.add_argument("--each", type=int, default=20)
     parser.add_argument("--workers", type=int, default=100)
     parser.add_argument("--python", default="/usr/bin/python3")
+    parser.add_argument("--build", type=lambda path: pathlib.Path(path).resolve(),
+                        default=HERE.parent.parent / "build")
     parser.add_argument("--only", action="append", default=[])
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
-    for load, modules in LOADS.items():
-        have = subprocess.run([options.python, "-c", "import sys; [__import__(m) for m in sys.argv[1:]]",
-                               *modules], stderr=subprocess.DEVNULL, check=False).returncode == 0
-        if not have:
-            print(f"{load}: skipped, {options.python} has it not", file=sys.stderr)
-            continue
-        plan = {f"{load} first": lambda load=load: measure_first(options, load),
-                f"{load} memory": lambda load=load: measure_memory(options, load, "stay"),
-                f"{load} collect": lambda load=load: measure_memory(options, load, "collect")}
+    for load in [*HEAPS, *LOADS]:
+        plan = {f"{load} first": lambda load=load: measure_first(options, load)}
+        if load in LOADS:
+            plan |= {f"{load} memory": lambda load=load: measure_memory(options, load, "stay"),
+                     f"{load} collect": lambda load=load: measure_memory(options, load, "collect")}
         for name, run in plan.items():
             if options.only and not any(word in name for word in options.only):
+                continue
+            if not can_load(options, load):
+                print(f"{name}: skipped, it cannot be loaded here", file=sys.stderr)
                 continue
             rows = run()
             show(rows)

@@ -177,7 +177,8 @@ class Run:
         build = harness.Context("", self.build, self.scratch)
         (self.scratch / "bin").mkdir()
         (self.scratch / "bin").chmod(0o755)
-        for name in ("reeved", "reeved-next", "reevectl", "eperm", "libjump.so"):
+        for name in ("reeved", "reeved-next", "reevectl", "eperm", "libjump.so",
+                     "reeve-runner", "module.so"):
             shutil.copy(build.built(name), self.scratch / "bin")
         shutil.copy(build.built("puppet"), self.scratch / "puppet")
         self.cgroup = self.make_cgroup()

@@ -332,6 +332,18 @@ def check_order(options, template):
     worker.finish(7)
 
 
+def check_closed_behind_go(options, template):
+    """the end of the channel behind GO means nothing"""
+    template.ready()
+    for code in (9, 8, 7):
+        worker = template.order(2).born()
+        template.spawned(worker)
+        worker.channel.send(packet(GO))
+        worker.channel.close()
+        wait_readable(worker.stdout, "the first line")
+        worker.finish(code)
+
+
 def check_state(options, template):
     """session, signals, directory, umask, limits and nice of the worker"""
     template.ready()
@@ -554,8 +566,8 @@ def check_death_signal(options):
          f"it ended with {status:#x}")
 
 
-WITH_TEMPLATE = [check_greeting, check_ping, check_order, check_state, check_descriptors,
-                 check_no_go, check_failure, check_many, check_quit, check_end, check_skips]
+WITH_TEMPLATE = [check_greeting, check_ping, check_order, check_closed_behind_go, check_state,
+                 check_descriptors, check_no_go, check_failure, check_many, check_quit, check_end, check_skips]
 ALONE = [check_unknown_type, check_unknown_tag, check_length, check_zeros, check_padding,
          check_cut_record, check_second_hello, check_versions, check_death_signal]
 
