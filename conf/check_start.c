@@ -20,7 +20,7 @@ static const struct {
 	[CONF_START_SPAWN] = { true },
 	[CONF_START_FORKSERVER] = { true },
 	[CONF_START_FORK] = { false },
-	[CONF_START_THREADS] = { false },
+	[CONF_START_THREADS] = { true },
 };
 
 /* A macro for the same reason as in table.c. */

@@ -174,7 +174,11 @@ enum slot_kind {
 };
 #define LEDGER_SLOT_NAME (CONF_GROUP_NAME_MAX + 13) /* bytes of such a name */
 
-enum life_kind { LIFE_WORKER = 1, LIFE_HELPER /* loader */ };
+enum life_kind {
+	LIFE_WORKER = 1,
+	LIFE_HELPER, /* loader, gauge */
+	LIFE_THREAD, /* of a host's process: it never has a pid, and M writes its exit record */
+};
 /* What the keeper made of a claim (STORE_CLAIM) to the row. */
 enum life_claim { CLAIM_NONE, CLAIM_TAKEN, CLAIM_REFUSED };
 /* How far a life that somebody else forks for us has come (HAND_NONE: we cloned it ourselves). */
@@ -230,6 +234,7 @@ struct ledger_slot {
 	struct {
 		uint64_t total, dropped;
 	} log_from[2];
+	int64_t beat_ms; /* a thread was last heard of, since 0.2.0 */
 };
 
 /* One per process that we made. A row serves one life. */

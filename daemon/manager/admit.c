@@ -7,6 +7,7 @@
 
 #include "base/clock.h"
 #include "manager/template.h"
+#include "manager/threads.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -45,7 +46,7 @@ static const char *blocking_group(const struct worker *w)
 	const struct conf_group *c = w->group->conf;
 
 	/* only the first start waits (reference §4), and a template may load meanwhile */
-	if (!c || w->slot->kind == SLOT_TEMPLATE || w->slot->w.incarnation > 0)
+	if (!c || w->slot->kind != SLOT_WORKER || w->slot->w.incarnation > 0)
 		return NULL;
 	for (char **a = c->after; a && *a; a++)
 		if (!group_up(manager_find_group(w->m, *a)))
@@ -87,7 +88,7 @@ void admit_run(struct manager *m)
 		if (w->slot->w.state != WS_WAITING) {
 			unlink_start(m, at);
 			worker_reconcile(w); /* a surplus one could not be freed in here */
-		} else if (blocking_group(w) || template_blocks(w)) {
+		} else if (blocking_group(w) || template_blocks(w) || threads_blocks(w)) {
 			at = &w->next_start;
 		} else if (!budget_left(m)) {
 			break;
@@ -114,6 +115,8 @@ size_t admit_waiting_for(const struct worker *w, char ret[][80], size_t n)
 			snprintf(ret[found++], 80, "%s", *a);
 	if (found < n && template_waits_for(w))
 		snprintf(ret[found++], 80, "%s/%s", w->group->row->name, template_waits_for(w));
+	if (found < n && threads_blocks(w))
+		snprintf(ret[found++], 80, "%s/host", w->group->row->name);
 	if (found == 0 && n > 0)
 		snprintf(ret[found++], 80, "start budget");
 	return found;

@@ -12,6 +12,7 @@
 #include "manager/notify.h"
 #include "manager/spawn.h"
 #include "manager/template.h"
+#include "manager/threads.h"
 #include "manager/tree.h"
 
 #include <errno.h>
@@ -31,7 +32,8 @@ static void describe_end(const struct worker *w, const struct ledger_life *life,
 	e->core = life->exit_how == CLD_DUMPED;
 	e->spawn_failed = life->stage_errno != 0;
 	e->asked = s->cause == CAUSE_STOP || s->cause == CAUSE_STOP_TIMEOUT ||
-		   s->cause == CAUSE_RECYCLE;
+		   s->cause == CAUSE_RECYCLE ||
+		   (life->kind == LIFE_THREAD && s->cause == CAUSE_PARENT_GONE);
 	e->not_ready = !e->asked && w->group->conf && worker_ready_kind(w) == CONF_READY_NOTIFY &&
 		       !s->ready_seen;
 	e->lived_ms = life->exit_ms - s->started_ms;
@@ -97,13 +99,25 @@ static void ask_last_words(struct worker *w, const struct ledger_life *life,
 	w->m->logger_news = true;
 }
 
+/* A thread writes to the log of its host; what it was told of its end came with it. */
+static void take_words_of_thread(struct worker *w, struct exit_record *rec)
+{
+	size_t len = MIN_OF(w->last_words_len, (size_t)EXIT_LINES);
+
+	/* the end of a traceback says what it was */
+	if (len > 0)
+		memcpy(rec->lines, w->last_words + w->last_words_len - len, len);
+	rec->lines_len = (uint32_t)len;
+	rec->valid = EXIT_COMPLETE;
+}
+
 static void write_record(struct worker *w, uint32_t row, const struct worker_end *e,
 			 enum exit_cause cause)
 {
 	struct ledger_life *life = ledger_life(&w->m->ledger, row);
 	struct exit_record *rec = record_for(w);
 
-	if (rec->drain)
+	if (rec->drain || rec->valid == EXIT_COMPLETE)
 		return;
 	rec->generation = w->slot->w.generation;
 	rec->pid = (int32_t)w->m->ledger.pids[row];
@@ -118,7 +132,10 @@ static void write_record(struct worker *w, uint32_t row, const struct worker_end
 	FAIL_HERE(EXIT_FILLED);
 	FAIL_HERE(EXIT_CPU);
 	w->slot->w.cause = (uint8_t)cause;
-	ask_last_words(w, life, rec);
+	if (life->kind == LIFE_THREAD)
+		take_words_of_thread(w, rec);
+	else
+		ask_last_words(w, life, rec);
 }
 
 /* What could not be done before exec, unless whoever prepared the start has named it. */
@@ -137,6 +154,8 @@ static void say_end(const struct worker *w, const struct ledger_life *life,
 
 	if (e->spawn_failed)
 		log_error("%s: %s", w->name, w->slot->error);
+	else if (life->kind == LIFE_THREAD)
+		threads_say_end(w, e);
 	else if (e->signal)
 		log_write(e->asked ? LOG_LEVEL_DEBUG : LOG_LEVEL_WARN, "%s: pid %d killed by %s%s",
 			  w->name, pid, signal_to_name(e->signal, name),
@@ -164,9 +183,9 @@ static void decide(struct worker *w, uint32_t row, const struct worker_end *e)
 {
 	struct ledger_life *life = ledger_life(&w->m->ledger, row);
 	const struct conf_restart always = always_again(w->group->conf);
-	const struct conf_restart *r = !w->group->conf			? &never_again
-				       : w->slot->kind == SLOT_TEMPLATE ? &always
-									: &w->group->conf->restart;
+	const struct conf_restart *r = !w->group->conf		      ? &never_again
+				       : w->slot->kind != SLOT_WORKER ? &always
+								      : &w->group->conf->restart;
 	struct ledger_exits *x = ledger_exits(&w->m->ledger, w->row);
 	struct worker_state *next = &w->slot->w_next;
 	enum worker_input verdict;
@@ -184,6 +203,9 @@ static void decide(struct worker *w, uint32_t row, const struct worker_end *e)
 	} else {
 		verdict = worker_decide_end(next, r, e, x->window_next, clock_mono_ms());
 	}
+	if (life->kind == LIFE_THREAD && next->cause == CAUSE_PARENT_GONE &&
+	    verdict == WI_END_AGAIN)
+		next->restarts++; /* nobody asked for it, and it is not the slot's fault */
 	next->wanted_up = w->slot->w.wanted_up;
 	next->main_gone = 0;
 	next->renew = 0;
@@ -365,6 +387,8 @@ void life_look(struct manager *m, uint32_t row)
 	if (handover_look(w) || !life->exited)
 		return;
 	template_drain(w);
+	if (w->slot->kind == SLOT_HOST)
+		threads_host_gone(w);
 	notify_drain(w);
 	spawn_poll(m);
 	if (tree_is_empty(m, row))
@@ -398,6 +422,8 @@ static void take_last_words(struct worker *w)
 	rec->lines_len = (uint32_t)n;
 	FAIL_HERE(WORDS_COUNTED);
 	rec->valid = EXIT_COMPLETE;
+	if (w->slot->kind == SLOT_HOST)
+		threads_last_words(w, rec);
 }
 
 void exits_drained(struct manager *m)

@@ -53,7 +53,8 @@ int group_room(const struct group *g)
 	for (size_t i = 0; i < m->n_groups; i++) {
 		const struct group *other = m->groups[i];
 
-		room -= (other->templates[0] != NULL) + (other->templates[1] != NULL);
+		room -= (other->templates[0] != NULL) + (other->templates[1] != NULL) +
+			(other->host != NULL);
 		if (other != g)
 			room -= MAX_OF((int64_t)other->n_workers, group_workers_wanted(other));
 	}
@@ -98,13 +99,15 @@ static struct worker **place_of(struct group *g, const struct ledger_slot *slot)
 {
 	if (slot->kind == SLOT_TEMPLATE)
 		return &g->templates[slot->index % ARRAY_LEN(g->templates)];
+	if (slot->kind == SLOT_HOST)
+		return &g->host;
 	return &g->workers[slot->index];
 }
 
 /* Somebody is left: a worker, or who makes workers. */
 static bool populated(const struct group *g)
 {
-	return g->n_workers > 0 || g->templates[0] || g->templates[1];
+	return g->n_workers > 0 || g->templates[0] || g->templates[1] || g->host;
 }
 
 /* The view of a slot. */
@@ -151,6 +154,11 @@ static int add_slot(struct group *g, enum slot_kind kind, uint32_t index)
 int group_add_template(struct group *g, uint32_t index)
 {
 	return add_slot(g, SLOT_TEMPLATE, index);
+}
+
+int group_add_host(struct group *g)
+{
+	return add_slot(g, SLOT_HOST, 0);
 }
 
 int group_fit(struct group *g)
@@ -284,6 +292,8 @@ static void replan(struct group *g)
 	for (size_t i = 0; i < ARRAY_LEN(g->templates); i++)
 		if (g->templates[i] && logbook_stream(&g->m->book, g->templates[i]->row)->used)
 			group_plan_stream(g, g->templates[i]);
+	if (g->host && logbook_stream(&g->m->book, g->host->row)->used)
+		group_plan_stream(g, g->host);
 }
 
 static void take_policies(struct group *g)

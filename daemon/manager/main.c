@@ -16,6 +16,7 @@
 #include "manager/sockets.h"
 #include "manager/spawn.h"
 #include "manager/template.h"
+#include "manager/threads.h"
 #include "manager/tree.h"
 #include "manager/worker.h"
 
@@ -123,8 +124,10 @@ static void turn(struct ev_loop *loop, ev_prepare *p, int events)
 	do {
 		event_look(m);
 		workers_drain(m);
-		if (m->changed)
+		if (m->changed) {
 			templates_step(m);
+			threads_step(m);
+		}
 		admit_run(m);
 		reload_step(m);
 		shutdown_step(m);
@@ -213,7 +216,7 @@ static void clear_lives(struct manager *m)
 
 		if (life->use == LIFE_FREE)
 			continue;
-		w = life->kind == LIFE_WORKER ? m->by_slot[life->slot] : NULL;
+		w = life->kind != LIFE_HELPER ? m->by_slot[life->slot] : NULL;
 		if (w && w->slot->life[0] == i)
 			continue;
 		if (ledger_life_live(&m->ledger, i))

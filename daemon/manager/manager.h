@@ -17,6 +17,7 @@
  *   tree*.c                  everything of a worker  (tree.h), by cgroup.c or evidence.c, proc.c
  *   notify*.c                sd_notify messages      (notify.h)
  *   template*.c handover.c   processes that fork workers (template.h)
+ *   threads*.c               workers that are threads of one process (threads.h)
  *   sockets.c listen.c       sockets of groups       (sockets.h)
  *   gauge.c                  memory page by page, off the loop
  *   control.c methods_*.c    the Varlink interface   (control.h)
@@ -54,6 +55,7 @@ struct worker {
 	bool draining;	/* its last exit record waits for the last words */
 	bool surplus;	/* not configured any more: freed once it is stopped */
 	bool discard;	/* being freed by the queue */
+	bool named;	/* by the request that is being carried out */
 	/* notify.c */
 	int notify_fd;
 	ev_io notify_io;
@@ -63,6 +65,9 @@ struct worker {
 	struct forker *forker;	 /* template.c: its channel, if it forks workers */
 	struct request *request; /* handover.c: while somebody forks its next life */
 	int hand_fd;		 /* handover.c: a predecessor's channel, until it is resumed */
+	/* threads.c: what a thread said when it ended, while that is taken over */
+	const char *last_words;
+	size_t last_words_len;
 	/* spawn.c: pipe of the slot while the keeper has not stored it yet, else -1 */
 	int pipe_out, pipe_err;
 	/* last sample of its tree (methods_list.c) */
@@ -81,6 +86,7 @@ struct group {
 	uint32_t index;		     /* of the row */
 	struct worker **workers;     /* by index; NULL where there is none */
 	uint32_t n_workers;	     /* length of workers */
+	struct worker *host;	     /* slot of kind SLOT_HOST, or NULL */
 	struct worker *templates[2]; /* slots of kind SLOT_TEMPLATE; NULL where there is none */
 	uint64_t up_pass;	     /* admit.c: when `up` was found out */
 	bool up;
@@ -149,6 +155,8 @@ void group_count(const struct group *g, int *ret_wanted, int *ret_ready);
 int group_fit(struct group *g);
 /* Make the slot of a template, 0 or 1. */
 int group_add_template(struct group *g, uint32_t index);
+/* Make the slot of a host of threads. */
+int group_add_host(struct group *g);
 /* So many workers it can have at most: every slot that no other group has or is to have. */
 int group_room(const struct group *g);
 /* -ENOSPC with *d if the groups of `next` and those that still are there have no room in the ledger

@@ -409,10 +409,21 @@ void waiters_wake(struct control *c)
 	}
 }
 
+static void mark_named(struct manager *m, const struct targets *t, bool named)
+{
+	for (size_t i = 0; i < t->n_refs; i++) {
+		struct worker *w = worker_deref(m, &t->refs[i]);
+
+		if (w)
+			w->named = named;
+	}
+}
+
 /* Carry it out, worker by worker; one that refuses spoils its target, not the others (CT16). */
 static void act(struct manager *m, const struct verb *verb, struct targets *t,
 		const struct args_change *a, const struct ledger_op *unfinished)
 {
+	mark_named(m, t, true);
 	for (size_t i = 0; i < t->n; i++) {
 		struct target *target = &t->items[i];
 
@@ -433,6 +444,7 @@ static void act(struct manager *m, const struct verb *verb, struct targets *t,
 			}
 		}
 	}
+	mark_named(m, t, false);
 }
 
 /* True if the call was answered with ShuttingDown. */

@@ -8,6 +8,7 @@
 #include "base/failpoint.h"
 #include "base/fd.h"
 #include "base/mem.h"
+#include "manager/threads.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -251,6 +252,23 @@ static size_t workers_of(const struct manager *m)
 	return n;
 }
 
+/* A thread writes to the log of its host, which is asked for once. */
+static uint32_t stream_of(const struct manager *m, const struct worker_ref *ref,
+			  const struct worker **last)
+{
+	const struct worker *w = m->by_slot[ref->row];
+	const struct worker *host =
+		w && w->slot->kind == SLOT_WORKER && group_threads(w->group->conf) ? w->group->host
+										   : NULL;
+
+	if (!host)
+		return ref->row;
+	if (*last == host)
+		return LEDGER_NONE;
+	*last = host;
+	return host->row;
+}
+
 /* The packet for the logger, see logbook.h. */
 static json_t *logs_packet(struct manager *m, const struct args_logs *a, const struct targets *t)
 {
@@ -267,10 +285,15 @@ static json_t *logs_packet(struct manager *m, const struct args_logs *a, const s
 		json_object_set_new(o, "all", json_true());
 	} else {
 		json_t *streams = json_array();
+		const struct worker *last = NULL;
 
-		for (size_t i = 0; i < t->n_refs; i++)
-			json_array_append_new(streams, json_pack("[i,i,i]", (int)t->refs[i].row,
-								 (int)out, (int)err));
+		for (size_t i = 0; i < t->n_refs; i++) {
+			uint32_t row = stream_of(m, &t->refs[i], &last);
+
+			if (row != LEDGER_NONE)
+				json_array_append_new(streams, json_pack("[i,i,i]", (int)row,
+									 (int)out, (int)err));
+		}
 		json_object_set_new(o, "streams", streams);
 	}
 	return o;

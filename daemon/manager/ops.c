@@ -6,6 +6,7 @@
 
 #include "base/failpoint.h"
 
+#include "manager/threads.h"
 #include "manager/tree.h"
 
 #include <errno.h>
@@ -59,10 +60,20 @@ int op_start(struct worker *w, struct diag *d)
 	return 0;
 }
 
+/* A cold end is the end of a process. */
+static int refuse_company(const struct worker *w, bool cold, struct diag *d)
+{
+	const char *why = cold && threads_has(w) ? threads_company(w) : NULL;
+
+	return why ? diag_set(d, -EOPNOTSUPP, "%s", why) : 0;
+}
+
 int op_stop(struct worker *w, bool cold, struct diag *d)
 {
 	int r = refuse_maker(w, d);
 
+	if (r == 0)
+		r = refuse_company(w, cold, d);
 	if (r < 0)
 		return r;
 	FAIL_HERE(WANT_DOWN);
@@ -76,8 +87,10 @@ int op_stop(struct worker *w, bool cold, struct diag *d)
 
 int op_restart(struct worker *w, bool cold, struct diag *d)
 {
-	int r = want_up(w, d);
+	int r = refuse_company(w, cold, d);
 
+	if (r == 0)
+		r = want_up(w, d);
 	if (r < 0)
 		return r;
 	worker_forget(&w->slot->w);
@@ -111,6 +124,9 @@ int op_kill(struct worker *w, int signal, enum conf_target to, struct diag *d)
 	uint32_t row = w->slot->life[0];
 	int r = 0;
 
+	if (threads_has(w))
+		return diag_set(d, -EOPNOTSUPP, "it is a thread: signal %s/host, and with it all",
+				w->group->row->name);
 	if (row == LEDGER_NONE)
 		return diag_set(d, -ESRCH, "it has no process");
 	if (to == CONF_TO_TREE)

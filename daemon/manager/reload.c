@@ -14,6 +14,7 @@
 #include "manager/sockets.h"
 #include "manager/spawn.h"
 #include "manager/template.h"
+#include "manager/threads.h"
 #include "manager/tree.h"
 
 #include <errno.h>
@@ -460,7 +461,7 @@ static void renew_one(struct group *g)
 {
 	struct worker *candidate = NULL;
 
-	if (!template_renews(g))
+	if (!template_renews(g) || !threads_renews(g))
 		return; /* who makes the new ones is still loading */
 	for (uint32_t i = 0; i < g->n_workers; i++) {
 		struct worker *w = g->workers[i];

@@ -61,7 +61,7 @@ static int plan_leaf(struct job *job, struct manager *m, int *ret_leaf, struct d
 /* The process has a channel: it forks workers, or is to be able to. */
 static bool speaks(const struct worker *w)
 {
-	return w->slot->kind == SLOT_TEMPLATE ||
+	return w->slot->kind != SLOT_WORKER ||
 	       (w->slot->kind == SLOT_WORKER && w->group->conf->start_method == CONF_START_FORK);
 }
 
@@ -74,7 +74,10 @@ static int plan_argv(struct job *job, const struct worker *w, const struct conf_
 	if (g->entry && handover_pending(job->plan.life))
 		words_add(&job->argv, g->entry); /* what it is called; nothing is executed */
 	else if (g->entry)
-		entry_argv(&job->argv, g, speaks(w) ? ENTRY_TEMPLATE : ENTRY_SPAWN);
+		entry_argv(&job->argv, g,
+			   w->slot->kind == SLOT_HOST ? ENTRY_THREADS
+			   : speaks(w)		      ? ENTRY_TEMPLATE
+						      : ENTRY_SPAWN);
 	for (char **word = g->command; word && *word; word++) {
 		text.len = 0;
 		conf_expand(*word, who, &text);
@@ -324,7 +327,7 @@ int spawn_plan_worker(struct job *job, struct worker *w, const struct own_values
 	r = plan_words(job, w, d);
 	if (r == 0)
 		r = plan_settings(&job->plan, w->group->conf, own, d);
-	if (r == 0 && worker)
+	if (r == 0 && w->slot->kind != SLOT_TEMPLATE)
 		r = plan_sockets(job, w, &said.names, d);
 	said.n_sockets = job->plan.n_pass;
 	if (r == 0)

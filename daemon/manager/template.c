@@ -9,6 +9,7 @@
 #include "base/failpoint.h"
 #include "base/mem.h"
 #include "base/str.h"
+#include "manager/threads.h"
 #include "manager/worker.h"
 
 #include <errno.h>
@@ -23,6 +24,11 @@
 static bool is_template(const struct worker *w)
 {
 	return w->slot->kind == SLOT_TEMPLATE;
+}
+
+static const char *mode_of(const struct worker *w)
+{
+	return w->slot->kind == SLOT_HOST ? "threads" : is_template(w) ? "template" : "seed";
 }
 
 /* --- at fault -------------------------------------------------------------------------------- */
@@ -205,7 +211,7 @@ static void is_ready(struct forker *f)
 	log_info("%s: ready after %.3f s: %s, %u task%s, %llu KiB, %u open files", f->w->name,
 		 (double)t->load_us / 1e6, t->runtime, t->tasks, t->tasks == 1 ? "" : "s",
 		 (unsigned long long)t->rss_bytes / 1024, t->fds);
-	if (is_template(f->w))
+	if (f->w->slot->kind != SLOT_WORKER)
 		worker_ready_now(f->w);
 	f->w->m->changed = true;
 }
@@ -247,8 +253,14 @@ static void on_failed(struct forker *f, const struct channel_message *m)
 {
 	char stage[64], text[200], said[400];
 	struct owed o;
-	int mine = reply_to(f, m->request, &o), err = channel_i32(m, CT_ERRNO, 0);
+	int mine, err = channel_i32(m, CT_ERRNO, 0);
 
+	if (f->w->slot->kind == SLOT_HOST) {
+		if (threads_failed(f->w, m) < 0)
+			bad(f, "FAILED for a request that is not open");
+		return;
+	}
+	mine = reply_to(f, m->request, &o);
 	if (mine < 0) {
 		bad(f, "FAILED for a request that is not open");
 		return;
@@ -299,10 +311,16 @@ static void on_pong(struct forker *f, const struct channel_message *m)
 		is_ready(f);
 }
 
+static void on_slot(struct forker *f, const struct channel_message *m)
+{
+	if (threads_said(f->w, m) < 0)
+		bad(f, "SLOT for a slot that it was never asked for");
+}
+
 static void (*const handlers[])(struct forker *f, const struct channel_message *m) = {
 	[CH_HELLO] = on_hello,	   [CH_LOADING] = on_loading, [CH_READY] = on_ready,
 	[CH_SPAWNED] = on_spawned, [CH_FAILED] = on_failed,   [CH_UNSAFE] = on_unsafe,
-	[CH_PONG] = on_pong,
+	[CH_PONG] = on_pong,	   [CH_SLOT] = on_slot,
 };
 
 static void handle(struct forker *f, const struct channel_packet *p)
@@ -315,7 +333,8 @@ static void handle(struct forker *f, const struct channel_packet *p)
 		bad(f, "somebody else wrote on it");
 		return;
 	}
-	if (channel_parse(p, CHANNEL_TEMPLATE, &m, &why) < 0)
+	if (channel_parse(p, f->w->slot->kind == SLOT_HOST ? CHANNEL_HOST : CHANNEL_TEMPLATE, &m,
+			  &why) < 0)
 		bad(f, why);
 	else if (m.type < ARRAY_LEN(handlers) && handlers[m.type])
 		handlers[m.type](f, &m);
@@ -413,7 +432,7 @@ int template_channel(struct worker *w, uint32_t row, struct diag *d)
 	w->slot->template = (struct ledger_template){ 0 };
 	r = channel_want_sender(ours);
 	if (r == 0)
-		r = template_hello(w, is_template(w) ? "template" : "seed", ours);
+		r = template_hello(w, mode_of(w), ours);
 	if (r == 0)
 		r = store_put(w->m->store, RF_CHANNEL, row, life->incarnation, "", ours);
 	if (r == 0 && !listen_to(w, row, ours))

@@ -4,6 +4,7 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "lib/varlink.h"
+#include "manager/threads.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -68,6 +69,10 @@ void template_source(const struct worker *w, char *ret, size_t size)
 	const struct ledger_life *life = worker_life(w);
 	char name[LEDGER_SLOT_NAME];
 
+	if (life && life->kind == LIFE_THREAD) {
+		threads_source(w, ret, size);
+		return;
+	}
 	if (!life || life->handover == HAND_NONE || life->source_slot >= LEDGER_ROWS) {
 		snprintf(ret, size, "exec");
 		return;

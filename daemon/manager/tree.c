@@ -102,12 +102,18 @@ static void remove_group(struct trees *t, uint32_t row, char leaf[static LEAF_BY
 	unlinkat(t->base, leaf, AT_REMOVEDIR); /* refused while there are other leaves */
 }
 
+/* A thread has no process to begin with. */
+static bool is_thread(const struct trees *t, uint32_t row)
+{
+	return ledger_life(&t->m->ledger, row)->kind == LIFE_THREAD;
+}
+
 void tree_remove(struct manager *m, uint32_t row)
 {
 	struct trees *t = m->trees;
 	char leaf[LEAF_BYTES];
 
-	if (t->base < 0)
+	if (t->base < 0 || is_thread(t, row))
 		return;
 	tree_leaf(m, row, leaf, sizeof(leaf));
 	if (!leaf_is_sane(leaf))
@@ -138,6 +144,8 @@ bool tree_is_empty(struct manager *m, uint32_t row)
 	struct trees *t = m->trees;
 	char leaf[LEAF_BYTES];
 
+	if (is_thread(t, row))
+		return true;
 	if (leaf_of(t, row, leaf) == 0)
 		return cgroup_populated(t->base, leaf) == 0;
 	return evidence_empty(t->evidence, row);
@@ -574,6 +582,8 @@ int tree_members(struct manager *m, uint32_t row, int64_t max_age_ms, struct pid
 {
 	char leaf[LEAF_BYTES];
 
+	if (is_thread(m->trees, row))
+		return 0;
 	if (leaf_of(m->trees, row, leaf) == 0)
 		return cgroup_pids(m->trees->base, leaf, ret);
 	return evidence_members(m->trees->evidence, row, max_age_ms, ret);

@@ -11,6 +11,7 @@
 #include "manager/notify.h"
 #include "manager/spawn.h"
 #include "manager/template.h"
+#include "manager/threads.h"
 #include "manager/tree.h"
 
 #include <errno.h>
@@ -35,6 +36,8 @@ pid_t worker_pid(const struct worker *w)
 {
 	uint32_t row = w->slot->life[0];
 
+	if (threads_has(w))
+		return w->group->host ? worker_pid(w->group->host) : 0;
 	if (row == LEDGER_NONE || !ledger_life_live(&w->m->ledger, row))
 		return 0;
 	return (pid_t)w->m->ledger.pids[row];
@@ -42,13 +45,13 @@ pid_t worker_pid(const struct worker *w)
 
 enum conf_ready worker_ready_kind(const struct worker *w)
 {
-	return w->slot->kind == SLOT_TEMPLATE ? CONF_READY_NOTIFY : w->group->conf->ready;
+	return w->slot->kind != SLOT_WORKER ? CONF_READY_NOTIFY : w->group->conf->ready;
 }
 
 static int64_t start_timeout(const struct worker *w)
 {
-	return w->slot->kind == SLOT_TEMPLATE ? w->group->conf->template.load_timeout_ms
-					      : w->group->conf->start_timeout_ms;
+	return w->slot->kind != SLOT_WORKER ? w->group->conf->template.load_timeout_ms
+					    : w->group->conf->start_timeout_ms;
 }
 
 /* A template holds nothing that would have to be finished. */
@@ -156,6 +159,10 @@ static void send_step(struct worker *w, const struct conf_step *step)
 
 	if (!life)
 		return;
+	if (life->kind == LIFE_THREAD) {
+		threads_stop(w);
+		return;
+	}
 	if (life->exited || step->to == CONF_TO_TREE)
 		tree_kill(m, row, step->signal);
 	else
@@ -253,6 +260,10 @@ static void kill_tree(struct worker *w)
 	worker_arm(w);
 	if (row == LEDGER_NONE || handover_cancel(w))
 		return;
+	if (threads_has(w)) {
+		threads_kill(w);
+		return;
+	}
 	if (s->state == WS_STUCK)
 		log_warn("%s: SIGKILL had no effect (uninterruptible or traced); trying again",
 			 w->name);
@@ -350,6 +361,8 @@ static int make(struct worker *w, uint32_t row, struct diag *d)
 	const struct conf_group *c = w->group->conf;
 	int r;
 
+	if (life->kind == LIFE_THREAD)
+		return threads_start(w, row, d);
 	if (w->slot->kind == SLOT_WORKER && template_makes(w)) {
 		r = handover_begin(w, row, d);
 		if (r != -EBUSY || c->template.fallback != CONF_FALLBACK_SPAWN)
@@ -369,6 +382,9 @@ static void start_life(struct worker *w)
 	struct worker_state *s = &w->slot->w;
 	struct diag d = { 0 };
 	struct ledger_life *life;
+	enum life_kind kind = w->slot->kind == SLOT_WORKER && group_threads(w->group->conf)
+				      ? LIFE_THREAD
+				      : LIFE_WORKER;
 	uint32_t row;
 	int r;
 
@@ -376,7 +392,7 @@ static void start_life(struct worker *w)
 		worker_post(w, WI_STOP);
 		return;
 	}
-	row = ledger_take_life(&m->ledger, LIFE_WORKER, w->row);
+	row = ledger_take_life(&m->ledger, kind, w->row);
 	if (row == LEDGER_NONE) {
 		diag_set(&d, -EAGAIN, "all %u rows for processes are in use", LEDGER_ROWS);
 		worker_start_failed(w, -EAGAIN, &d);
@@ -397,7 +413,8 @@ static void start_life(struct worker *w)
 	life->born_ms = s->started_ms;
 	if (getrandom(&life->token, sizeof(life->token), GRND_NONBLOCK) != sizeof(life->token))
 		life->token = (uint64_t)clock_real_us() * 0x9e3779b97f4a7c15ull;
-	group_plan_stream(w->group, w);
+	if (kind != LIFE_THREAD) /* what a thread writes is the host's */
+		group_plan_stream(w->group, w);
 	life->log_mark[0] = logbook_total(&m->book, w->row);
 	life->log_mark[1] = logbook_total(&m->book, w->row + LOGBOOK_ERR);
 	FAIL_HERE(START_BIND);
@@ -600,6 +617,8 @@ void worker_reconcile(struct worker *w)
 			worker_post(w, WI_START);
 		else if (restart_pending(w))
 			worker_post(w, WI_RENEW);
+	} else if (w->slot->kind == SLOT_HOST && threads_host_busy(w)) {
+		return; /* its slots end first */
 	} else if (active(s->state) || s->state == WS_WAITING || s->state == WS_BACKOFF ||
 		   s->state == WS_QUARANTINED) {
 		worker_post(w, WI_STOP);
@@ -654,7 +673,9 @@ void worker_resume(struct worker *w)
 
 	resume_event(w);
 	/* died between taking the row and the clone: nobody was born */
-	if (row != LEDGER_NONE && w->m->ledger.pids[row] == 0 && !exit_resume_unborn(w)) {
+	if (threads_has(w)) {
+		threads_resume(w);
+	} else if (row != LEDGER_NONE && w->m->ledger.pids[row] == 0 && !exit_resume_unborn(w)) {
 		FAIL_HERE(RESUME_UNBORN);
 		drop_unborn(w);
 	}

@@ -30,7 +30,8 @@ struct slot {
 	const char *state; /* "started", then "ready" */
 	volatile int stop;
 	_Atomic bool ended; /* the thread is about to return */
-	bool joined;	    /* kept to refuse a second start (no REEVE_SLOT_RESTART) */
+	int code;	    /* valid with ended */
+	bool joined;	    /* kept to be told of again, until its index is started anew */
 	char **env;	    /* points into env_block */
 	char *env_block;
 };
@@ -143,9 +144,10 @@ static void *slot_main(void *arg)
 	forker_send(s->host->channel, &p);
 	code = s->host->module.m->run(s->host->module.data, &s->ctx);
 	crash_leave();
+	s->code = code >= 0 && code <= 255 ? code : 1;
 	s->ended = true;
 	begin_news(&p, s, 0, "ended");
-	channel_add_i32(&p, CT_CODE, code >= 0 && code <= 255 ? code : 1);
+	channel_add_i32(&p, CT_CODE, s->code);
 	forker_send(s->host->channel, &p);
 	eventfd_write(s->host->wake, 1);
 	return NULL;
@@ -167,25 +169,15 @@ static void slot_free(struct slot *s)
 /* Join what has ended; a thread that said so returns at once. */
 static void slots_reap(struct host *h)
 {
-	bool forget = h->module.m && (h->module.m->flags & REEVE_SLOT_RESTART) != 0;
-	struct slot **at = &h->slots;
 	eventfd_t count;
 
 	eventfd_read(h->wake, &count);
-	while (*at) {
-		struct slot *s = *at;
-
-		if (s->ended && !s->joined) {
-			pthread_join(s->thread, NULL);
-			s->joined = true;
-			h->running--;
-		}
-		if (!s->joined || !forget) {
-			at = &s->next;
+	for (struct slot *s = h->slots; s; s = s->next) {
+		if (!s->ended || s->joined)
 			continue;
-		}
-		*at = s->next;
-		slot_free(s);
+		pthread_join(s->thread, NULL);
+		s->joined = true;
+		h->running--;
 	}
 }
 
@@ -292,17 +284,49 @@ static const char *start_refused(const struct host *h, const struct channel_mess
 		return "the host is about to end";
 	if (s && !s->joined)
 		return "this slot runs already";
-	if (s)
+	if (s && !(h->module.m->flags & REEVE_SLOT_RESTART))
 		return "the module cannot run a slot again in one process (REEVE_SLOT_RESTART); "
 		       "restart the host";
 	return NULL;
 }
 
+/* A START that was seen before: the daemon's manager has died since, and may not have heard what
+ * has become of it. */
+static bool told_again(struct host *h, const struct channel_message *m, int *ret)
+{
+	const struct slot *s = slot_find(h, channel_u32(m, CT_INDEX, 0));
+	struct channel_packet p;
+
+	if (!s || s->ctx.incarnation != channel_u32(m, CT_INCARNATION, 1))
+		return false;
+	begin_news(&p, s, m->request, s->ended ? "ended" : s->state);
+	if (s->ended)
+		channel_add_i32(&p, CT_CODE, s->code);
+	*ret = forker_send(h->channel, &p);
+	return true;
+}
+
+/* What its index was before is told of no more. */
+static void slot_forget(struct host *h, uint32_t index)
+{
+	struct slot **at = &h->slots, *s = slot_find(h, index);
+
+	while (*at && *at != s)
+		at = &(*at)->next;
+	if (*at)
+		*at = s->next;
+	slot_free(s);
+}
+
 static int slot_start(struct host *h, const struct channel_message *m)
 {
+	int r;
+
+	if (told_again(h, m, &r))
+		return r;
+
 	const char *why = start_refused(h, m);
 	struct slot *s = why ? NULL : calloc(1, sizeof(*s));
-	int r;
 
 	if (why)
 		return send_failed(h, m->request, "start", -EBUSY, why);
@@ -316,6 +340,7 @@ static int slot_start(struct host *h, const struct channel_message *m)
 		slot_free(s);
 		return send_failed(h, m->request, "start", r, strerror(-r));
 	}
+	slot_forget(h, s->ctx.index);
 	s->next = h->slots;
 	h->slots = s;
 	h->running++;

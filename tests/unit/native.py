@@ -333,6 +333,27 @@ def test_slots():
         need("web:1 1/3 1.1 web fds 0" in t.said(), t.said())
 
 
+def test_start_again():
+    """a START that is sent again is a question: its answer is the state, and nothing starts"""
+    with Part("--threads", "threads") as t:
+        t.ready()
+        t.start(1, MODULE_RUN="wait")
+        t.slot(1, "started")
+        t.slot(1, "ready")
+        request = t.start(1, MODULE_RUN="exit:9")
+        need(t.slot(1, "ready").request == request, "another request")
+        t.stop(1)
+        need(t.slot(1, "ended").get("CODE") == 0, "not 0")
+        for _ in range(2):
+            request = t.start(1, MODULE_RUN="exit:9")
+            ended = t.slot(1, "ended")
+            need((ended.request, ended.get("CODE")) == (request, 0), f"{ended.records}")
+        t.start(1, 2, MODULE_RUN="wait")
+        t.slot(1, "started")
+        t.slot(1, "ready")
+        need(t.ping().get("TASKS") == 2, "more than one thread")
+
+
 def test_host_drains():
     """QUIT and SIGTERM ask all slots to end; the host ends when they have"""
     for ask in (lambda t: t.channel.send(tc.packet(tc.QUIT)), lambda t: t.process.terminate(),

@@ -107,6 +107,7 @@ class Host(Nobody):
         super().__init__()
         self.channel = channel
         self.slots: Dict[int, Slot] = {}
+        self.last: Dict[int, Message] = {}  # what became of each slot's last incarnation
         self._lock = threading.Lock()
         self._queue: Deque[Message] = collections.deque()
         self._wake_read, self._wake_write = os.pipe()
@@ -155,6 +156,7 @@ class Host(Nobody):
         """The slot is free before the daemon can know of it, and its end is said before ours."""
         with self._lock:
             self.slots.pop(slot.index, None)
+            self.last[slot.index] = last
             self._post(last, True)
         self.wake()
 
@@ -205,7 +207,25 @@ class Host(Nobody):
             raise ProtocolError(f"{name_of(message.type)} is not for a threads host")
         return True
 
+    def asked_again(self, message: Message) -> bool:
+        """
+        A START that was seen before: the daemon's manager has died since, and may not have heard
+        what has become of it.
+        """
+        index, incarnation = message.need(Tag.INDEX), message.need(Tag.INCARNATION)
+        with self._lock:
+            slot, last = self.slots.get(index), self.last.get(index)
+            if slot is not None and slot.incarnation == incarnation:
+                self._post(slot.message(slot.state, request=message.request), True)
+            elif last is not None and last.need(Tag.INCARNATION) == incarnation:
+                self._post(last, True)
+            else:
+                return False
+        return True
+
     def start(self, message: Message) -> None:
+        if self.asked_again(message):
+            return
         slot = Slot(self, message)
         try:
             if slot.index in self.slots:

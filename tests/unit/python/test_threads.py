@@ -81,7 +81,7 @@ class Threads(Case):
         self.assertEqual(ended.need(Tag.CODE), 1)
         self.assertTrue(ended.need(Tag.TEXT).endswith("ValueError: bad slot\n"))
         self.assertIn("reeve: web:2 failed", host.said())
-        self.start(host, 2, "exit")
+        self.start(host, 2, "exit", incarnation=2)
         self.slot(host, "started")
         self.assertEqual(self.slot(host, "ended").need(Tag.CODE), 9)
 
@@ -121,6 +121,26 @@ class Threads(Case):
         request = self.start(host, 0, incarnation=2)
         failed = host.receive(Type.FAILED)
         self.assertEqual((failed.request, failed.need(Tag.TEXT)), (request, "web:0 still runs"))
+
+    def test_a_start_that_is_sent_again_is_a_question(self):
+        """The daemon's manager may have died before it noted what it heard."""
+        host = self.host()
+        self.start(host, 0, "wait")
+        self.slot(host, "started")
+        self.slot(host, "ready")
+        request = self.start(host, 0, "fail")
+        told = self.slot(host, "ready")
+        self.assertEqual((told.request, told.need(Tag.INCARNATION)), (request, 1))
+        self.start(host, 2, "fail")
+        self.slot(host, "started")
+        ended = self.slot(host, "ended")
+        for _ in range(2):
+            self.start(host, 2, "wait")
+            again = self.slot(host, "ended")
+            self.assertEqual((again.need(Tag.CODE), again.need(Tag.TEXT)),
+                             (1, ended.need(Tag.TEXT)))
+        self.start(host, 2, "wait", incarnation=2)
+        self.slot(host, "started")
 
     def test_nobody_listens(self):
         """Beats of a worker never wait; what must arrive does."""
