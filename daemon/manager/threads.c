@@ -9,6 +9,7 @@
 #include "base/failpoint.h"
 #include "base/mem.h"
 #include "base/str.h"
+#include "manager/env.h"
 #include "manager/spawn.h"
 #include "manager/template.h"
 #include "manager/worker.h"
@@ -39,21 +40,30 @@ static struct worker *host_of(const struct worker *w)
 
 /* --- what is sent ---------------------------------------------------------------------------- */
 
-/* Its own view of the environment: what the process cannot have for each of them. */
-static void add_env(struct channel_packet *p, const struct worker *w)
+/* Its own view of the environment, which the process cannot have for each of them. */
+static int add_env(struct channel_packet *p, const struct worker *w)
 {
-	const struct conf_group *c = w->group->conf;
 	const struct conf_worker who = { w->group->row->name, (int)w->slot->index };
-	auto_str text = { 0 };
+	const struct ledger_life *life = worker_life(w);
+	struct words env = { 0 };
+	struct diag d;
+	char **pairs;
+	int r = 0;
 
-	for (char **e = c ? c->env : NULL; e && *e; e++) {
-		if (!conf_is_per_worker(*e))
-			continue;
-		text.len = 0;
-		conf_expand(*e, &who, &text);
-		if (!text.failed)
-			channel_add_text(p, CT_ENV, text.data);
-	}
+	if (w->group->conf)
+		r = env_of_group(&env, w->group->conf, &who, environ, &d);
+	env_set(&env, "REEVE_GROUP", w->group->row->name);
+	env_set(&env, "REEVE_WORKER", w->name);
+	env_setf(&env, "REEVE_INDEX", "%u", w->slot->index);
+	env_setf(&env, "REEVE_INCARNATION", "%u", life->incarnation);
+	env_setf(&env, "REEVE_GENERATION", "%u", life->generation);
+	env_setf(&env, "REEVE_COUNT", "%d", group_workers_wanted(w->group));
+	if (r == 0)
+		r = words_finish(&env, &pairs, &d);
+	for (size_t i = 0; r == 0 && pairs[i]; i++)
+		channel_add_text(p, CT_ENV, pairs[i]);
+	words_fini(&env);
+	return r;
 }
 
 static int send_start(struct worker *w, struct worker *host)
@@ -70,9 +80,10 @@ static int send_start(struct worker *w, struct worker *host)
 	channel_add_u32(p, CT_INDEX, w->slot->index);
 	channel_add_u32(p, CT_COUNT, (uint32_t)group_workers_wanted(w->group));
 	channel_add_u32(p, CT_INCARNATION, life->incarnation);
-	add_env(p, w);
+	r = add_env(p, w);
 	FAIL_HERE(THREAD_START);
-	r = channel_send(host->forker->fd, p);
+	if (r == 0)
+		r = channel_send(host->forker->fd, p);
 	FAIL_HERE(THREAD_STARTED);
 	free(p);
 	return r;

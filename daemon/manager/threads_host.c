@@ -13,6 +13,8 @@
 #include <string.h>
 #include <sys/wait.h>
 
+#define CRASH_BYTES 65536 /* stacks of many threads */
+
 bool threads_host_busy(const struct worker *host)
 {
 	const struct group *g = host->group;
@@ -139,27 +141,50 @@ static void blame(struct worker *w, const struct exit_record *host)
 	rec->cause = host->cause;
 }
 
-/* Both runtimes write the name of the slot that a crash happened in. */
+static const char *find_last(const char *text, const char *word)
+{
+	const char *found = NULL;
+
+	for (; (text = strstr(text, word)); text++)
+		found = text;
+	return found;
+}
+
+/* Both runtimes write the name of the slot that a crash happened in: reeve-runner in its last line,
+ * Python in the stack of the thread that it calls the current one. */
+static struct worker *named_in(const struct group *g, const char *text)
+{
+	const char *line = find_last(text, "reeve-runner: ");
+	const char *at = line ? line : find_last(text, "Current thread");
+	char name[CONF_GROUP_NAME_MAX + 2];
+	unsigned index;
+
+	snprintf(name, sizeof(name), "%s:", g->row->name);
+	at = at ? strstr(at, name) : NULL;
+	if (!at || sscanf(at + strlen(name), "%5u", &index) != 1 || index >= g->n_workers)
+		return NULL;
+	return g->workers[index];
+}
+
 void threads_last_words(struct worker *host, const struct exit_record *rec)
 {
-	const struct group *g = host->group;
-	char lines[EXIT_LINES + 1];
+	struct worker *w;
+	char *text;
+	size_t n;
 
-	if (rec->cause != CAUSE_SIGNAL && rec->cause != CAUSE_OOM)
+	if (rec->cause != CAUSE_SIGNAL)
 		return;
-	snprintf(lines, sizeof(lines), "%.*s", (int)MIN_OF(rec->lines_len, EXIT_LINES), rec->lines);
-	for (uint32_t i = 0; i < g->n_workers; i++) {
-		const char *at;
-		size_t len;
-
-		if (!g->workers[i])
-			continue;
-		len = strlen(g->workers[i]->name);
-		at = strstr(lines, g->workers[i]->name);
-		if (!at || (at[len] >= '0' && at[len] <= '9'))
-			continue;
-		log_error("%s: its process crashed in %s", host->name, g->workers[i]->name);
-		blame(g->workers[i], rec);
+	text = malloc(CRASH_BYTES + 1);
+	if (!text)
 		return;
-	}
+	n = logbook_tail(&host->m->book, host->row, rec->from[0], text, CRASH_BYTES);
+	text[n] = '\0';
+	for (char *nul = text; (nul = memchr(nul, '\0', n - (size_t)(nul - text)));)
+		*nul = ' '; /* what it wrote is no text that ends there */
+	w = named_in(host->group, text);
+	free(text);
+	if (!w)
+		return;
+	log_error("%s: its process crashed in %s", host->name, w->name);
+	blame(w, rec);
 }

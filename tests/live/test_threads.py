@@ -1,0 +1,305 @@
+"""start_method = "threads": slots of one process, with both runtimes."""
+import pathlib
+import re
+import shutil
+import signal
+import time
+
+from harness import Case, procs, until
+
+PYTHON = """
+import ctypes, os, sys, threading, time
+import reeve
+
+def journal(word):
+    with open("journal", "a") as file:
+        file.write(f"{word} {reeve.environ()['REEVE_WORKER']} {os.getpid()} "
+                   f"{reeve.environ()['REEVE_INCARNATION']}\\n")
+
+def main():
+    name = reeve.environ()["REEVE_WORKER"]
+    journal("start")
+    reeve.status(f"{name} port {reeve.environ().get('PORT')}")
+    reeve.progress(1, 4)
+    reeve.ready()
+    while not reeve.stopping():
+        reeve.beat()
+        for word in ("crash", "raise", "exit", "hang"):
+            gate = f"{word}.{name.split(':')[1]}"
+            if not os.path.exists(gate):
+                continue
+            if word != "hang":
+                os.unlink(gate)
+            if word == "crash":
+                ctypes.string_at(0)
+            if word == "raise":
+                raise ValueError("what went wrong")
+            if word == "exit":
+                return 7
+            lock = threading.Lock()
+            lock.acquire()
+            lock.acquire()
+        time.sleep(0.02)
+    journal("stop")
+    return 0
+"""
+
+
+SOURCE = pathlib.Path(__file__).resolve().parents[2]
+
+
+class Threads(Case):
+    def daemon(self, *args, **how):
+        """With the runtimes where every user can reach them."""
+        package = self.dir / "python"
+        if not package.exists():
+            shutil.copytree(SOURCE / "lib/python", package,
+                            ignore=shutil.ignore_patterns("__pycache__"))
+        return super().daemon(*args, **{"env": {"REEVE_PYTHON_DIR": str(package),
+                                                "REEVE_RUNNER": str(self.copy("reeve-runner"))},
+                                        **how})
+
+    def copy(self, name):
+        """A built file, where every user can reach it."""
+        target = self.dir / name
+        if not target.exists():
+            folder = "lib" if name == "reeve-runner" else "tests/support"
+            shutil.copy(self.context.build / folder / name, target)
+        return target
+
+    def group(self, workers=3, **more):
+        folder = self.open_folder()
+        (folder / "app.py").write_text(PYTHON)
+        return {"entry": "app:main", "python": "/usr/bin/python3", "start_method": "threads",
+                "workers": workers, "cwd": str(folder), "ready": "notify",
+                "env": {"PORT": "%{8000+i}"}, "stop": {"timeout": "3s"},
+                "restart": {"delay": "10ms", "max_delay": "100ms", "limit": 0}, **more}
+
+    def native(self, workers=3, what="wait", **more):
+        return {"entry": str(self.copy("module.so")), "start_method": "threads",
+                "workers": workers, "ready": "notify", "env": {"MODULE_RUN": what},
+                "stop": {"timeout": "2s"}, **more}
+
+    def say(self, word, index):
+        (self.open_folder() / f"{word}.{index}").touch()
+
+    def starts(self, word="start"):
+        path = self.open_folder() / "journal"
+        lines = path.read_text().splitlines() if path.exists() else []
+        return [tuple(line.split()[1:]) for line in lines if line.startswith(word + " ")]
+
+    def incarnations(self, d):
+        return {name: w["incarnation"] for name, w in d.workers().items()}
+
+    def test_life(self):
+        d = self.daemon({"web": self.group()})
+        workers = d.until_all(30, state="ready")
+        self.assertEqual(len({w["pid"] for w in workers.values()}), 1, "one process")
+        d.until_worker("web:2", status="web:2 port 8002", progress={"done": 1, "total": 4})
+        self.assertEqual(workers["web:1"]["start_method"], "threads")
+        self.assertEqual(workers["web:1"]["source"], "web/host/1")
+        host = d.detail("web/host")["worker"]
+        self.assertEqual((host["pid"], host["state"]), (workers["web:0"]["pid"], "ready"))
+        d.ctl("restart", "web:1", code=0)
+        after = d.workers()
+        self.assertEqual({n: w["incarnation"] for n, w in after.items()},
+                         {"web:0": 1, "web:1": 2, "web:2": 1})
+        self.assertEqual(after["web:1"]["pid"], workers["web:1"]["pid"], "the host stays")
+        self.assertEqual(d.exits("web:1")[0]["cause"], "stop")
+        d.ctl("stop", "web:0", code=0)
+        self.assertEqual(d.worker("web:0")["state"], "stopped")
+        self.assertEqual(d.worker("web:2")["state"], "ready")
+        d.ctl("stop", "web", code=0)
+        until(lambda: not procs.alive(d.host(host["pid"])), 10, "the host ends after its slots")
+        d.ctl("start", "web", code=0)
+        self.assertNotEqual(d.worker("web:0")["pid"], host["pid"])
+        d.ctl("scale", "web", "5", code=0)
+        self.assertEqual(len({w["pid"] for w in d.workers().values()}), 1)
+        d.ctl("scale", "web", "1", code=0)
+        self.assertEqual(list(d.workers()), ["web:0"])
+        pid = d.pid_of("web:0")
+        d.stop()
+        self.assert_gone(pid)
+        self.assertEqual(len(self.starts()), len(self.starts("stop")), "each ended by itself")
+
+    def test_exit_records(self):
+        d = self.daemon({"web": self.group()})
+        d.until_all(30, state="ready")
+        pid = d.worker("web:0")["pid"]
+        self.say("raise", 1)
+        d.until_worker("web:1", incarnation=2, state="ready")
+        last = d.exits("web:1")[0]
+        self.assertEqual((last["code"], last["cause"]), (1, "exit"))
+        self.assertEqual(last["lines"][-1], "ValueError: what went wrong")
+        self.say("exit", 2)
+        d.until_worker("web:2", incarnation=2, state="ready")
+        self.assertEqual(d.exits("web:2")[0]["code"], 7)
+        self.assertEqual(d.worker("web:0")["incarnation"], 1)
+        self.assertEqual(d.worker("web:1")["pid"], pid, "nobody else was touched")
+        log = d.ctl("logs", "web:1", code=0).out
+        self.assertIn("ValueError: what went wrong", log, "the log is the host's")
+        d.stop()
+
+    def test_restart_policy_is_the_slots(self):
+        d = self.daemon({"web": self.group(restart={"when": "failure"})})
+        d.until_all(30, state="ready")
+        self.say("exit", 0)
+        d.until_worker("web:0", incarnation=2, state="ready")
+        d.ctl("stop", "web:1", code=0)
+        d.write({**d.conf, "groups": {"web": self.group(
+            restart={"limit": 2, "delay": "1ms", "max_delay": "2ms", "retry": "never"})}})
+        d.ctl("reload", code=0)
+        for _ in range(3):
+            seen = d.worker("web:2")["incarnation"]
+            self.say("exit", 2)
+            d.until_worker("web:2", incarnation=lambda n, seen=seen: n > seen
+                           or d.worker("web:2")["state"] == "quarantined")
+            until(lambda: d.worker("web:2")["state"] in ("ready", "quarantined"), 10)
+        d.until_worker("web:2", state="quarantined")
+        self.assertEqual(d.worker("web:0")["state"], "ready")
+        d.stop()
+
+    def test_SP24_a_crash_is_the_end_of_all(self):
+        d = self.daemon({"web": self.group()})
+        before = d.until_all(30, state="ready")
+        self.say("crash", 1)
+        until(lambda: all(i > 1 for i in self.incarnations(d).values()), 20, "all are renewed")
+        after = d.until_all(30, state="ready")
+        self.assertNotEqual(after["web:0"]["pid"], before["web:0"]["pid"])
+        self.assertEqual({w["restarts"] for w in after.values()}, {1})
+        until(lambda: "its process crashed in web:1" in d.text(), 10, "the slot is named")
+        self.assertIn("with it 3 slots", d.text())
+        host = d.exits("web/host")[0]
+        self.assertEqual((host["signal"], host["cause"]), ("SEGV", "signal"))
+        for name, cause in (("web:0", "parent-gone"), ("web:1", "signal"),
+                            ("web:2", "parent-gone")):
+            last = d.exits(name)[0]
+            self.assertEqual((last["signal"], last["cause"]), ("SEGV", cause), name)
+        d.stop()
+
+    def test_SP24_a_slot_that_hangs_takes_the_process_with_it(self):
+        d = self.daemon({"web": self.group(stop={"timeout": "500ms"})})
+        before = d.until_all(30, state="ready")
+        self.say("hang", 2)
+        self.pause(0.2)
+        self.assertEqual({w["state"] for w in d.workers().values()}, {"ready"})
+        gate = self.open_folder() / "hang.2"
+        began = time.monotonic()
+        with d.spawn_ctl("restart", "web:2") as tool:
+            until(lambda: "restarting web/host" in d.text(), 10)
+            gate.unlink()
+            self.assertEqual(tool.wait(20), 0)
+        self.assertGreater(time.monotonic() - began, 0.45, "it was asked first")
+        self.assertIn("2 healthy slots are lost", d.text())
+        after = d.until_all(30, state="ready")
+        self.assertNotEqual(after["web:0"]["pid"], before["web:0"]["pid"])
+        self.assertEqual(d.exits("web:2")[0]["cause"], "stop-timeout")
+        self.assertEqual(d.exits("web:0")[0]["cause"], "parent-gone")
+        d.stop()
+
+    def test_kill_and_cold_stop_are_of_the_process(self):
+        d = self.daemon({"web": self.group()})
+        pid = d.until_all(30, state="ready")["web:0"]["pid"]
+        refused = d.ctl("kill", "web:1")
+        self.assertEqual(refused.code, 1)
+        self.assertIn("signal web/host", refused.out + refused.err)
+        refused = d.ctl("stop", "--cold", "web:1")
+        self.assertEqual(refused.code, 1)
+        self.assertEqual({w["state"] for w in d.workers().values()}, {"ready"})
+        d.ctl("kill", "-s", "KILL", "web/host", code=0)
+        d.until_all(30, state="ready", incarnation=2)
+        self.assertNotEqual(d.worker("web:0")["pid"], pid)
+        d.ctl("stop", "--cold", "web", code=0)
+        self.assertEqual({w["state"] for w in d.workers().values()}, {"stopped"})
+        d.stop()
+
+    def test_reload_renews_the_host(self):
+        d = self.daemon({"web": self.group()})
+        before = d.until_all(30, state="ready")
+        d.write({**d.conf, "groups": {"web": self.group(env={"PORT": "%{9000+i}"})}})
+        d.ctl("reload", code=0)
+        after = d.until_all(30, state="ready", generation=2)
+        self.assertNotEqual(after["web:0"]["pid"], before["web:0"]["pid"])
+        self.assertEqual(len({w["pid"] for w in after.values()}), 1)
+        d.until_worker("web:2", status="web:2 port 9002")
+        self.assertEqual(sorted(self.starts("stop")), sorted(
+            (n, str(w["pid"]), "1") for n, w in before.items()), "each was asked to end")
+        d.stop()
+
+    def test_an_entry_that_cannot_be_loaded(self):
+        d = self.daemon({"web": self.group(entry="app:nothing", restart={
+            "limit": 2, "delay": "1ms", "max_delay": "2ms", "retry": "never"})})
+        d.until_worker("web:0", 30, state="quarantined")
+        self.assertIn("nothing", d.worker("web:0")["status"])
+        self.assertEqual(d.detail("web/host")["worker"]["state"], "quarantined")
+        d.stop()
+
+    def test_the_manager_dies(self):
+        """No slot is lost, doubled or left waiting, whatever it was about to do."""
+        d = self.daemon({"web": self.group(8)})
+        d.roles_may_die = True
+        d.until_all(30, state="ready")
+        for round_ in range(12):
+            with d.spawn_ctl("--no-wait", "restart", "web") as tool:
+                self.pause(0.002 * round_)
+                procs.kill(d.role("manager"))
+                tool.wait(20)
+            if round_ % 4 == 3:
+                self.say("exit", round_ % 8)
+                procs.kill(d.role("manager"))
+        d.until_all(30, state="ready")
+        self.assertEqual(len({w["pid"] for w in d.workers().values()}), 1)
+        now = {(n, str(w["pid"]), str(w["incarnation"])) for n, w in d.workers().items()}
+        starts = self.starts()
+        self.assertEqual(len(starts), len(set(starts)), "an incarnation ran twice")
+        self.assertLessEqual(now, set(starts))
+        d.ctl("stop", "web", code=0)
+        until(lambda: {s for s in now} <= set(self.starts("stop")), 10, "all ended when asked")
+        d.stop()
+
+    def test_the_manager_dies_with_a_host_that_crashes(self):
+        d = self.daemon({"web": self.group()})
+        d.roles_may_die = True
+        pid = d.until_all(30, state="ready")["web:0"]["pid"]
+        procs.kill(d.role("manager"), signal.SIGSTOP)
+        procs.kill(d.host(pid))
+        procs.kill(d.role("manager"))
+        until(lambda: all(w["incarnation"] == 2 and w["state"] == "ready"
+                          for w in d.workers().values()), 30, "all are renewed")
+        self.assertEqual({d.exits(f"web:{i}")[0]["cause"] for i in range(3)}, {"parent-gone"})
+        starts = self.starts()
+        self.assertEqual(len(starts), len(set(starts)))
+        d.stop()
+
+    def test_shutdown_lets_slots_finish(self):
+        d = self.daemon({"web": self.group()})
+        d.until_all(30, state="ready")
+        d.stop()
+        self.assertEqual(len(self.starts("stop")), 3)
+
+    def test_native_module(self):
+        d = self.daemon({"web": self.native(what="say")})
+        workers = d.until_all(30, state="ready")
+        d.until_worker("web:1", status="everything was said", progress={"done": 1, "total": 2})
+        d.ctl("restart", "web:1", code=0)
+        after = d.workers()
+        self.assertEqual(after["web:1"]["incarnation"], 2)
+        self.assertEqual({w["pid"] for w in after.values()}, {workers["web:0"]["pid"]})
+        until(lambda: any(re.match(r"web:1 1/3 1\.2 web", line) for line in d.lines("web")), 10)
+        d.stop()
+
+    def test_SP24_native_crash_and_hang(self):
+        """Slot 2 crashes, or hangs; the others wait."""
+        groups = {"crash": self.native(what="%{2*(i/2)}", autostart=False),
+                  "hang": self.native(what="hang", stop={"timeout": "200ms"})}
+        groups["crash"]["env"] = ["MODULE_RUN=crash"]
+        d = self.daemon(groups)
+        d.until_worker("hang:2", 30, state="ready")
+        d.ctl("restart", "hang:0", code=0)
+        self.assertIn("hang:0: does not end when asked to", d.text())
+        self.assertEqual(d.exits("hang:1")[0]["cause"], "parent-gone")
+        d.ctl("--no-wait", "start", "crash:2", code=0)
+        until(lambda: "its process crashed in crash:2" in d.text(), 20)
+        self.assertEqual(d.exits("crash:2")[0]["signal"], "SEGV")
+        d.ctl("stop", "crash", code=0)
+        d.stop()
