@@ -293,5 +293,6 @@ class Run(Case):
         journal.wait("note", "up")
         d.connected()
         self.assertEqual(d.worker("run:0")["state"] in ("starting", "ready"), True)
+        self.assertIn("ends with its command", d.ctl("upgrade", code=1).err)
         d.ctl("shutdown", code=0)
         self.assertEqual(d.wait_exit(), 3)

@@ -156,6 +156,7 @@ class Security(Case):
                     self.assertNotEqual(done.returncode, 6, (args, uid, done))
         for uid in (stranger, first.pw_uid, second.pw_uid):
             self.assertEqual(self.as_user(d, uid, "shutdown").returncode, 6)
+            self.assertEqual(self.as_user(d, uid, "upgrade").returncode, 6)
         self.assertEqual(d.worker("web:0")["incarnation"], 3)
         d.stop()
 

@@ -92,6 +92,19 @@ class Stall(harness.Case):
         until(lambda: text.stat().st_size > size, 30, "its file is written again")
         d.stop()
 
+    def test_LG15_an_upgrade_beside_a_logger_that_hangs(self):
+        disk = self.disk()
+        d, logger = self.hanging(disk)
+        before = {name: w["pid"] for name, w in d.workers().items()}
+        d.ctl("upgrade", code=0)
+        self.assertTrue(procs.alive(logger), "nobody can end it")
+        count = len(d.lines("well"))
+        until(lambda: len(d.lines("well")) > count + 5, 15, "the other group goes on")
+        self.assertEqual({name: w["pid"] for name, w in d.workers().items()}, before)
+        disk.thaw()
+        until(lambda: not procs.alive(logger), 15, "it ends with the call, and is reaped")
+        d.stop()
+
     def test_LG15_the_end_is_not_held_up_nor_the_next_start(self):
         disk = self.disk()
         d, logger = self.hanging(disk)

@@ -12,6 +12,7 @@ import subprocess
 import time
 
 from harness import Case, procs, until
+from test_template import TemplateCase
 
 NEXT = "9.0.0"
 LINE = re.compile(r"\S+ (\w+:\d+) row-(\d+) (\d+)$")
@@ -467,3 +468,23 @@ class Upgrade(Case):
                               timeout=10, executable=str(self.place()))
         self.assertNotEqual(done.returncode, 0)
         self.assertIn("table", done.stdout)
+
+
+class UpgradeTemplates(TemplateCase):
+    def test_templates_and_what_they_forked_stay(self):
+        d = self.forked({"web": self.group(workers=3), "raw": self.raw_group(workers=2)})
+        before = d.until_all(state="ready")
+        template = self.template(d)["pid"]
+        for _ in range(2):
+            d.ctl("upgrade", code=0)
+            now = d.workers()
+            for name, worker in before.items():
+                self.assertEqual((now[name]["pid"], now[name]["incarnation"]),
+                                 (worker["pid"], worker["incarnation"]), name)
+        self.assertEqual(self.template(d)["pid"], template)
+        d.roles = d.call("Version")
+        procs.kill(d.pid_of("web:1"))
+        d.until_worker("web:1", state="ready", incarnation=2)
+        self.assertEqual(d.worker("web:1")["source"], before["web:1"]["source"])
+        d.ctl("scale", "raw", 4, code=0)
+        d.stop()
