@@ -1,6 +1,7 @@
 """What workers write: kept, in order, whatever happens to files, roles and disks."""
 import os
 import re
+import signal
 import time
 
 from harness import Case, procs, sanitized, until
@@ -374,4 +375,21 @@ class Logs(Case):
         d = self.daemon(self.one("out=x", "wait", log={"mode": "0604"}))
         until(lambda: "x" in self.all_text("web"), 10)
         self.assertEqual(d.log("web").stat().st_mode & 0o777, 0o604)
+        d.stop()
+
+    def test_LG14_rotated_by_somebody_else(self):
+        """Renamed and SIGUSR1: a new file, nothing lost. Cut to nothing without a word: no hole."""
+        d = self.daemon(self.one("lines=0:3000:line"))
+        path = d.log("web")
+        until(lambda: len(d.lines("web")) > 5, 15)
+        old = path.with_suffix(".1")
+        path.rename(old)
+        d.send(signal.SIGUSR1)
+        until(lambda: len(d.lines("web")) > 5, 15, "a new file is written")
+        old_lines = [line.split(" ", 2)[2] for line in old.read_text().splitlines()]
+        both = [int(line.split()[-1]) for line in old_lines + d.lines("web")]
+        self.assertEqual(both, list(range(both[0], both[0] + len(both))))
+        os.truncate(path, 0)
+        until(lambda: path.stat().st_size > 200, 15, "it is written again")
+        self.assertNotIn(b"\0", path.read_bytes())
         d.stop()

@@ -2,6 +2,7 @@
 import os
 import resource
 import signal
+import time
 
 from harness import Case, procs, until
 
@@ -239,3 +240,76 @@ class Notify(Case):
         d.said("STOPPING=1")
         self.assertEqual(d.wait_exit(), 0)
         d.check_gone()
+
+    def test_NW07_reloading_that_never_ends(self):
+        """The word alone takes nothing away: the worker stays ready and can be stopped."""
+        d = self.daemon(self.one("notify=READY=1", "notify=RELOADING=1\\nMONOTONIC_USEC=1\\nSTATUS=again",
+                                 "wait", **NOTIFY))
+        worker = d.until_worker("web:0", status="again")
+        self.assertEqual((worker["state"], worker["ready"]), ("ready", True))
+        d.ctl("restart", "web", code=0)
+        d.ctl("stop", "web", code=0)
+        d.stop()
+
+    def test_NW08_extensions_are_bounded(self):
+        """The largest number there is, again and again: extend_max decides, nothing overflows."""
+        d = self.daemon(self.one("on=TERM:exit:0", "loop=0", "[",
+                                 "notify=EXTEND_TIMEOUT_USEC=18446744073709551615", "sleep=20", "]",
+                                 ready="notify", start_timeout="200ms", restart={"limit": 1},
+                                 stop={"timeout": "1s", "extend_max": "400ms"}))
+        worker = d.until_worker("web:0", state="quarantined", timeout=20)
+        self.assertEqual(worker["last_exit"]["cause"], "start-timeout")
+        d.stop()
+
+    def test_NW09_no_false_deadline_after_a_pause(self):
+        """Keeper and manager stood still for longer than a deadline: one fresh look before it fires."""
+        journal, gate = self.journal(), self.gate()
+        d = self.daemon(self.one(journal, "token", gate, "notify=READY=1", "wait", ready="notify",
+                                 start_timeout="1s"))
+        journal.wait("start")
+        stopped = (d.pid, d.role("manager"))
+        for pid in stopped:
+            procs.kill(pid, signal.SIGSTOP)
+        self.pause(2)
+        gate.open()
+        for pid in reversed(stopped):
+            procs.kill(pid, signal.SIGCONT)
+        worker = d.until_worker("web:0", state="ready")
+        self.assertEqual(worker["incarnation"], 1)
+        d.stop()
+
+    def test_NW12_a_flood_is_its_own_affair(self):
+        """One worker floods: another's READY comes through, the control socket answers, and when the
+        manager stands still for a while nobody loses a word."""
+        journal, gate = self.journal(), self.gate()
+        d = self.daemon({
+            "flood": {"command": self.words("notify=READY=1", "loop=0", "[",
+                                            "notify-many=1000|STATUS=flood", "]"), **NOTIFY},
+            "quiet": {"command": self.words(journal, "token", gate, "notify=STATUS=said\\nREADY=1",
+                                            "wait"), "ready": "notify"}})
+        d.until_worker("flood:0", state="ready")
+        journal.wait("start")
+        took = []
+        for _ in range(20):
+            begin = time.monotonic()
+            d.call("Version")
+            took.append(time.monotonic() - begin)
+        self.assertLess(sorted(took)[-2], 0.5, took)
+        manager = d.role("manager")
+        procs.kill(manager, signal.SIGSTOP)
+        gate.open()
+        self.pause(0.5)
+        procs.kill(manager, signal.SIGCONT)
+        worker = d.until_worker("quiet:0", state="ready")
+        self.assertEqual(worker["status"], "said")
+        d.stop()
+
+    def test_NW15_barrier_is_let_go_at_once(self):
+        """Its descriptor is closed when it is read; with none, or more, nothing hangs either."""
+        journal = self.journal()
+        d = self.daemon(self.one(journal, "notify=READY=1", "loop=50", "[", "barrier=5000", "]",
+                                 "notify=BARRIER=1", "notify-fds=2|BARRIER=1", "barrier=5000",
+                                 "note=done", "wait", **NOTIFY))
+        journal.wait("note", "done", timeout=10)
+        self.assertEqual(journal.entries("barrier", "hangs"), [])
+        d.stop()
