@@ -296,10 +296,11 @@ static int look(struct evidence *e)
 
 static int look_for(struct evidence *e, uint32_t row)
 {
-	bool ended = ledger_life(&e->m->ledger, row)->exited != 0;
+	const struct ledger_life *life = ledger_life(&e->m->ledger, row);
 
-	if (e->looked_ms && clock_mono_ms() - e->looked_ms <= EVIDENCE_LOOK_MS &&
-	    (!ended || e->ended_by[row] == e->look))
+	/* a row that was free in between: what is known of it is of another life */
+	if (e->looked_ms > life->born_ms && clock_mono_ms() - e->looked_ms <= EVIDENCE_LOOK_MS &&
+	    (!life->exited || e->ended_by[row] == e->look))
 		return 0;
 	return look(e);
 }
