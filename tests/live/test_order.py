@@ -175,8 +175,8 @@ class Order(Case):
         d = self.daemon(self.one("out=first", "out=second", "fork=2", "[", "wait", "]",
                                  self.gate(), "exit=4", restart={"when": "never"}))
         d.until_all(state="ready")
+        until(lambda: len(d.detail("web:0")["tree"]) == 3, 10, "its children are there")
         detail = d.detail("web:0")
-        self.assertEqual(len(detail["tree"]), 3)
         self.assertEqual([p["main"] for p in detail["tree"]].count(True), 1)
         self.assertIn("nofile", [limit["name"] for limit in detail["limits"]])
         tree = d.ctl("tree", "web", code=0).out

@@ -238,8 +238,8 @@ class Restart(Case):
 
     def test_RS14_a_long_life_restarts_at_once(self):
         d = self.daemon(self.one("wait", restart={"delay": "1h", "max_delay": "1h",
-                                                  "reset_after": "200ms"}))
-        d.until_worker("web:0", uptime_s=lambda u: u and u > 0.3)
+                                                  "reset_after": "1500ms"}))
+        d.until_worker("web:0", uptime_s=lambda u: u and u > 1.6)
         procs.kill(d.pid_of("web:0"))
         d.until_worker("web:0", state="ready", incarnation=2)
         procs.kill(d.pid_of("web:0"))

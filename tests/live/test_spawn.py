@@ -157,7 +157,7 @@ class Spawn(Case):
         self.assert_alive(left, "it was to be left")
         again = self.daemon(groups, name="d1")
         again.until_worker("web:0", state="ready")
-        self.allowed.update(again.host(e.pid) for e in self.journal("j").entries("note", "left"))
+        self.allowed.update(again.host(e.pid) for e in self.journal("j").wait("note", "left", n=2))
         again.send(signal.SIGTERM)
         self.assertEqual(again.wait_exit(), 0, again.text())
 
