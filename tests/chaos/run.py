@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """
-The chaos rig: run.py [--build DIR] [--mode M] [--minutes N] [--seed S] [--walk] [PATTERN…]
+The chaos rig: run.py [--build DIR] [--mode M] [--minutes N] [--seed S] [--walk] [--kills N]
+[PATTERN…]
 
 Without --mode every mode runs (in a sanitizer build only the default one), for a minute in all.
 The tests of this folder run as the live tests do, each in a process of its own (tests/live/run.py).
@@ -45,17 +46,31 @@ def main():
     parser.add_argument("--keep", action="store_true", help="keep the files of good tests too")
     parser.add_argument("--walk", action="store_true", help="every failpoint, however long it takes")
     parser.add_argument("patterns", nargs="*")
+    parser.add_argument("--kills", type=int, metavar="N",
+                        help="kill manager and logger N times under a thousand workers")
+    parser.add_argument("--minutes", type=float, help="so long in all, for each mode the same")
+    parser.add_argument("--seed", type=int, help="the seed of a run that was shown")
     options = parser.parse_args()
+    patterns = options.patterns or (["walk", "ends"] if options.walk else
+                                    ["kills"] if options.kills else [])
+    modes = live.modes_for(options)
     if not options.walk:
         os.environ.setdefault("REEVE_WALK_SECONDS", "4")
-    tests = find_tests(["walk", "ends"] if options.walk and not options.patterns
-                       else options.patterns)
+    if options.kills:
+        os.environ["REEVE_CHAOS_KILLS"] = str(options.kills)
+    if options.minutes:
+        os.environ["REEVE_CHAOS_SECONDS"] = str(60 * options.minutes / len(modes))
+    if options.seed is not None:
+        os.environ["REEVE_CHAOS_SEED"] = str(options.seed)
+    tests = find_tests(patterns)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     run = live.Run(options)
-    run.deadline = 3600 if options.walk else 180
+    run.deadline = 180 + 60 * (options.minutes or 0)
+    if options.walk or options.kills:
+        run.deadline = 4 * 3600
     begin = time.monotonic()
     try:
-        for mode in live.modes_for(options):
+        for mode in modes:
             if mode == "pid1" and os.getuid() != 0:
                 run.count["skipped"] += len(tests)
                 print(f"skipped {mode}: needs root")

@@ -110,6 +110,13 @@ class Oracles:
                 state[name] = event["to"]
         return last, state
 
+    def check_counter(self, worker):
+        """12: one restart for each life after the first; counted when it is decided, so one more
+        while the next life is on its way."""
+        ahead = worker["restarts"] - (worker["incarnation"] - 1)
+        on_its_way = worker["state"] in ("backoff", "waiting", "starting")
+        self.case.assertIn(ahead, (0, 1) if on_its_way else (0,), worker)
+
     def check_stopped(self, group):
         """3: after "stopped" nothing of the group is there."""
         mark = f"/{group}:".encode()

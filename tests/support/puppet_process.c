@@ -225,6 +225,8 @@ static bool holds(struct puppet *p, char *arg)
 		return atoi(p->index) == puppet_number(arg);
 	if (!strcmp(what, "file"))
 		return access(arg, F_OK) == 0;
+	if (!strcmp(what, "mod7"))
+		return atoi(p->incarnation) % 7 == puppet_number(arg);
 	if (!strcmp(what, "even"))
 		return atoi(p->index) % 2 == 0;
 	puppet_fail(what);

@@ -1,0 +1,423 @@
+"""
+Random operations × random faults × puppets, against what is promised whatever happens.
+
+REEVE_CHAOS_SEED draws the plan (plan.py), REEVE_CHAOS_SECONDS bounds the run; REEVE_CHAOS_PLAN
+names the file of a plan to be done instead. The plan that was done is left as plan.json. What is
+looked at, and which invariant of failures each look is for: README.md.
+"""
+import collections
+import json
+import os
+import random
+import shutil
+import socket
+import time
+
+import client
+import decoys
+import procs
+import test_walk
+import varlink
+import world
+from failpoints import Failpoints
+from harness import signal, until
+from plan import GROUPS, Drawn
+
+SECONDS = float(os.environ.get("REEVE_CHAOS_SECONDS", "10"))
+HERE = os.path.dirname(os.path.abspath(__file__))
+MEET_S = 30
+PAUSE_US = 2500
+NEVER_TOUCHED = ("flaky", "steady", "block")
+
+
+def flaky_code(incarnation):
+    return incarnation % 7 + 1
+
+
+class Storm(test_walk.Workload):
+    """One daemon, one plan."""
+
+    # --- the world ----------------------------------------------------------------------------
+
+    def groups(self, guest=0, greeting=0):
+        life = lambda *words: world.life(self, self.records, *words)  # noqa: E731
+        ends = [word for n in range(7) for word in ("if=mod7:%d" % n, "[", f"exit={n + 1}", "]")]
+        groups = {
+            "web": {"command": life("notify=READY=1\nSTATUS=@inc@", "notify=MAINPID=1\nWATCHDOG=1",
+                                    "notify=X=1\nREADY=0", world.rows(PAUSE_US)),
+                    "workers": GROUPS["web"], "ready": "notify", "env": {"GREETING": str(greeting)},
+                    "sockets": [{"name": "a", "listen": f"unix://{self.dir}/web.sock"}]},
+            "plain": {"command": life(world.rows(PAUSE_US)), "workers": GROUPS["plain"],
+                      "stop": {"timeout": "300ms"}},
+            "tree": {"command": life("fork=2", "[", "setsid", "ignore=TERM", "wait", "]",
+                                     "orphan=1", "[", "wait", "]", "wait"),
+                     "workers": GROUPS["tree"], "stop": {"timeout": "80ms"}},
+            "flaky": {"command": life("sleep=120", *ends, "exit=99"), "workers": GROUPS["flaky"]},
+            "steady": {"command": life(world.rows(PAUSE_US)), "workers": GROUPS["steady"],
+                       "log": {"max_size": "60K", "keep": 1000, "stderr": "separate"}},
+            "block": {"command": life(world.rows(500)), "workers": GROUPS["block"],
+                      "log": {"overflow": "block", "max_size": "100K", "keep": 1000}},
+        }
+        if self.python:
+            groups["pool"] = {
+                "entry": "life:run", "start_method": "forkserver", "workers": GROUPS["pool"],
+                "env": {"PYTHONPATH": str(self.dir), "CHAOS_JOURNAL": str(self.records.path),
+                        "CHAOS_LOCKS": str(self.dir), "CHAOS_PAUSE": ".004"}}
+        if guest:
+            groups["guest"] = {"command": life(world.rows(PAUSE_US)), "workers": 2}
+        return groups
+
+    def prepare_storm(self):
+        self.seed = test_walk.draw()
+        self.records = self.journal()
+        self.scaled = lambda name: name.startswith(("guest:", "plain:"))
+        self.oracles = world.Oracles(self, self.records, lambda name: not self.scaled(name))
+        self.guest, self.greeting, self.epoch, self.event_seq = 0, 0, 1, 0
+        self.fp = Failpoints(self.context.program("reeved"), self.dir / "failpoints")
+        self.addCleanup(self.fp.close)
+        self.calm, self.point, self.herd, self.later = True, None, None, []
+        self.did, self.kills = collections.Counter(), collections.defaultdict(set)
+        self.python = False
+        shutil.copy(os.path.join(HERE, "life.py"), self.dir / "life.py")
+        path = os.environ.get("REEVE_CHAOS_PLAN")
+        if path:
+            with open(path, encoding="utf-8") as file:
+                self.plan = json.load(file)["steps"]
+        else:
+            self.plan = Drawn(self.seed, self.fp.points, self.mode).steps(int(SECONDS * 40) + 10)
+
+    def launch(self):
+        before = decoys.narrow if self.mode == "pid1" else None
+        env = {"REEVE_FAILPOINTS": str(self.fp.path)} if self.fp.points else {}
+        self.d = self.daemon(self.whole(), start=False, env=env, before=before)
+        self.d.roles_may_die = True
+        self.d.start(test_walk.READY_S)
+        if self.mode == "pid1":
+            self.herd = decoys.Herd(self.d.pid)
+            self.addCleanup(self.herd.close)  # its namespace ends only when they are reaped
+            self.herd.add(decoys.HERD)
+
+    # --- steps: operations --------------------------------------------------------------------
+
+    def call(self, method, **parameters):
+        """As a client that does not wait for ever: while faults are on, no answer is no failure."""
+        try:
+            client.ask(self.d.socket, method, 5, **parameters)
+            self.did[method] += 1
+        except varlink.Refused as error:
+            self.did[f"{method} refused"] += 1
+            self.assertIn(error.name, ("NoSuchTarget", "Timeout", "Failed", "InvalidConfig",
+                                       "ExpectedMore"), error)
+        except TimeoutError:
+            self.did[f"{method} late"] += 1
+
+    def do_start(self, target):
+        self.call("Start", targets=[target], wait=False)
+
+    def do_stop(self, target, cold, wait):
+        self.call("Stop", targets=[target], cold=cold, wait=wait, timeout_ms=1000)
+
+    def do_restart(self, target, cold):
+        self.call("Restart", targets=[target], wait=False)
+
+    def do_scale(self, workers):
+        self.call("Scale", group="plain", workers=workers, wait=False)
+
+    def do_reload(self, greeting, guest, by):
+        self.greeting, self.guest = greeting, guest
+        self.d.write(self.whole())
+        if by == "signal":
+            self.d.send(signal.SIGHUP)
+        else:
+            self.call("Reload", wait=False)
+
+    def do_renew(self):
+        self.call("Reload", groups=["web"], wait=False)
+
+    def do_upgrade(self):
+        self.d.send(signal.SIGUSR2)
+
+    def do_look(self):
+        try:
+            shown = client.ask(self.d.socket, "Show", 5, targets=["flaky", "steady"])
+        except TimeoutError:
+            return
+        self.check_ends(shown["details"])
+
+    # --- steps: noise -------------------------------------------------------------------------
+
+    def do_signal(self, signal, times):  # pylint: disable=redefined-outer-name
+        for _ in range(times):
+            self.d.send(getattr(self.signals, f"SIG{signal}"))
+
+    signals = signal
+
+    def talk(self, data, read, hold_ms=0):
+        try:
+            with socket.socket(socket.AF_UNIX) as s:
+                s.settimeout(.2)
+                s.connect(str(self.d.socket))
+                s.sendall(data)
+                time.sleep(hold_ms / 1000)
+                if read:
+                    s.recv(100)
+        except OSError:
+            pass
+
+    def do_garbage(self, bytes, read):  # pylint: disable=redefined-builtin
+        self.talk(bytes.replace("\\0", "\0").encode(), read)
+
+    def do_cut(self, method, target, hold_ms):
+        call = {"method": f"{varlink.INTERFACE}.{method}", "more": True,
+                "parameters": {"targets": [target], **({"follow": True} if method in
+                                                       ("Events", "Logs") else {})}}
+        self.talk(json.dumps(call).encode() + b"\0", False, hold_ms)
+
+    # --- steps: faults ------------------------------------------------------------------------
+
+    def role_pid(self, name):
+        found = [p for p in procs.children_of(self.d.pid) if procs.comm_of(p) == f"reeve-{name}"]
+        return found[0] if found else None
+
+    def kill_role(self, name):
+        pid = self.role_pid(name)
+        if pid and procs.kill(pid):
+            self.did[f"kill {name}"] += 1
+
+    def do_kill_manager(self):
+        self.kill_role("manager")
+
+    def do_kill_logger(self):
+        self.kill_role("logger")
+
+    def hold(self, pid, ms):
+        if pid and procs.kill(pid, signal.SIGSTOP):
+            self.later.append((time.monotonic() + ms / 1000, lambda: procs.kill(pid, signal.SIGCONT)))
+
+    def do_hold_role(self, role, ms):
+        self.hold(self.role_pid(role), ms)
+
+    def newest(self, worker):
+        """(incarnation, pid here) of the newest life that wrote its token."""
+        lives = [(key[2], pids[-1]) for key, pids in self.oracles.tokens().items()
+                 if key[0] == self.epoch and key[1] == worker]
+        if not lives:
+            return None, None
+        number, pid = max(lives)
+        return number, self.d.host(pid)
+
+    def do_kill_worker(self, worker, signal):  # pylint: disable=redefined-outer-name
+        number, pid = self.newest(worker)
+        if pid and procs.alive(pid) and self.mine(pid, worker, number):
+            self.kills[self.epoch, worker, number].add(signal)
+            procs.kill(pid, getattr(self.signals, f"SIG{signal}"))
+            self.did["kill worker"] += 1
+
+    def mine(self, pid, worker, number):
+        """The number was not given to somebody else since."""
+        return f"/{worker}/{number}\0" in procs.read(f"/proc/{pid}/environ") or \
+            worker.startswith("pool")
+
+    def do_hold_worker(self, worker, ms):
+        number, pid = self.newest(worker)
+        if pid and procs.alive(pid) and self.mine(pid, worker, number):
+            self.hold(pid, ms)
+
+    def do_error(self, point, errno, skip, times):
+        self.fp.arm(point, "errno", errno, skip, times)
+
+    def do_slow(self, point, ms):
+        self.fp.arm(point, "pause")
+        self.later.append((time.monotonic() + ms / 1000, lambda: self.fp.disarm(point)))
+
+    def do_at_point(self, point, action, skip):
+        self.fp.arm(point, action, 0, skip)
+        self.did["armed"] += 1
+
+    def do_clock(self, seconds):
+        self.fp.step_clock(seconds)
+
+    def do_freeze(self, worker, ms):
+        if not self.d.cgroup:
+            return
+        group, _, index = worker.partition(":")
+        leaves = [p for p in self.d.cgroup.below() if p.parent.name == group and
+                  p.name.startswith(f"{index}.")]
+        for leaf in leaves[:1]:
+            self.freeze(leaf, 1)
+            self.later.append((time.monotonic() + ms / 1000, lambda: self.freeze(leaf, 0)))
+
+    @staticmethod
+    def freeze(leaf, on):
+        try:
+            (leaf / "cgroup.freeze").write_text(str(on))
+        except OSError:
+            pass
+
+    def do_decoys(self, turn):
+        self.herd.turn(turn)
+
+    def do_kill_keeper(self):
+        """Every tree ends; the next daemon begins clean. (Both of keeper and manager at once leave
+        what left its session to the next start: test_ends.py.)"""
+        self.quiet()
+        self.ask("Version")
+        if self.herd:  # they live in its namespace, and go with it
+            self.assertEqual(self.herd.hurt(), [])
+            self.herd.close()
+        procs.kill(self.d.pid)
+        until(lambda: self.d.poll() is not None, 10, "it is dead")
+        until(lambda: not self.d.survivors(), 10, "every tree has ended")
+        self.epoch += 1
+        self.event_seq = 0
+        self.did["kill keeper"] += 1
+        self.launch()
+
+    # --- what must hold -----------------------------------------------------------------------
+
+    def check_ends(self, details):
+        """8: each end is what the test did to that life, or what the life did itself."""
+        self.oracles.check_records(details, self.epoch)
+        for detail in details:
+            name = detail["worker"]["worker"]
+            for record in detail.get("exits", []):
+                number = record["incarnation"]
+                ours = self.kills[self.epoch, name, number]
+                said = (record.get("code"), record.get("signal"))
+                if record.get("error") or (said[1] == "KILL" and self.fp.points):
+                    continue  # killed or failed before exec, at a point
+                if name.startswith("flaky"):
+                    good = said[0] == flaky_code(number)
+                else:
+                    good = said[1] in ours
+                self.assertTrue(good, f"{name} {number} ended {said}, was sent {ours}: {record}")
+
+    def check_counters(self):
+        """12, of the groups that no operator touches."""
+        for name, worker in client.workers(self.d.socket).items():
+            if name.startswith(NEVER_TOUCHED):
+                self.oracles.check_counter(worker)
+
+    def check_numbers(self):
+        """8, 23: the lives of a slot are numbered 1, 2, 3 …; each left a token, or an exit record
+        that says why it did not."""
+        lives = collections.defaultdict(set)
+        for epoch, name, number in self.oracles.tokens():
+            if name.startswith(("flaky", "steady", "block")):
+                lives[epoch, name].add(number)
+        for (epoch, name), numbers in lives.items():
+            missing = set(range(1, max(numbers) + 1)) - numbers
+            explained = {n for (e, w, n), said in self.oracles.seen.items()
+                         if e == epoch and w == name}
+            self.assertLessEqual(len(missing - explained), self.did["armed"] + len(self.fp.points),
+                                 f"{name}: {missing}")
+
+    def check_tree(self):
+        """Nothing runs that the daemon does not know: 26, 31."""
+        known = {self.d.host(w["pid"]) for w in client.workers(self.d.socket).values()
+                 if w.get("pid")}
+        mains = set()
+        for (epoch, name, _), pids in self.oracles.tokens().items():
+            if epoch == self.epoch:
+                mains |= {self.d.host(p) for p in pids}
+        strangers = [procs.describe(p) for p in mains - known - {None}
+                     if procs.alive(p) and procs.comm_of(p) == "puppet" and
+                     self.mark in procs.read(f"/proc/{p}/environ")]
+        if self.mode != "pid1":  # there numbers come again
+            self.assertEqual(strangers, [], "main processes that the daemon does not know")
+
+    def quiet(self):
+        """Faults stop."""
+        self.fp.disarm_all()
+        self.fp.step_clock(0)
+        for _, act in self.later:
+            act()
+        self.later = []
+
+    def calm_down(self):
+        self.quiet()
+        self.settled()
+        until(self.logs_are_well, MEET_S, "logs are written again")
+        self.ask("Scale", group="plain", workers=GROUPS["plain"], wait=True)
+        answer = self.ask("Start", targets=["all"], wait=True, timeout_ms=MEET_S * 1000)
+        bad = [r for r in answer["results"] if not r["ok"]]
+        self.assertTrue(all("flaky" in r["target"] or r["target"] == "all" for r in bad), bad)
+
+    def settled(self):
+        """10: wanted and actual meet when faults stop."""
+        def meets():
+            for w in client.workers(self.d.socket).values():
+                good = ("ready",) if w["wanted"] == "up" else ("stopped", "done")
+                if w["state"] not in good and not w["worker"].startswith("flaky"):
+                    return False
+            return True
+        try:
+            until(meets, MEET_S, every=.02)
+        except procs.Late:
+            bad = {n: (w["state"], w["wanted"], w["incarnation"]) for n, w in
+                   client.workers(self.d.socket).items()}
+            self.fail(f"wanted and actual do not meet: {bad}\n{self.d.text()[-4000:]}")
+
+    def check_all(self):
+        self.calm_down()
+        self.oracles.check_single()
+        self.do_look()
+        self.check_counters()
+        self.check_tree()
+        with self.d.connect() as talk:
+            self.oracles.check_events(self.d.socket, talk)
+        if self.herd:
+            self.assertEqual(self.herd.hurt(), [], "signals went to strangers")
+        self.ask("Stop", targets=["all"], wait=True)
+        for group in GROUPS:
+            self.oracles.check_stopped(group)
+        if self.herd:
+            self.assertEqual(self.herd.hurt(), [], "signals went to strangers")
+            self.herd.close()
+            self.herd = None
+        self.d.stop()
+        self.check_numbers()
+        # what a slot that is scaled away had to say while the disk was full is dropped, and told
+        return self.oracles.check_lines("web", "steady", "block", "plain", lossy=("plain",))
+
+    # --- the run ------------------------------------------------------------------------------
+
+    def take_steps(self):
+        done, end = [], time.monotonic() + SECONDS
+        for step in self.plan:
+            if time.monotonic() > end and not os.environ.get("REEVE_CHAOS_PLAN"):
+                break
+            done.append(step)
+            arguments = {k: v for k, v in step.items() if k not in ("do", "after_ms")}
+            getattr(self, f"do_{step['do']}")(**arguments)
+            self.did[step["do"]] += 1
+            now = time.monotonic()
+            for item in [i for i in self.later if i[0] <= now]:
+                self.later.remove(item)
+                item[1]()
+            time.sleep(step["after_ms"] / 1000)
+            self.assertIsNone(self.d.poll(), f"reeved ended: {self.d.code}")
+            if len(done) % 50 == 0:
+                self.oracles.check_single()
+        return done
+
+    def keep_plan(self):
+        (self.dir / "plan.json").write_text(json.dumps(
+            {"seed": self.seed, "mode": self.mode, "steps": self.plan}, indent=0))
+
+    def test_storm(self):
+        self.prepare_storm()
+        self.keep_plan()
+        self.launch()
+        self.settled()
+        try:
+            self.plan = self.take_steps()
+            lines = self.check_all()
+        except (AssertionError, TimeoutError) as error:
+            self.keep_plan()
+            raise AssertionError(f"seed {self.seed}, mode {self.mode}: {error}") from error
+        self.assertGreater(lines, 100)
+        did = {k: self.did[k] for k in ("kill manager", "kill logger", "kill worker", "kill keeper",
+                                        "armed", "upgrade")}
+        print(f"storm ({self.mode}): seed {self.seed}, {len(self.plan)} steps, {lines} lines, "
+              f"{len(self.oracles.tokens())} lives, {did}", flush=True)
