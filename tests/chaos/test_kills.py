@@ -51,11 +51,9 @@ class Kills(Case):
 
     def kill_one(self):
         name = self.random.choice(("manager", "manager", "logger"))
-        for pid in procs.read(f"/proc/{self.d.pid}/task/{self.d.pid}/children").split():
-            if procs.comm_of(int(pid)) == f"reeve-{name}":
-                procs.kill(int(pid))
-                self.did[name] += 1
-                return
+        pid = procs.roles_of(self.d.pid).get(name)
+        if pid and procs.kill(pid):
+            self.did[name] += 1
 
     def operate(self):
         """An operator's wish, whether or not somebody is there to hear it."""

@@ -176,8 +176,7 @@ class Storm(test_walk.Workload):
     # --- steps: faults ------------------------------------------------------------------------
 
     def role_pid(self, name):
-        found = [p for p in procs.children_of(self.d.pid) if procs.comm_of(p) == f"reeve-{name}"]
-        return found[0] if found else None
+        return procs.roles_of(self.d.pid).get(name)
 
     def kill_role(self, name):
         pid = self.role_pid(name)

@@ -344,17 +344,7 @@ class Daemon:
 
     def role(self, name):
         """Pid here of "manager" or "logger"."""
-        wanted = f"reeve-{name}"
-
-        def look():
-            found = [p for p in procs.children_of(self.pid)
-                     if procs.comm_of(p) == wanted and procs.alive(p)]
-            # until it has exec'ed a worker may be a copy of the manager, name and all
-            said = re.search(r"^manager_pid=(\d+)$", procs.read(self.run / "keeper"), re.M)
-            if len(found) > 1 and name == "manager" and said:
-                found = [p for p in found if p == self.host(int(said[1]))]
-            return found
-        return until(look, 10, f"the {name}")[0]
+        return until(lambda: procs.roles_of(self.pid).get(name), 10, f"the {name}")
 
     def log(self, group):
         return pathlib.Path(self.dir / "log" / f"{group}.log")

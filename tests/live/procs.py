@@ -84,6 +84,18 @@ def children_of(pid):
     return found
 
 
+def roles_of(keeper):
+    """"manager" and "logger" → pid. A worker before its exec has the manager's name, too: it was
+    forked and has not exec'ed (PF_FORKNOEXEC in its flags)."""
+    found = {}
+    for text in read(f"/proc/{keeper}/task/{keeper}/children").split():
+        name, fields = comm_of(text), stat_of(text)
+        if name.startswith("reeve-") and fields and fields[0] not in "ZX" and \
+                not int(fields[6]) & 0x40:
+            found[name[len("reeve-"):]] = int(text)
+    return found
+
+
 def fds_of(pid):
     out = {}
     try:
