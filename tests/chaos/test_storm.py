@@ -337,6 +337,7 @@ class Storm(test_walk.Workload):
         self.quiet()
         self.settled()
         until(self.logs_are_well, MEET_S, "logs are written again")
+        self.check_counters()  # before Start, which zeroes those of who waits for its back-off
         self.ask("Scale", group="plain", workers=GROUPS["plain"], wait=True)
         answer = self.ask("Start", targets=["all"], wait=True, timeout_ms=MEET_S * 1000)
         bad = [r for r in answer["results"] if not r["ok"]]
@@ -361,7 +362,6 @@ class Storm(test_walk.Workload):
         self.calm_down()
         self.oracles.check_single()
         self.do_look()
-        self.check_counters()
         self.check_tree()
         with self.d.connect() as talk:
             self.oracles.check_events(self.d.socket, talk)
