@@ -55,7 +55,7 @@ def main():
                                     ["kills"] if options.kills else [])
     modes = live.modes_for(options)
     if not options.walk:
-        os.environ.setdefault("REEVE_WALK_SECONDS", "4")
+        os.environ.setdefault("REEVE_WALK_SECONDS", "3")
     if options.kills:
         os.environ["REEVE_CHAOS_KILLS"] = str(options.kills)
     if options.minutes:
