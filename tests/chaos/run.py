@@ -62,7 +62,7 @@ def main():
         os.environ["REEVE_CHAOS_SECONDS"] = str(60 * options.minutes / len(modes))
     if options.seed is not None:
         os.environ["REEVE_CHAOS_SEED"] = str(options.seed)
-    tests = find_tests(patterns)
+    tests = [test for test in find_tests(patterns) if options.kills or "kills" not in test[0]]
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     run = live.Run(options)
     run.deadline = 180 + 60 * (options.minutes or 0)

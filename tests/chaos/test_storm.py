@@ -23,7 +23,7 @@ from failpoints import Failpoints
 from harness import signal, until
 from plan import GROUPS, Drawn
 
-SECONDS = float(os.environ.get("REEVE_CHAOS_SECONDS", "10"))
+SECONDS = float(os.environ.get("REEVE_CHAOS_SECONDS", "6"))
 HERE = os.path.dirname(os.path.abspath(__file__))
 MEET_S = 30
 PAUSE_US = 2500
