@@ -41,6 +41,7 @@ class Order:
 
     def __init__(self, message: Message) -> None:
         self.request, self.name = message.request, message.need(Tag.NAME)
+        self.forked = False
         self.args: List[bytes] = message.all(Tag.ARG)
         self.env: List[bytes] = message.all(Tag.ENV)
         self.cwd = message.get(Tag.CWD)

@@ -50,10 +50,23 @@ def _comm(tid: int) -> Optional[str]:
         return None
 
 
-def _others(allow: Sequence[str]) -> Optional[List[str]]:
+def name_threads(process: str) -> None:
+    """
+    Let the kernel know the names of Python's threads (Python does so from 3.14 on): the daemon reads
+    them there.
+    """
+    for thread in threading.enumerate():
+        if _comm(thread.native_id or 0) == process and thread is not threading.main_thread():
+            try:
+                with open(f"/proc/self/task/{thread.native_id}/comm", "wb") as file:
+                    file.write(label(thread).encode("utf-8", "replace")[:15])
+            except OSError:
+                pass  # it has just ended
+
+
+def _others(allow: Sequence[str], process: str) -> Optional[List[str]]:
     """The threads beside this one that nobody allowed; None if one of them was ending just now."""
     mine = threading.get_native_id()
-    own = _comm(mine)
     known: Dict[Optional[int], threading.Thread] = {t.native_id: t for t in threading.enumerate()}
     names = []
     for tid in tasks():
@@ -64,7 +77,7 @@ def _others(allow: Sequence[str]) -> Optional[List[str]]:
             return None
         thread = known.get(tid)
         if thread is None:  # C code made it; without a name of its own it has the process's
-            aliases = ["unnamed" if comm == own else comm, comm]
+            aliases = ["unnamed" if comm == process else comm, comm]
         else:
             aliases = [label(thread), thread.name, comm]
         if not any(fnmatch.fnmatchcase(a, pattern) for a in aliases for pattern in allow):
@@ -72,13 +85,13 @@ def _others(allow: Sequence[str]) -> Optional[List[str]]:
     return sorted(names)
 
 
-def threads(allow: Sequence[str] = ()) -> Optional[str]:
-    """The complaint about threads, if there is one."""
+def threads(allow: Sequence[str], process: str) -> Optional[str]:
+    """The complaint about threads, if there is one. `process` was our name when they were made."""
     if count_tasks() == 1:
         return None
     end = time.monotonic() + _GONE_S
     while True:
-        names = _others(allow)
+        names = _others(allow, process)
         if names is not None and (not names or time.monotonic() > end):
             break
         time.sleep(0.001)
@@ -142,6 +155,8 @@ class Watch:
 
     def __init__(self, allow: Sequence[str], own: Collection[int]) -> None:
         self.allow, self.own = list(allow), set(own)
+        self.process = _comm(threading.get_native_id()) or ""
+        name_threads(self.process)
         self.known = descriptors()
         self._was_good = False
         self._mapped_gpu = sorted({m[m.index("/"):] for m in _maps() if _GPU.search(m)})
@@ -169,7 +184,7 @@ class Watch:
 
     def _look(self, ignore: Collection[int]) -> List[str]:
         found = []
-        complaint = threads(self.allow)
+        complaint = threads(self.allow, self.process)
         if complaint:
             found.append(complaint)
         gpus = set()

@@ -105,16 +105,17 @@ class Template:
         self.channel, self.hello = channel, hello
         self.forker = Forker()
         self.watch: Optional[Watch] = None
+        self.last = hello  # the message before this one
 
     def run(self) -> int:
         begin = time.monotonic()
         gc.disable()
         _run.line_buffered()
         done = load(self.channel, self.hello)
-        _libc.set_name(f"{self.hello.get(Tag.GROUP, '')}/template")
         self.watch = Watch(self.hello.all(Tag.ALLOW_THREAD), {self.channel.fileno()})
         _born.remember(self.channel, self.hello.get(Tag.ENTRY, ""),
                        None if self.watch.allow else self.watch.known)
+        _libc.set_name(f"{self.hello.get(Tag.GROUP, '')}/template")
         gc.freeze()
         for note in self.watch.notes():
             _load.say(f"reeve: {note}")
@@ -129,6 +130,7 @@ class Template:
     def serve(self) -> int:
         while True:
             message = self.channel.receive()
+            self.last.close_fds()
             if message is None or message.type == Type.QUIT:
                 return 0
             if message.type == Type.PING:
@@ -139,14 +141,17 @@ class Template:
                 raise ProtocolError(f"{name_of(message.type)} is not for a template")
 
     def fork(self, message: Message) -> None:
-        """Answer one FORK by SPAWNED, FAILED or UNSAFE."""
+        """
+        Answer one FORK by SPAWNED, FAILED or UNSAFE. When there is no worker its fds are closed not
+        before the next message: the daemon is to read why before it sees the end of its channel.
+        """
         assert self.watch is not None
+        self.last = message
         order = _born.Order(message)
-        try:
-            child = answer(self.channel, self.watch, self.forker, order)
-            if child is not None:
-                _born.run(order, child)
-        finally:
+        child = answer(self.channel, self.watch, self.forker, order)
+        if child is not None:
+            _born.run(order, child)
+        if order.forked:
             message.close_fds()
 
 
@@ -173,6 +178,7 @@ def answer(channel: Channel, watch: Watch, forker: Forker, order: _born.Order) -
         channel.send(Type.FAILED, (Tag.STAGE, stage), (Tag.TEXT, text[-8192:]),
                      (Tag.ERRNO, getattr(error, "errno", None) or 0), request=order.request)
         return None
+    order.forked = True
     if pid == 0:
         return in_cgroup
     channel.send(Type.SPAWNED, (Tag.PID, pid), request=order.request)

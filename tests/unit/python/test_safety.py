@@ -16,6 +16,8 @@ class Unsafe(Case):
         second = template.receive(Type.UNSAFE)
         self.assertEqual(second.request, 1)
         self.assertEqual(first.all(Tag.TEXT), second.all(Tag.TEXT))
+        template.channel.send(Type.PING, request=9)
+        template.receive(Type.PONG)
         self.assertIsNone(worker.receive())
         self.assertIn(first.need(Tag.TEXT), template.said())
         return first.all(Tag.TEXT)
@@ -23,6 +25,13 @@ class Unsafe(Case):
     def test_thread(self):
         self.assertEqual(self.refused(LISTENER),
                          ["2 threads (QueueListener); start its thread in @after_fork"])
+
+    def test_thread_as_the_daemon_sees_it(self):
+        template = self.template(LISTENER + PASS)
+        template.receive(Type.UNSAFE)
+        tasks = f"/proc/{template.pid}/task"
+        self.assertEqual({open(f"{tasks}/{t}/comm").read() for t in os.listdir(tasks)},
+                         {"web/template\n", "QueueListener\n"})
 
     def test_threads(self):
         self.assertEqual(
