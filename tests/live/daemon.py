@@ -83,7 +83,8 @@ class Daemon:
     def environment(self):
         env = {"PATH": os.environ.get("PATH", "/usr/bin:/bin"), "HOME": str(self.dir),
                "XDG_RUNTIME_DIR": str(self.dir / "xdg"), "XDG_STATE_HOME": str(self.dir / "state"),
-               "XDG_CONFIG_HOME": str(self.dir / "config"), "LIVE_MARK": self.case.mark}
+               "XDG_CONFIG_HOME": str(self.dir / "config"), "LIVE_MARK": self.case.mark,
+               "REEVE_PYTHON_DIR": str(self.case.context.root.parent / "bin" / "python")}
         for name in ("ASAN_OPTIONS", "UBSAN_OPTIONS"):
             if name in os.environ:
                 env[name] = os.environ[name]

@@ -23,6 +23,7 @@ from procs import until
 
 MODES = ("default", "off", "user", "pid1", "eperm")
 NOBODY = 65534
+PYTHON = "/usr/bin/python3"  # the default of `python`
 
 # Short clocks: tests wait for events, and most events here are the end of a clock.
 DEFAULTS = {
@@ -326,5 +327,5 @@ def copy_for_reading(source, target, limit=4 << 20):
             pass
 
 
-__all__ = ["Case", "Context", "Daemon", "Gate", "Journal", "MODES", "NOBODY", "procs", "sanitized",
+__all__ = ["Case", "Context", "Daemon", "Gate", "Journal", "MODES", "NOBODY", "PYTHON", "procs", "sanitized",
            "signal", "until"]

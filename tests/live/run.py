@@ -14,6 +14,7 @@ import pathlib
 import select
 import shutil
 import signal
+import subprocess
 import sys
 import tempfile
 import time
@@ -180,10 +181,18 @@ class Run:
         for name in ("reeved", "reeved-next", "reevectl", "eperm", "libjump.so",
                      "reeve-runner", "module.so"):
             shutil.copy(build.built(name), self.scratch / "bin")
+        self.copy_package()
         shutil.copy(build.built("puppet"), self.scratch / "puppet")
         self.cgroup = self.make_cgroup()
         self.count = {"passed": 0, "failed": 0, "skipped": 0}
         procs.become_subreaper()
+
+    def copy_package(self):
+        """The Python runtime, compiled: other users may not write beside it."""
+        target = self.scratch / "bin" / "python"
+        shutil.copytree(HERE.parents[1] / "lib" / "python", target,
+                        ignore=shutil.ignore_patterns("__pycache__"))
+        subprocess.run([harness.PYTHON, "-m", "compileall", "-q", target], check=False)
 
     def make_cgroup(self):
         home = procs.find_cgroup2()
