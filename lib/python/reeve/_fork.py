@@ -129,7 +129,7 @@ class Forker:
         pid = int(self._pid.value)
         self._api.PyOS_AfterFork_Parent()
         if middle > 0:
-            os.waitpid(middle, WALL)
+            _reap(middle, WALL)
             return pid, born  # -1: no room for the worker; the second way tells the errno
         if born:
             self._cgroup = -middle not in _REFUSED
@@ -174,12 +174,20 @@ class Forker:
     def _pid_of(self, middle: int) -> int:
         if middle < 0:
             raise OSError(errno.EAGAIN, "fork: " + os.strerror(errno.EAGAIN))
-        os.waitpid(middle, 0)
+        _reap(middle, 0)
         pid, error = struct.unpack("=ii", self._shared[:8])
         if pid < 0:
             error = error or errno.EAGAIN
             raise OSError(error, "fork: " + os.strerror(error))
         return int(pid)
+
+
+def _reap(middle: int, options: int) -> None:
+    """Wait for the end of the middle, also where somebody ignores SIGCHLD and so reaps it for us."""
+    try:
+        os.waitpid(middle, options)
+    except ChildProcessError:
+        pass
 
 
 def _has_hooks(api: Any) -> bool:

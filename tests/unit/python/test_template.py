@@ -392,6 +392,27 @@ class Ways(unittest.TestCase):
             self.assertEqual(os.waitpid(pid, 0), (pid, code << 8))
         with self.assertRaises(ChildProcessError):
             os.waitpid(-1, os.WNOHANG)
+        self.check_ignored(forker)
+
+    def check_ignored(self, forker):
+        """With SIGCHLD ignored the kernel reaps the middle, and the worker, in our stead."""
+        read, write = os.pipe()
+        old = signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+        try:
+            pid, _ = forker.fork()
+            if pid == 0:
+                os.write(write, b"x")
+                os._exit(0)
+            self.assertGreater(pid, 0)
+            self.assertEqual(os.read(read, 1), b"x")
+        finally:
+            signal.signal(signal.SIGCHLD, old)
+            os.close(read)
+            os.close(write)
+        try:
+            os.waitpid(-1, 0)
+        except ChildProcessError:
+            pass
 
     def setUp(self):
         import rig
