@@ -238,16 +238,35 @@ static void add_environment(struct birth *b, struct texts *t)
 	add_number(t, CHANNEL_ENV "=%d", b->channel);
 }
 
+/*
+ * Texts of an older life (ours is the copy of a copy) may still be pointed to, by what getenv()
+ * gave away: they stay, in a chain.
+ */
+static int make_texts(struct birth *b, struct texts *ret)
+{
+	size_t n_args = channel_count(b->order, CT_ARG) + 2; /* the name, NULL */
+	size_t n_env = channel_count(b->order, CT_ENV) + 4;  /* three of ours, NULL */
+	char **memory = calloc(1, (1 + n_args + n_env) * sizeof(char *) + b->order->len +
+					  sizeof(b->name) + 256);
+
+	if (!memory)
+		return -ENOMEM;
+	memory[0] = b->texts;
+	b->texts = (char *)memory;
+	*ret = (struct texts){ .args = memory + 1,
+			       .env = memory + 1 + n_args,
+			       .block = (char *)(memory + 1 + n_args + n_env) };
+	return 0;
+}
+
 static int step_environment(struct birth *b)
 {
-	size_t n_args = channel_count(b->order, CT_ARG), n_env = channel_count(b->order, CT_ENV);
-	struct texts t = { .block = malloc(b->order->len + sizeof(b->name) + 256),
-			   .args = calloc(n_args + 2, sizeof(char *)),
-			   .env = calloc(n_env + 4, sizeof(char *)) };
 	struct channel_record r;
+	struct texts t;
+	int err = make_texts(b, &t);
 
-	if (!t.block || !t.args || !t.env)
-		return -ENOMEM;
+	if (err < 0)
+		return err;
 	t.at = t.block;
 	for (size_t at = 0; channel_next(b->order, &at, &r);)
 		if (r.tag == CT_ARG)

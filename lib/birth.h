@@ -25,6 +25,7 @@ struct birth {
 	char name[64];
 	char **argv; /* CT_ARG, or the name alone; NULL at the end */
 	int argc;
+	char *texts; /* what argv and environ point into; not to be freed */
 };
 
 /*
