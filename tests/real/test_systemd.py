@@ -38,7 +38,7 @@ class Systemd(Service):
         self.system.systemctl("stop", SERVICE)
         self.assert_nothing_left()
 
-    def test_reload_by_systemctl(self):
+    def test_SY03_reload_by_systemctl(self):
         self.start({"web": {"command": self.words("on=TERM:go", "wait")},
                     "old": {"command": self.words("on=TERM:go", "wait")}})
         before = self.worker("web:0")["pid"]
@@ -50,7 +50,7 @@ class Systemd(Service):
         self.assertEqual(self.worker("web:0")["pid"], before)
         self.system.until_shows(SERVICE, ActiveState="active", SubState="running")
 
-    def test_drain_longer_than_the_stop_timeout(self):
+    def test_SY02_drain_longer_than_the_stop_timeout(self):
         """SY02: the daemon asks for more time while a worker finishes its work."""
         self.drop_in("stop", "TimeoutStopSec=2\n")
         journal = self.journal()
@@ -63,7 +63,7 @@ class Systemd(Service):
         journal.wait("saved")
         self.assert_nothing_left()
 
-    def test_configuration_error_is_not_restarted(self):
+    def test_SY06_configuration_error_is_not_restarted(self):
         """SY06"""
         self.file.write_text("groups: { web: { comand = \"/bin/true\"; }; };\n")
         self.system.boot()
@@ -104,7 +104,7 @@ class Systemd(Service):
         self.until_worker("web:0", state="ready")
         self.assertEqual(journal.entries("double"), [])
 
-    def test_watchdog_ends_a_hanging_keeper(self):
+    def test_SY04_watchdog_ends_a_hanging_keeper(self):
         self.drop_in("watchdog", "WatchdogSec=2\nWatchdogSignal=SIGKILL\n")
         self.start({"web": {"command": self.words("on=TERM:go", "wait")}})
         main = self.system.show(SERVICE, "MainPID")
