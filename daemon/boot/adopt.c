@@ -93,6 +93,7 @@ static int take_stored(struct keeper *k, struct adoption *a, struct diag *d)
 		else if (err < 0)
 			return diag_set(d, err, "keeping descriptors: %s", strerror(-err));
 	}
+	store_adopted(k);
 	return store_get(k, RF_CONF) >= 0
 		       ? 0
 		       : diag_set(d, -EBADF, "there is no configuration in the table");

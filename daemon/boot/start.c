@@ -301,6 +301,7 @@ void boot_keeper(const struct keeper_options *o, struct keeper *ret)
 		.log_judge_ms = KEEPER_NEVER,
 		.upgrade.exe = -1,
 		.upgrade.said = -1,
+		.upgrade.from_helper = -1,
 		.upgrade.due_ms = KEEPER_NEVER,
 		.run.command = -1,
 		.run.limit_ms = DURATION_NEVER,

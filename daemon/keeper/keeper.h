@@ -112,9 +112,9 @@ struct upgrade {
 	char from[24];	 /* version of the program that is to be replaced */
 	int64_t began_ms, due_ms;
 	/* check */
-	int exe, said; /* the new program; what the helper wrote. -1 = none */
-	pid_t helper;  /* 0 = none */
-	bool late;
+	int exe, said;	 /* the new program; what the helper wrote. -1 = none */
+	int from_helper; /* socket on which it sends the program that it has opened */
+	pid_t helper;	 /* 0 = none */
 	/* trial */
 	struct trial *trial;
 };
@@ -215,6 +215,7 @@ void store_fini(struct keeper *k);
  * sockets; then each stored one (fd is taken, -errno = closed). */
 int store_begin(struct keeper *k);
 int store_adopt(struct keeper *k, const struct store_message *m, int fd);
+void store_adopted(struct keeper *k);
 /* Take what the manager sent. */
 void store_receive(struct keeper *k);
 /* The logger's socket has room. */

@@ -98,19 +98,34 @@ static int write_state(const struct keeper *k, int fd, const char *why)
 	return pwrite(fd, &s, sizeof(s), 0) == (ssize_t)sizeof(s) ? 0 : -EIO;
 }
 
-static int write_row(int table, int fd, uint32_t kind, const struct stored *e)
-{
-	struct role_fd row = { .fd = fd, .kind = kind };
+struct batch {
+	int fd;
+	unsigned n;
+	struct role_fd rows[32];
+};
 
-	if (e) {
-		row.index = e->index;
-		row.aux = e->aux;
-		COPY(row.name, e->name);
-	}
-	return write(table, &row, sizeof(row)) == (ssize_t)sizeof(row) ? 0 : -EIO;
+static int write_batch(struct batch *b)
+{
+	size_t bytes = b->n * sizeof(b->rows[0]);
+
+	b->n = 0;
+	return write(b->fd, b->rows, bytes) == (ssize_t)bytes ? 0 : -EIO;
 }
 
-static int write_table(const struct keeper *k, const struct pass *p)
+static int add_row(struct batch *b, int fd, uint32_t kind, const struct stored *e)
+{
+	struct role_fd *row = &b->rows[b->n++];
+
+	*row = (struct role_fd){ .fd = fd, .kind = kind };
+	if (e) {
+		row->index = e->index;
+		row->aux = e->aux;
+		COPY(row->name, e->name);
+	}
+	return b->n == ARRAY_LEN(b->rows) ? write_batch(b) : 0;
+}
+
+static int add_own(const struct keeper *k, const struct pass *p, struct batch *b)
 {
 	const struct {
 		int fd;
@@ -129,22 +144,35 @@ static int write_table(const struct keeper *k, const struct pass *p)
 		{ k->logs_pair[0],  RF_LOGS_OUT    },
 		{ k->logs_pair[1],  RF_LOGS_IN     },
 	};
-	struct role_fd_table head = { .version = ROLE_FDS_VERSION, .n = ARRAY_LEN(own) };
 	int err = 0;
 
-	for (int fd = 0; fd < k->store.n; fd++)
-		head.n += k->store.by_fd[fd].kind != 0;
-	if (ftruncate(p->table, 0) < 0 || lseek(p->table, 0, SEEK_SET) < 0 ||
-	    write(p->table, &head, sizeof(head)) != (ssize_t)sizeof(head))
-		return -EIO;
 	for (size_t i = 0; i < ARRAY_LEN(own) && err == 0; i++)
-		err = write_row(p->table, own[i].fd, own[i].kind, NULL);
+		err = add_row(b, own[i].fd, own[i].kind, NULL);
+	return err;
+}
+
+static int write_table(const struct keeper *k, const struct pass *p)
+{
+	struct role_fd_table head = { .version = ROLE_FDS_VERSION };
+	struct batch b = { .fd = p->table };
+	off_t end;
+	int err;
+
+	if (ftruncate(p->table, 0) < 0 || lseek(p->table, sizeof(head), SEEK_SET) < 0)
+		return -errno;
+	err = add_own(k, p, &b);
 	for (int fd = 0; fd < k->store.n && err == 0; fd++) {
 		const struct stored *e = &k->store.by_fd[fd];
 
 		if (e->kind)
-			err = write_row(p->table, fd, e->kind - 1, e);
+			err = add_row(&b, fd, e->kind - 1, e);
 	}
+	if (err == 0)
+		err = write_batch(&b);
+	end = lseek(p->table, 0, SEEK_CUR);
+	head.n = (uint32_t)((end - (off_t)sizeof(head)) / (off_t)sizeof(struct role_fd));
+	if (err == 0 && pwrite(p->table, &head, sizeof(head), 0) != (ssize_t)sizeof(head))
+		err = -EIO;
 	return err;
 }
 

@@ -95,7 +95,9 @@ static void set_limit(struct keeper *k)
 	struct rlimit lim = { .rlim_cur = 1024 };
 
 	getrlimit(RLIMIT_NOFILE, &lim);
-	k->store.limit = (int)MIN_OF(lim.rlim_cur, (rlim_t)INT_MAX) - lowest - OWN_FDS;
+	/* all below it are open: stored, or our own */
+	k->store.limit =
+		(int)MIN_OF(lim.rlim_cur, (rlim_t)INT_MAX) - (lowest - k->store.count) - OWN_FDS;
 	count(k, 0);
 }
 
@@ -214,18 +216,16 @@ void store_flush(struct keeper *k)
 		want_room(k, false);
 }
 
-/* Into the table, which owns it then, instead of an older one. */
-static int keep(struct keeper *k, const struct store_message *m, int *fd)
+/* Into the table, which owns it then, instead of an older one (-1 = none). */
+static int keep(struct keeper *k, const struct store_message *m, int *fd, int old)
 {
-	int old = find(k, m->kind, m->index, m->name);
 	char *name = NULL;
 	struct stored *e;
 
 	if (make_room(&k->store, *fd) < 0 || (m->name[0] && !(name = strdup(m->name))))
 		return -ENOMEM;
 	FAIL_HERE(STORE_PUT);
-	/* of a log pipe that was passed on, the ledger knows the number before the table does */
-	if (old >= 0 && k->store.by_fd[old].kind)
+	if (old >= 0)
 		forget(k, old);
 	e = &k->store.by_fd[*fd];
 	*e = (struct stored){ m->kind + 1, m->index, m->aux, name };
@@ -243,12 +243,13 @@ static int keep(struct keeper *k, const struct store_message *m, int *fd)
 
 static void put(struct keeper *k, const struct store_message *m, int *fd)
 {
-	if (k->store.count >= k->store.limit + OWN_FDS / 2 &&
-	    find(k, m->kind, m->index, m->name) < 0) {
+	int old = find(k, m->kind, m->index, m->name);
+
+	if (old < 0 && k->store.count >= k->store.limit + OWN_FDS / 2) {
 		refuse(k);
 		return;
 	}
-	if (keep(k, m, fd) < 0) {
+	if (keep(k, m, fd, old) < 0) {
 		log_warn("out of memory: a descriptor of the manager is not kept");
 		return;
 	}
@@ -338,7 +339,12 @@ int store_adopt(struct keeper *k, const struct store_message *m, int fd)
 {
 	auto_fd mine = fd;
 
-	return m->op == STORE_PUT && may_store(m) ? keep(k, m, &mine) : -EPROTO;
+	return m->op == STORE_PUT && may_store(m) ? keep(k, m, &mine, -1) : -EPROTO;
+}
+
+void store_adopted(struct keeper *k)
+{
+	set_limit(k);
 }
 
 int store_fresh_logger(struct keeper *k)

@@ -20,16 +20,18 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
-#define CHECK_MS    10000 /* for the pre-flight */
-#define TRIAL_MS    1000
-#define ROLES_MS    10000 /* for manager and logger to come up */
-#define LOOK_MS	    50
-#define ROLE_DEATHS 3  /* before it was ready; one may have been killed by somebody */
-#define CPU_S	    20 /* a helper that spins ends, whatever becomes of us */
+#define CHECK_MS     10000 /* for the pre-flight */
+#define TRIAL_MS     1000
+#define ROLES_MS     10000 /* for manager and logger to come up */
+#define LOOK_MS	     50
+#define ROLE_DEATHS  3 /* before it was ready; one may have been killed by somebody */
+#define CHECK_FAILED 127
+#define CPU_S	     20 /* a helper that spins ends, whatever becomes of us */
 
 static void write_outcome(struct keeper *k, int err, const char *to, const char *text)
 {
@@ -60,6 +62,7 @@ static void conclude(struct keeper *k, int err, const char *to, const char *text
 	write_outcome(k, err, to, text);
 	close_fd(&k->upgrade.exe);
 	close_fd(&k->upgrade.said);
+	close_fd(&k->upgrade.from_helper);
 	k->upgrade.stage = UPGRADE_NONE;
 	k->upgrade.due_ms = KEEPER_NEVER;
 	notify_look(k);
@@ -74,28 +77,68 @@ static void refuse(struct keeper *k, int err, const char *what)
 	conclude(k, err, "", text);
 }
 
+/* In the child, since a file system may hang. The descriptor goes to us before it is executed. */
+static int check_open(const struct keeper *k, int to_keeper)
+{
+	const char *path = k->options->program;
+	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+	struct stat st;
+
+	if (fd < 0 || fstat(fd, &st) < 0) {
+		dprintf(STDOUT_FILENO, "%s: %s\n", path, strerror(errno));
+		_exit(CHECK_FAILED);
+	}
+	if (!S_ISREG(st.st_mode)) {
+		dprintf(STDOUT_FILENO, "%s: it is no file\n", path);
+		_exit(CHECK_FAILED);
+	}
+	if (fd_send(to_keeper, "", 1, &fd, 1) < 0)
+		_exit(CHECK_FAILED);
+	return fd;
+}
+
 /* Runs in the child: the new program, with what it is to look at and nothing else. */
-static void check_exec(const struct keeper *k, const struct pass *p)
+static void check_exec(const struct keeper *k, const struct pass *p, int to_keeper)
 {
 	const int needed[] = { p->table, p->state, k->ledger_fd, k->book_fd,
 			       store_get(k, RF_CONF) };
 	const struct rlimit cpu = { CPU_S, CPU_S };
 	char arg[48];
 	char *argv[] = { (char *)ROLE_PREFLIGHT, arg, NULL };
+	int exe;
 
 	setsid();
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	setrlimit(RLIMIT_CPU, &cpu);
 	snprintf(arg, sizeof(arg), PREFLIGHT_OPTION "%d", p->table);
 	fd_cloexec_from(3);
-	for (size_t i = 0; i < ARRAY_LEN(needed); i++)
-		fd_set_cloexec(needed[i], false);
 	if (getppid() != k->ledger.h->keeper_pid || dup2(k->upgrade.said, STDOUT_FILENO) < 0 ||
 	    dup2(k->upgrade.said, STDERR_FILENO) < 0)
-		_exit(127);
-	syscall(SYS_execveat, k->upgrade.exe, "", argv, environ, AT_EMPTY_PATH);
+		_exit(CHECK_FAILED);
+	exe = check_open(k, to_keeper);
+	for (size_t i = 0; i < ARRAY_LEN(needed); i++)
+		fd_set_cloexec(needed[i], false);
+	syscall(SYS_execveat, exe, "", argv, environ, AT_EMPTY_PATH);
 	dprintf(STDOUT_FILENO, "it cannot be executed: %s\n", strerror(errno));
-	_exit(127);
+	_exit(CHECK_FAILED);
+}
+
+static int fork_check(struct keeper *k, const struct pass *p)
+{
+	int pair[2], err = 0;
+	pid_t pid;
+
+	if (socketpair(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair) < 0)
+		return -errno;
+	pid = fork();
+	if (pid == 0)
+		check_exec(k, p, pair[1]);
+	if (pid < 0)
+		err = -errno;
+	k->upgrade.helper = MAX_OF(pid, 0);
+	k->upgrade.from_helper = pair[0];
+	close(pair[1]);
+	return err;
 }
 
 static int check_start(struct keeper *k)
@@ -106,36 +149,14 @@ static int check_start(struct keeper *k)
 	if (err == 0)
 		err = pass_write(k, &p, NULL);
 	k->upgrade.said = err < 0 ? -1 : fd_memfd("reeve-preflight", 0);
-	if (err == 0 && k->upgrade.said < 0)
-		err = k->upgrade.said;
-	if (err == 0) {
-		k->upgrade.helper = fork();
-		if (k->upgrade.helper == 0)
-			check_exec(k, &p);
-		if (k->upgrade.helper < 0) {
-			err = -errno;
-			k->upgrade.helper = 0;
-		}
-	}
+	if (err == 0)
+		err = k->upgrade.said < 0 ? k->upgrade.said : fork_check(k, &p);
 	pass_fini(&p);
 	return err;
 }
 
-static int open_program(const char *path)
-{
-	auto_fd fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
-	struct stat st;
-
-	if (fd < 0 || fstat(fd, &st) < 0)
-		return -errno;
-	if (!S_ISREG(st.st_mode))
-		return -EINVAL;
-	return give_fd(&fd);
-}
-
 static void begin(struct keeper *k, const char *why)
 {
-	const char *path = k->options->program;
 	int err;
 
 	k->upgrade.number = atomic_load(&k->ledger.h->upgrade_want);
@@ -148,14 +169,7 @@ static void begin(struct keeper *k, const char *why)
 		conclude(k, -EOPNOTSUPP, "", "`reevectl run` ends with its command, as it is");
 		return;
 	}
-	log_info("upgrade (%s): checking %s", why, path);
-	k->upgrade.exe = open_program(path);
-	if (k->upgrade.exe < 0) {
-		err = k->upgrade.exe;
-		k->upgrade.exe = -1;
-		refuse(k, err, path);
-		return;
-	}
+	log_info("upgrade (%s): checking %s", why, k->options->program);
 	k->upgrade.stage = UPGRADE_CHECK;
 	k->upgrade.due_ms = clock_mono_ms() + CHECK_MS;
 	err = check_start(k);
@@ -201,6 +215,16 @@ static bool read_verdict(struct keeper *k, int how, int status, char *text, size
 	return false;
 }
 
+static int take_program(struct keeper *k)
+{
+	size_t n = 1;
+	char byte;
+
+	return fd_recv(k->upgrade.from_helper, &byte, 1, &k->upgrade.exe, &n) == 1 && n == 1
+		       ? 0
+		       : -EPROTO;
+}
+
 /* Everything is passed on; returns only if that failed, and nothing was changed. */
 static void hand_over(struct keeper *k)
 {
@@ -226,15 +250,16 @@ void upgrade_checked(struct keeper *k, int how, int status)
 	bool good = read_verdict(k, how, status, text, sizeof(text));
 
 	k->upgrade.helper = 0;
+	if (good && take_program(k) < 0) {
+		snprintf(text, sizeof(text), "its check has kept the program for itself");
+		good = false;
+	}
 	if (atomic_load(&k->ledger.h->phase) != PHASE_RUN)
 		conclude(k, -ESHUTDOWN, "", "the daemon is shutting down");
-	else if (k->upgrade.late)
-		conclude(k, -ETIME, "", "its check took more than 10 s");
 	else if (!good)
 		conclude(k, -ENOEXEC, "", text);
 	else
 		hand_over(k);
-	k->upgrade.late = false;
 }
 
 /* --- in the new image --- */
@@ -312,9 +337,9 @@ void upgrade_run(struct keeper *k, int64_t now)
 		run_trial(k, now);
 		return;
 	}
-	k->upgrade.due_ms = KEEPER_NEVER;
 	if (k->upgrade.stage == UPGRADE_CHECK) {
-		k->upgrade.late = true;
-		kill(k->upgrade.helper, SIGKILL); /* our child, not reaped: reap.c goes on */
+		kill(k->upgrade.helper, SIGKILL); /* our child, not reaped yet */
+		k->upgrade.helper = 0;		  /* a stranger when it ends, perhaps much later */
+		conclude(k, -ETIME, "", "its check took more than 10 s");
 	}
 }
