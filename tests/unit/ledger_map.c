@@ -121,3 +121,20 @@ Test(ledger_map, long_directory)
 	dir[sizeof(dir) - 1] = '\0';
 	cr_assert_eq(ledger_create(identity, dir, &fd, &l), -ENAMETOOLONG);
 }
+
+/* Fields come and go with programs: an older map is read, one with fields we do not know is not. */
+Test(ledger_map, fields_of_other_programs)
+{
+	struct ledger a, b;
+	struct diag d = { 0 };
+	auto_fd fd = make(&a);
+
+	cr_assert_eq(a.h->fields, LEDGER_FIELDS);
+	a.h->fields = 0;
+	cr_assert_eq(ledger_open(fd, &b, &d), 0);
+	ledger_fini(&b);
+	a.h->fields = LEDGER_FIELDS + 1;
+	cr_assert_eq(ledger_open(fd, &b, &d), -EPROTO);
+	cr_assert(strstr(d.text, "newer reeved") && strstr(d.text, "restart the daemon"));
+	ledger_fini(&a);
+}
