@@ -139,6 +139,8 @@ static int read_limit(struct reading *r, struct value v, int row, struct conf_li
 		l->soft = l->hard = (rlim_t)value_int(v);
 		return 0;
 	}
+	if (value_kind(v) == VALUE_INT)
+		return say_bad(r, v, "\"unlimited\"", "less than nothing");
 	if (value_kind(v) != VALUE_STRING)
 		return say_bad(r, v, "1024", "neither a number nor a string");
 	text = value_text(v);

@@ -7,6 +7,7 @@
 
 static const char *const states[] = { "stopped", "waiting", "starting",	   "ready", "stopping",
 				      "killing", "backoff", "quarantined", "done",  "stuck" };
+#define STATES "stopped waiting starting ready stopping killing backoff quarantined done stuck"
 
 int cmd_wait(struct ctl *c)
 {
@@ -16,14 +17,14 @@ int cmd_wait(struct ctl *c)
 	int code;
 
 	if (!c->set.state) {
-		fail("usage: reevectl wait TARGET… --for STATE");
+		fail("usage: reevectl wait TARGET… --for STATE; states are: " STATES);
 		return CODE_USAGE;
 	}
 	for (size_t i = 0; i < ARRAY_LEN(states); i++)
 		known = known || strcmp(states[i], c->set.state) == 0;
 	if (!known) {
 		near = str_nearest(c->set.state, states, ARRAY_LEN(states));
-		fail("--for %s: there is no such state%s%s", c->set.state,
+		fail("--for %s: there is no such state%s%s; states are: " STATES, c->set.state,
 		     near ? "; did you mean " : "", near ? near : "");
 		return CODE_USAGE;
 	}
