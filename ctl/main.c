@@ -47,7 +47,8 @@ static int run(struct ctl *c, int argc, char **argv)
 		c->deadline_ms = clock_mono_ms() + c->set.timeout_ms;
 	if (c->set.help)
 		return cmd_help(c);
-	code = socket_choose(c);
+	/* run has a daemon of its own */
+	code = c->verb->run == cmd_run ? CODE_OK : socket_choose(c);
 	if (code != CODE_OK)
 		return code;
 	return c->verb->run(c);

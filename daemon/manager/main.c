@@ -8,7 +8,6 @@
 #include "base/failpoint.h"
 #include "base/fd.h"
 #include "base/mem.h"
-#include "ledger/command.h"
 #include "ledger/leftovers.h"
 #include "manager/control.h"
 #include "manager/gauge.h"
@@ -130,6 +129,7 @@ static void turn(struct ev_loop *loop, ev_prepare *p, int events)
 		}
 		admit_run(m);
 		reload_step(m);
+		command_step(m);
 		shutdown_step(m);
 		if (m->changed)
 			control_wake(m);
@@ -176,11 +176,8 @@ static int map_shared(struct manager *m, struct diag *d)
 	m->bell_keeper = role_fds_get(m->fds, RF_BELL_KEEPER);
 	m->bell_logger = role_fds_get(m->fds, RF_BELL_LOGGER);
 	m->logs_out = role_fds_get(m->fds, RF_LOGS_OUT);
-	if (r == 0 && m->ledger.h->run_mode != RUN_NONE) {
-		r = command_read(role_fds_get(m->fds, RF_COMMAND), &m->command);
-		if (r < 0)
-			diag_set(d, r, "reading the command: %s", strerror(-r));
-	}
+	if (r == 0)
+		r = command_load(m, d);
 	m->logger_news = true; /* a predecessor may have died before it rang */
 	return r;
 }
@@ -265,6 +262,7 @@ static void keeper_gone(struct ev_loop *loop, ev_io *io, int events)
 
 	log_error("the keeper is gone: ending every worker");
 	leftovers_mourn(&m->ledger);
+	command_mourn(m);
 	_exit(EXIT_FAILURE);
 }
 

@@ -11,6 +11,7 @@
  *   admit.c     the queue of starts: dependencies, start budget
  *   reload.c    loader helper, plan, apply, renewal worker by worker
  *   shutdown.c  phases, terminal progress, what the service manager is told
+ *   command.c   the one command of `reevectl run`
  *   event.c     the event ring
  *   ops.c       what operators ask for, as level changes
  *   spawn*.c child.c env.c   making a process        (spawn.h)
@@ -235,6 +236,13 @@ void reload_configured(struct manager *m);
 void reload_step(struct manager *m);
 void reload_fini(struct manager *m);
 void reload_helper_ended(struct manager *m, uint32_t life);
+
+/* command.c: `reevectl run`; all do nothing without it. */
+int command_load(struct manager *m, struct diag *d);
+/* Stopped by hand, its command is over, too. */
+void command_step(struct manager *m);
+/* The keeper is gone: remove its private directory. */
+void command_mourn(struct manager *m);
 
 /* shutdown.c */
 int shutdown_init(struct manager *m);

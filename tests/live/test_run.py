@@ -260,9 +260,7 @@ class Run(Case):
         d.send(signal.SIGKILL)
         d.wait_exit()
         until(lambda: not d.survivors(True), 5, "all of it is gone")
-        for path in (*folder.glob("*"), ):
-            path.unlink()
-        folder.rmdir()
+        until(lambda: not folder.exists(), 5, "its directory too")
 
     def test_roles_killed(self):
         """Nobody notices; the code is right, too."""
@@ -296,3 +294,28 @@ class Run(Case):
         self.assertIn("ends with its command", d.ctl("upgrade", code=1).err)
         d.ctl("shutdown", code=0)
         self.assertEqual(d.wait_exit(), 3)
+
+    def test_stopped_by_hand(self):
+        """With its only worker the daemon ends."""
+        journal = self.journal()
+        d = self.puppet_run(journal, "on=TERM:exit:11", "note=up", "wait")
+        journal.wait("note", "up")
+        d.connected()
+        d.ctl("restart", "run", code=0)
+        journal.wait("note", "up", n=2)
+        d.ctl("stop", "run", "--no-wait", code=0)
+        self.assertEqual(d.wait_exit(), 11)
+
+    def test_no_upgrade(self):
+        """It ends with its command; SIGUSR2 is the command's."""
+        journal = self.journal()
+        d = self.puppet_run(journal, "on=USR2:count", "on=TERM:go", "note=up", "wait", "exit=1")
+        journal.wait("note", "up")
+        d.connected()
+        done = d.ctl("upgrade")
+        self.assertEqual(done.code, 1, done)
+        self.assertIn("reevectl run", done.err + done.out)
+        d.send(signal.SIGUSR2)
+        journal.wait("signal", "USR2")
+        d.send(signal.SIGTERM)
+        self.assertEqual(d.wait_exit(), 1)
