@@ -118,7 +118,6 @@ static int fork_twice(volatile struct middle *m)
 	if (middle < 0)
 		r = -errno;
 	else
-		/* with SIGCHLD ignored the kernel reaps it and we learn when it is done */
 		reap(middle);
 	m->pid = page->pid;
 	m->error = page->error;
@@ -140,15 +139,28 @@ static long fork_by_middle(int cgroup, volatile struct middle *m, int *ret_cgrou
 	return r;
 }
 
+/*
+ * Where SIGCHLD is ignored a child is reaped as soon as it dies. The middle inherits that: a worker
+ * that dies before the middle does would be lost, with its status.
+ */
+static void keep_dead_children(struct sigaction *ret_before)
+{
+	const struct sigaction plain = { .sa_handler = SIG_DFL };
+
+	sigaction(SIGCHLD, &plain, ret_before);
+}
+
 int adopt_fork(enum adopt_way way, int cgroup, struct adopt_result *ret)
 {
 	volatile struct middle m = { .error = -ECHILD };
 	int cgroup_error = cgroup >= 0 ? -EOPNOTSUPP : 0;
+	struct sigaction chld;
 	sigset_t all, before;
 	long r = -ENOSYS;
 
 	sigfillset(&all);
 	sigprocmask(SIG_SETMASK, &all, &before);
+	keep_dead_children(&chld);
 	if (way == ADOPT_BEST)
 		r = fork_by_middle(cgroup, &m, &cgroup_error);
 	if (r < 0 && is_missing(r)) {
@@ -157,6 +169,7 @@ int adopt_fork(enum adopt_way way, int cgroup, struct adopt_result *ret)
 	}
 	if (r == 0)
 		return 0;
+	sigaction(SIGCHLD, &chld, NULL);
 	sigprocmask(SIG_SETMASK, &before, NULL);
 	if (r < 0)
 		return (int)r;

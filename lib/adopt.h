@@ -28,7 +28,8 @@ struct adopt_result {
 /*
  * Fork. Returns 0 in the worker, 1 in the caller with *ret filled, or -errno when there is no
  * worker. cgroup: a directory fd, or -1. All signals are blocked in the worker until it changes
- * its mask; the caller's mask comes back. To be called by a process with one thread.
+ * its mask, and SIGCHLD has its default action there; the caller's mask and action come back. To be
+ * called by a process with one thread.
  */
 int adopt_fork(enum adopt_way way, int cgroup, struct adopt_result *ret);
 

@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 struct job {
@@ -174,15 +175,22 @@ static int run_seed(struct job *job, const struct channel_message *hello)
 	return work(job);
 }
 
+/* What the module has started and left is nobody's else: no zombies. */
+static void reap_strangers(void)
+{
+	while (waitpid(-1, NULL, WNOHANG) > 0)
+		;
+}
+
 static int serve(struct job *job, struct forker *f)
 {
 	int r;
 
-	/* no zombies: what is not a middle process of ours is nobody's business */
-	signal(SIGCHLD, SIG_IGN);
-	do
+	do {
 		r = forker_turn(f, true);
-	while (r == FORKER_SERVED || r == FORKER_PINGED);
+		if (r == FORKER_SERVED || r == FORKER_PINGED)
+			reap_strangers();
+	} while (r == FORKER_SERVED || r == FORKER_PINGED);
 	if (r == FORKER_WORKER)
 		return work(job);
 	return r == FORKER_QUIT ? 0 : end_by_error(f, r);

@@ -438,6 +438,24 @@ def check_many(options, template):
         worker.finish(code * 12)
 
 
+def check_unwanted(options, template):
+    """workers that nobody wants any more end, others beside them do not"""
+    template.ready()
+    workers = [template.order(i) for i in range(12)]
+    for worker in workers[::2]:
+        worker.channel.close()
+    for worker in workers:
+        worker.pid = template.spawned(worker)
+    for worker in workers[::2]:
+        # an end before BORN may be told as a failure
+        need(worker.status() in (0, 1 << 8), "it ends otherwise")
+        need(os.read(worker.stdout, 100) == b"", "it wrote something")
+        worker.close()
+    for code, worker in enumerate(workers[1::2]):
+        worker.born().go()
+        worker.finish(code)
+
+
 def check_quit(options, template):
     """QUIT ends the template with 0, and no worker"""
     template.ready()
@@ -567,7 +585,8 @@ def check_death_signal(options):
 
 
 WITH_TEMPLATE = [check_greeting, check_ping, check_order, check_closed_behind_go, check_state,
-                 check_descriptors, check_no_go, check_failure, check_many, check_quit, check_end, check_skips]
+                 check_descriptors, check_no_go, check_failure, check_many, check_unwanted,
+                 check_quit, check_end, check_skips]
 ALONE = [check_unknown_type, check_unknown_tag, check_length, check_zeros, check_padding,
          check_cut_record, check_second_hello, check_versions, check_death_signal]
 
