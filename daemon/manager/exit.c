@@ -332,12 +332,20 @@ bool exit_resume_unborn(struct worker *w)
 static void leftovers(struct worker *w, uint32_t row)
 {
 	struct worker_state *s = &w->slot->w;
+	enum conf_orphans policy = w->slot->kind == SLOT_TEMPLATE
+					   ? CONF_ORPHANS_KILL
+					   : (enum conf_orphans)w->group->row->orphans;
 	bool first = !s->main_gone;
 
+	/* what it forked last may not have been claimed yet: no leftover, but a worker */
+	if (handover_waits(w)) {
+		tree_watch(w->m, row);
+		return;
+	}
 	FAIL_HERE(LEFTOVERS_SEEN);
 	s->main_gone = 1;
 	FAIL_HERE(LEFTOVERS_NOTED);
-	switch ((enum conf_orphans)w->group->row->orphans) {
+	switch (policy) {
 	case CONF_ORPHANS_LEAVE:
 		if (s->state == WS_STARTING || s->state == WS_READY || s->state == WS_STOPPING) {
 			log_info("%s: main process gone, its children are left running (orphans = "

@@ -36,7 +36,8 @@
 struct request {
 	struct worker *w;
 	uint32_t row, number;
-	uint32_t source; /* slot of the one who was asked; LEDGER_NONE: it is gone */
+	uint32_t source; /* slot of the one who was asked */
+	bool gone;	 /* and who is not there any more */
 	int fd, pidfd;
 	pid_t pid;
 	ev_io io;
@@ -50,9 +51,13 @@ struct request {
 static void close_request(struct worker *w)
 {
 	struct request *r = w->request;
+	struct worker *source;
+	bool gone;
 
 	if (!r)
 		return;
+	source = w->m->by_slot[r->source];
+	gone = r->gone;
 	w->request = NULL;
 	ev_io_stop(w->m->loop, &r->io);
 	ev_timer_stop(w->m->loop, &r->clock);
@@ -60,6 +65,9 @@ static void close_request(struct worker *w)
 	close_fd(&r->fd);
 	close_fd(&r->pidfd);
 	free(r);
+	/* its end may have waited for this */
+	if (gone && source && source->slot->life[0] != LEDGER_NONE && !handover_waits(source))
+		life_look(source->m, source->slot->life[0]);
 }
 
 void handover_close(struct worker *w)
@@ -247,7 +255,7 @@ static void look_fired(struct ev_loop *loop, ev_timer *t, int events)
 
 static bool abandoned(struct request *r)
 {
-	return r->source == LEDGER_NONE;
+	return r->gone;
 }
 
 bool handover_look(struct worker *w)
@@ -400,6 +408,21 @@ void handover_failed(struct manager *m, const struct owed *o, int err, const cha
 		fail(r, err, text);
 }
 
+bool handover_waits(const struct worker *w)
+{
+	const struct manager *m = w->m;
+
+	if (w->slot->kind != SLOT_TEMPLATE)
+		return false;
+	for (uint32_t i = 0; i < m->ledger.h->slots_high; i++) {
+		const struct request *r = m->by_slot[i] ? m->by_slot[i]->request : NULL;
+
+		if (r && r->source == w->row)
+			return true;
+	}
+	return false;
+}
+
 void handover_orphaned(struct forker *f)
 {
 	struct manager *m = f->w->m;
@@ -409,7 +432,7 @@ void handover_orphaned(struct forker *f)
 
 		/* the end of the worker's own channel says whether there is one */
 		if (r && r->source == f->w->row)
-			r->source = LEDGER_NONE;
+			r->gone = true;
 	}
 	f->n_owed = 0;
 }

@@ -121,6 +121,8 @@ bool handover_look(struct worker *w);
 bool handover_cancel(struct worker *w);
 /* The life is over: let go of what it has here. */
 void handover_close(struct worker *w);
+/* Somebody that w was asked for may be on the way still: neither claimed nor given up. */
+bool handover_waits(const struct worker *w);
 /* The one who was asked is gone. */
 void handover_orphaned(struct forker *f);
 /* Replies of the one who was asked. */

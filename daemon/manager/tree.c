@@ -188,8 +188,13 @@ static void say_untouchable(struct trees *t, uint32_t row, const struct proc_sta
 static bool signal_member(struct trees *t, uint32_t row, const char *leaf, pid_t pid, int signal)
 {
 	struct proc_stat s;
+	uint32_t owner;
 	int r;
 
+	/* claimed since the look: a worker that a template forked, not the template's */
+	owner = leaf ? LEDGER_NONE : ledger_find_pid(&t->m->ledger, pid);
+	if (owner != LEDGER_NONE && owner != row)
+		return false;
 	if (evidence_is_role(t->m, pid) || proc_stat(pid, &s) < 0 || s.state == 'Z')
 		return false;
 	/* the start time was read before the leaf: if it still holds at the signal, so does the

@@ -60,7 +60,13 @@ class HandoverCase(TemplateCase):
                 return None
         return until(ask, 15, "a manager answers")
 
-    def at_rest(self, d, wanted=None):
+    def inner_children(self, d):
+        """The keeper's children but for the roles, by the numbers that the daemon knows."""
+        roles = {"reeve-manager", "reeve-logger"}
+        return {int(procs.status_of(p).get("NSpid", "0").split()[-1])
+                for p in procs.children_of(d.pid) if procs.comm_of(p) not in roles}
+
+    def at_rest(self, d):
         """Every worker is ready, and the keeper has no child too many."""
         self.answers(d)
 
@@ -73,9 +79,7 @@ class HandoverCase(TemplateCase):
             if not all(w["state"] == "ready" for w in workers.values()):
                 return None
             known = {w["pid"] for w in workers.values()} | {t.get("pid") for t in templates}
-            roles = {"reeve-manager", "reeve-logger"}
-            others = [p for p in procs.children_of(d.pid) if procs.comm_of(p) not in roles]
-            return {d.host(p) for p in known if p} == set(others) and workers
+            return known - {None} == self.inner_children(d) and workers
         try:
             return until(fits, 20, every=0.02)
         except procs.Late:
