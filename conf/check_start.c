@@ -13,16 +13,6 @@
 
 #define BIT(method) (1u << CONF_START_##method)
 
-/* The methods whose daemon side is there. */
-static const struct {
-	bool built;
-} methods[CONF_START_COUNT] = {
-	[CONF_START_SPAWN] = { true },
-	[CONF_START_FORKSERVER] = { true },
-	[CONF_START_FORK] = { false },
-	[CONF_START_THREADS] = { true },
-};
-
 /* A macro for the same reason as in table.c. */
 #define ROW(...)                                                                                   \
 	{                                                                                          \
@@ -267,11 +257,10 @@ void check_start(struct loading *l, size_t i)
 		check_command(l, i);
 	if (g->start_method == CONF_START_THREADS)
 		check_threads(l, i);
-	if (l->report->errors == errors && !l->any_method && !methods[g->start_method].built)
-		load_problem(
-			l, i, "group.start_method", false,
-			"start_method %s is not built into this version; write: start_method = "
-			"\"spawn\";",
-			method_name(g));
+	if (l->report->errors == errors && g->template.spares > 0)
+		load_problem(l, i, "group.template.spares", true,
+			     "template.spares = %d has no effect in this version: a worker is "
+			     "forked when it is needed",
+			     g->template.spares);
 	forget_unused(l, i);
 }

@@ -159,7 +159,7 @@ static int load(const char *path, const char *text, size_t len,
 		const struct conf_load_options *options, struct conf **ret,
 		struct conf_report *report)
 {
-	struct loading l = { .options = options, .report = report, .any_method = text != NULL };
+	struct loading l = { .options = options, .report = report };
 	int err;
 
 	conf_keys(&l.rows);

@@ -31,7 +31,6 @@ struct loading {
 	bool *bad;	 /* by group: something in it could not be read */
 	bool *by_env;	 /* by group: REEVE_START_METHOD has decided its start method */
 	char **disabled; /* names of groups that are left out */
-	bool any_method; /* also those whose daemon side is not there */
 	int runtime_dir_line;
 	char *log_dir; /* of the default of log.file */
 };

@@ -348,7 +348,8 @@ static void still_there(struct ev_loop *loop, ev_timer *t, int events)
 {
 	struct forker *f = t->data;
 
-	if (worker_pid(f->w))
+	/* a seed works on: it only makes no copies any more */
+	if (worker_pid(f->w) && f->w->slot->kind != SLOT_WORKER)
 		template_bad(f->w, CAUSE_PROBE, "closed its channel");
 }
 
@@ -463,7 +464,7 @@ void template_close(struct worker *w)
 }
 
 /* READY may have been heard and not noted. */
-static void ping(struct forker *f)
+void template_ping(struct forker *f)
 {
 	auto_channel_packet p = CHANNEL_PACKET_INIT;
 
@@ -497,7 +498,7 @@ static bool adopt(struct manager *m, const struct role_fd *f)
 	if (w->slot->template.ready_ms)
 		template_age(made);
 	if (ledger_life_live(&m->ledger, f->index) && !w->slot->template.ready_ms)
-		ping(made);
+		template_ping(made);
 	return true;
 }
 

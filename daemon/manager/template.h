@@ -40,6 +40,7 @@ struct forker {
 	size_t n_owed, owed_room;
 	uint32_t ping; /* number of a PING that is not answered; 0 = none */
 	ev_timer eof;  /* between the end of its channel and its own */
+	bool released; /* a seed was told that nobody waits for it */
 	ev_timer age;  /* template.max_age */
 	int64_t looked_ms;
 	bool warned;
@@ -52,6 +53,8 @@ void templates_adopt(struct manager *m);
 /* The life in `row` of w is to have a channel: HELLO is on it, the keeper stores our end. Returns
  * the fd for the process, or -errno with *d. */
 int template_channel(struct worker *w, uint32_t row, struct diag *d);
+/* To a seed: nobody waits for a copy of it. */
+void template_ping(struct forker *f);
 /* The life is over, or was never born. Idempotent. */
 void template_close(struct worker *w);
 /* Its main process has ended: hear what it said last. */

@@ -273,11 +273,34 @@ static void step_group(struct group *g)
 		load(g, other);
 }
 
+/* A seed stands at its first fork point until all of its siblings are copied. Those that run
+ * already, of an earlier seed, need no copy: it is told to go on. */
+static void release_seeds(struct group *g)
+{
+	for (uint32_t i = 0; i < g->n_workers; i++) {
+		const struct worker *w = g->workers[i];
+
+		if (w && worker_wanted(w) &&
+		    (w->slot->w.state == WS_WAITING || w->slot->w.state == WS_STOPPED))
+			return;
+	}
+	for (uint32_t i = 0; i < g->n_workers; i++) {
+		struct worker *w = g->workers[i];
+
+		if (!can_fork(w) || w->forker->released || w->forker->n_owed > 0)
+			continue;
+		w->forker->released = true;
+		template_ping(w->forker);
+	}
+}
+
 void templates_step(struct manager *m)
 {
 	for (size_t i = 0; i < m->n_groups; i++) {
 		const struct group *g = m->groups[i];
 
+		if (g->conf && g->conf->start_method == CONF_START_FORK)
+			release_seeds(m->groups[i]);
 		if (g->templates[0] || g->templates[1] ||
 		    (g->conf && g->conf->start_method == CONF_START_FORKSERVER))
 			step_group(m->groups[i]);

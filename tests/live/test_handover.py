@@ -201,8 +201,8 @@ class Handover(HandoverCase):
             for _ in range(kills):
                 t = until(lambda: (t := self.template(d)) and t["state"] == "ready" and
                           t["forks"] > workers // 20 and t, 20, "the template forks")
-                procs.kill(d.host(t["pid"]))
-                killed += 1
+                pid = d.host(t["pid"])
+                killed += bool(pid and procs.kill(pid))
             until(lambda w=wave: all(x["state"] == "done" and x["incarnation"] == w + 1
                                      for x in d.workers().values()), 60, "all have ended")
             for name, worker in d.workers().items():

@@ -1,0 +1,75 @@
+"""start_method "fork": worker 0 is the seed, its siblings are copies made at its fork point."""
+from harness import procs, until
+from test_template import TemplateCase
+
+SEED = """
+WARM = []
+def seeded():
+    WARM.append(os.getpid())
+    reeve.fork_point()
+    print("warmed by", WARM[0], flush=True)
+    while not reeve.stopping():
+        time.sleep(0.02)
+        {again}
+    return 0
+"""
+
+
+class Seed(TemplateCase):
+    def seed(self, again=True, **keys):
+        self.app(SEED.replace("{again}", "reeve.fork_point()" if again else "pass"))
+        return self.group("app:seeded", start_method="fork", workers=3, **keys)
+
+    def test_siblings_are_copies_of_the_warm_seed(self):
+        d = self.forked({"web": self.seed()})
+        d.until_all(state="ready", restarts=0)
+        workers = d.workers()
+        self.assertEqual([workers[f"web:{i}"]["source"] for i in range(3)],
+                         ["exec", "web:0/1", "web:0/1"])
+        until(lambda: len(d.lines("web")) >= 3, 10)
+        self.assertEqual(set(d.lines("web")), {f"warmed by {workers['web:0']['pid']}"})
+        procs.kill(d.host(workers["web:1"]["pid"]))
+        worker = d.until_worker("web:1", state="ready", restarts=1)
+        self.assertEqual(worker["source"], "web:0/1")
+        self.assertEqual(d.detail("web:0")["templates"], [])
+        d.stop()
+
+    def test_a_dead_seed_is_replaced(self):
+        d = self.forked({"web": self.seed()})
+        d.until_all(state="ready")
+        before = d.workers()
+        procs.kill(d.host(before["web:0"]["pid"]))
+        seed = d.until_worker("web:0", state="ready", incarnation=2)
+        self.assertEqual(seed["source"], "exec")
+        for name in ("web:1", "web:2"):
+            self.assertEqual(d.worker(name)["pid"], before[name]["pid"])
+        until(lambda: len(d.lines("web")) >= 4, 10, "the new seed waits for nobody")
+        procs.kill(d.host(before["web:2"]["pid"]))
+        worker = d.until_worker("web:2", state="ready", restarts=1)
+        self.assertEqual(worker["source"], "web:0/2")
+        d.stop()
+
+    def test_a_seed_that_does_not_come_back(self):
+        d = self.forked({"web": self.seed(False, template={"fork_timeout": "300ms"})})
+        d.until_all(state="ready")
+        procs.kill(d.host(d.worker("web:1")["pid"]))
+        worker = d.until_worker("web:1", state="ready", restarts=1)
+        self.assertEqual(worker["source"], "exec")
+        self.assertIn("started by spawn", d.text())
+        d.stop()
+
+    def test_a_killed_manager_loses_no_sibling(self):
+        d = self.forked({"web": self.seed()})
+        d.roles_may_die = True
+        d.until_all(state="ready")
+        for _ in range(3):
+            procs.kill(d.host(d.worker("web:1")["pid"]))
+            procs.kill(d.role("manager"))
+            def fits():
+                try:
+                    return all(w["state"] == "ready" for w in d.workers().values())
+                except (OSError, EOFError):
+                    return False
+            until(fits, 20)
+        self.assertEqual(d.worker("web:0")["incarnation"], 1)
+        d.stop()
