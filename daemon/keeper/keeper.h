@@ -104,7 +104,12 @@ struct cgroups {
 	bool made;	      /* base was made by us and goes away with us */
 };
 
-enum upgrade_stage { UPGRADE_NONE, UPGRADE_CHECK, UPGRADE_TRIAL };
+enum upgrade_stage {
+	UPGRADE_NONE,
+	UPGRADE_CHECK,
+	UPGRADE_READY, /* accepted: at the end of this turn */
+	UPGRADE_TRIAL,
+};
 
 struct upgrade {
 	enum upgrade_stage stage;

@@ -12,6 +12,7 @@
 #include "base/fd.h"
 #include "base/mem.h"
 #include "base/names.h"
+#include "base/str.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -194,19 +195,17 @@ void upgrade_signal(struct keeper *k)
 		log_debug("SIGUSR2: an upgrade is under way");
 }
 
-/* What the helper said, one line; its version if it accepts. */
+/* What the helper said, one line: text is why it does not accept. It may be any program. */
 static bool read_verdict(struct keeper *k, int how, int status, char *text, size_t size)
 {
-	ssize_t n = pread(k->upgrade.said, text, size - 1, 0);
+	char raw[200];
+	ssize_t n = pread(k->upgrade.said, raw, sizeof(raw) - 1, 0);
 
-	text[MAX_OF(n, 0)] = '\0';
-	text[strcspn(text, "\n")] = '\0';
+	raw[MAX_OF(n, 0)] = '\0';
+	str_escape(raw, strcspn(raw, "\n"), text, size);
 	if (how == CLD_EXITED && status == 0 &&
-	    strncmp(text, PREFLIGHT_OK, sizeof(PREFLIGHT_OK) - 1) == 0) {
-		memmove(text, text + sizeof(PREFLIGHT_OK) - 1,
-			strlen(text + sizeof(PREFLIGHT_OK) - 1) + 1);
+	    strncmp(raw, PREFLIGHT_OK, sizeof(PREFLIGHT_OK) - 1) == 0)
 		return true;
-	}
 	if (how == CLD_EXITED && (status == 0 || n <= 0))
 		snprintf(text, size, "it is no reeved that can take over (exit code %d)", status);
 	else if (how != CLD_EXITED)
@@ -254,12 +253,13 @@ void upgrade_checked(struct keeper *k, int how, int status)
 		snprintf(text, sizeof(text), "its check has kept the program for itself");
 		good = false;
 	}
-	if (atomic_load(&k->ledger.h->phase) != PHASE_RUN)
-		conclude(k, -ESHUTDOWN, "", "the daemon is shutting down");
-	else if (!good)
+	if (!good) {
 		conclude(k, -ENOEXEC, "", text);
-	else
-		hand_over(k);
+		return;
+	}
+	/* Not here: other signals of this turn have been read and not been served. */
+	k->upgrade.stage = UPGRADE_READY;
+	k->upgrade.due_ms = 0;
 }
 
 /* --- in the new image --- */
@@ -337,7 +337,12 @@ void upgrade_run(struct keeper *k, int64_t now)
 		run_trial(k, now);
 		return;
 	}
-	if (k->upgrade.stage == UPGRADE_CHECK) {
+	if (k->upgrade.stage == UPGRADE_READY) {
+		if (atomic_load(&k->ledger.h->phase) == PHASE_RUN)
+			hand_over(k);
+		else
+			conclude(k, -ESHUTDOWN, "", "the daemon is shutting down");
+	} else if (k->upgrade.stage == UPGRADE_CHECK) {
 		kill(k->upgrade.helper, SIGKILL); /* our child, not reaped yet */
 		k->upgrade.helper = 0;		  /* a stranger when it ends, perhaps much later */
 		conclude(k, -ETIME, "", "its check took more than 10 s");

@@ -171,11 +171,12 @@ class Upgrade(Case):
         self.assertEqual(journal.entries("double"), [], "two in one slot")
         starts = len(journal.entries("start"))
         workers = d.workers("die")
-        self.assertEqual(sum(w["incarnation"] for w in workers.values()), starts)
+        begun = sum(w["incarnation"] for w in workers.values())
+        # the stop may have come before the last life of each could say anything
+        self.assertTrue(starts <= begun <= starts + len(workers), (starts, begun))
         d.stop()
         self.assert_rows("log", least=1000)
-        rows = self.assert_rows("die")
-        self.assertEqual(len(rows), starts)
+        self.assertTrue(starts - len(workers) <= len(self.assert_rows("die")) <= starts)
 
     def test_deadlines_go_on(self):
         """Stop ladder, back-off and window are where they were."""
@@ -248,7 +249,8 @@ class Upgrade(Case):
         d.check_gone()
 
     def test_a_shutdown_during_one(self):
-        for number, pause in ((signal.SIGTERM, 0), (signal.SIGTERM, 0.3), (signal.SIGQUIT, 0.05)):
+        term = [(signal.SIGTERM, n / 1000) for n in (0, 1, 2, 3, 4, 5, 7, 10, 20, 300)]
+        for number, pause in (*term, (signal.SIGQUIT, 0.003), (signal.SIGQUIT, 0.05)):
             journal = self.journal(f"journal{number}{pause}")
             d = self.start(self.one(journal, "note=up", "wait", workers=3))
             journal.wait("note", "up", n=3)
