@@ -31,12 +31,12 @@ import procs  # noqa: E402
 DEADLINE = 60
 
 
-def find_tests(patterns):
-    """(class, method) of every test, in the order of the files."""
+def find_tests(patterns, folder=HERE):
+    """(name, class, method) of every test there, in the order of the files."""
     found = []
-    for path in sorted(HERE.glob("test_*.py")):
+    for path in sorted(folder.glob("test_*.py")):
         module = importlib.import_module(path.stem)
-        for name, kind in vars(module).items():
+        for kind in vars(module).values():
             if not (isinstance(kind, type) and issubclass(kind, harness.Case)
                     and kind.__module__ == path.stem):
                 continue
@@ -262,37 +262,51 @@ def modes_for(options):
     return ["default"] if harness.sanitized(options.build) else list(harness.MODES)
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__.strip().splitlines()[0])
-    parser.add_argument("--mode", choices=harness.MODES)
-    parser.add_argument("--jobs", type=int, default=2 * (os.cpu_count() or 1))
+def arguments(doc, jobs):
+    """What every runner takes."""
+    parser = argparse.ArgumentParser(description=doc.strip().splitlines()[0])
+    parser.add_argument("--jobs", type=int, default=jobs * (os.cpu_count() or 1))
     parser.add_argument("--build", default=os.environ.get("REEVE_BUILD", "build"))
-    parser.add_argument("--repeat", type=int, default=1, help="each test so many times")
     parser.add_argument("--keep", action="store_true", help="keep the files of good tests too")
-    parser.add_argument("--list", action="store_true", help="only name the tests")
     parser.add_argument("patterns", nargs="*")
+    return parser
+
+
+def run_all(run, name, work):
+    """Call work() with the run open, then say what was counted; the exit code."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    begin = time.monotonic()
+    try:
+        work()
+    finally:
+        run.close()
+    print(f"{name}: {time.monotonic() - begin:.0f} s")
+    print("{passed} passed, {failed} failed, {skipped} skipped".format(**run.count))
+    return 1 if run.count["failed"] or not run.count["passed"] else 0
+
+
+def run_modes(run, options, tests):
+    for mode in modes_for(options):
+        if mode == "pid1" and os.getuid() != 0:
+            run.count["skipped"] += len(tests)
+            print(f"skipped {mode}: needs root")
+            continue
+        run.all([(mode, i, *test) for i, test in enumerate(tests * options.repeat)])
+        reap_strangers()
+
+
+def main():
+    parser = arguments(__doc__, 2)
+    parser.add_argument("--mode", choices=harness.MODES)
+    parser.add_argument("--repeat", type=int, default=1, help="each test so many times")
+    parser.add_argument("--list", action="store_true", help="only name the tests")
     options = parser.parse_args()
     tests = find_tests(options.patterns)
     if options.list:
         print("\n".join(full for full, _, _ in tests))
         return 0
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     run = Run(options)
-    begin = time.monotonic()
-    try:
-        for mode in modes_for(options):
-            if mode == "pid1" and os.getuid() != 0:
-                for full, _, _ in tests:
-                    run.count["skipped"] += 1
-                print(f"skipped {mode}: needs root")
-                continue
-            run.all([(mode, i, *test) for i, test in enumerate(tests * options.repeat)])
-            reap_strangers()
-    finally:
-        run.close()
-    print(f"live: {time.monotonic() - begin:.0f} s")
-    print("{passed} passed, {failed} failed, {skipped} skipped".format(**run.count))
-    return 1 if run.count["failed"] or not run.count["passed"] else 0
+    return run_all(run, "live", lambda: run_modes(run, options, tests))
 
 
 if __name__ == "__main__":
