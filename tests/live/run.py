@@ -31,7 +31,7 @@ import procs  # noqa: E402
 DEADLINE = 60
 
 
-def find_tests(patterns, folder=HERE):
+def find_tests(patterns, folder=HERE, prefix=""):
     """(name, class, method) of every test there, in the order of the files."""
     found = []
     for path in sorted(folder.glob("test_*.py")):
@@ -41,7 +41,7 @@ def find_tests(patterns, folder=HERE):
                     and kind.__module__ == path.stem):
                 continue
             for method in unittest.TestLoader().getTestCaseNames(kind):
-                full = f"{path.stem[5:]}.{method}"
+                full = f"{prefix}{path.stem[5:]}.{method}"
                 if not patterns or any(word in full for word in patterns):
                     found.append((full, kind, method))
     return found
@@ -285,13 +285,13 @@ def run_all(run, name, work):
     return 1 if run.count["failed"] or not run.count["passed"] else 0
 
 
-def run_modes(run, options, tests):
-    for mode in modes_for(options):
+def run_modes(run, modes, tests):
+    for mode in modes:
         if mode == "pid1" and os.getuid() != 0:
             run.count["skipped"] += len(tests)
             print(f"skipped {mode}: needs root")
             continue
-        run.all([(mode, i, *test) for i, test in enumerate(tests * options.repeat)])
+        run.all([(mode, i, *test) for i, test in enumerate(tests)])
         reap_strangers()
 
 
@@ -306,7 +306,8 @@ def main():
         print("\n".join(full for full, _, _ in tests))
         return 0
     run = Run(options)
-    return run_all(run, "live", lambda: run_modes(run, options, tests))
+    return run_all(run, "live", lambda: run_modes(run, modes_for(options),
+                                                  tests * options.repeat))
 
 
 if __name__ == "__main__":
