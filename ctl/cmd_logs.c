@@ -2,9 +2,9 @@
  * logs: the last lines of workers, and with -f what comes. Lines look as in a text log. What a
  * worker wrote is escaped before it meets a terminal (SE10); with --json it is passed on as it is.
  *
- * When the connection breaks (a new logger), following goes on from a little earlier. A line has
- * one time while it is followed and another in the file, so what was seen lately is known by its
- * text: each such line is left out once.
+ * When the connection breaks (a new logger), following goes on behind the places that were told
+ * with the lines. As long as none were told it was history: that comes once more, and what was
+ * shown of it is left out.
  */
 #include "ctl.h"
 
@@ -15,22 +15,13 @@
 #include <stdio.h>
 #include <string.h>
 
-#define SEEN_MS	 2000  /* how far back what was seen is known, at least */
-#define SEEN_MAX 20000 /* and how many lines of it */
-
-/* Lines seen from a time on: text → how often. */
-struct seen {
-	json_t *lines;
-	char start[32];
-	int64_t since_ms; /* our own clock, when it was begun */
-};
-
 struct follow {
-	char open[128]; /* worker and stream whose line has no end yet; "" = none */
-	char began[32]; /* when the first call was made, if it wanted no history; else "" */
-	struct seen now, before;
-	json_t *skip;	/* lines that come once more after a break, or NULL */
-	char broke[32]; /* when it broke */
+	char open[128];	 /* worker and stream whose line has no end yet; "" = none */
+	char born[24];	 /* of the log book that the places are of */
+	json_t *places;	 /* stream → where it ends, as text; NULL while history comes */
+	json_t *history; /* lines of it that were shown → how often */
+	json_t *skip;	 /* of these: come once more after a break, or NULL */
+	char first[32];	 /* time of the oldest of them */
 };
 
 static int base64_digit(char c)
@@ -116,68 +107,82 @@ static void count_line(json_t *lines, const char *key, json_int_t by)
 		json_object_del(lines, key);
 }
 
-static void seen_begin(struct seen *s)
+/* "12:3456" */
+static void take_place(struct follow *f, const char *text, size_t len)
 {
-	*s = (struct seen){ .lines = json_object(), .since_ms = clock_mono_ms() };
+	const char *colon = memchr(text, ':', len);
+
+	if (colon)
+		json_object_setn_new(f->places, text, (size_t)(colon - text),
+				     json_stringn(colon + 1, len - (size_t)(colon + 1 - text)));
+	else
+		snprintf(f->born, sizeof(f->born), "%.*s", (int)len, text);
 }
 
-/* Two halves, so that the older one can be forgotten as a whole. */
-static void seen_note(struct follow *f, const char *key, const char *at)
+static void take_places(struct follow *f, const char *text)
 {
-	if (clock_mono_ms() - f->now.since_ms > SEEN_MS ||
-	    json_object_size(f->now.lines) >= SEEN_MAX) {
-		json_decref(f->before.lines);
-		f->before = f->now;
-		seen_begin(&f->now);
+	if (!f->places)
+		f->places = json_object();
+	while (*text) {
+		size_t len = strcspn(text, ";");
+
+		take_place(f, text, len);
+		text += len + (text[len] == ';');
 	}
-	count_line(f->now.lines, key, 1);
-	if (!f->now.start[0] || strcmp(at, f->now.start) < 0)
-		snprintf(f->now.start, sizeof(f->now.start), "%s", at);
 }
 
-/* After a break: once more from the time of the oldest line that is known, or from the beginning.
- */
+static json_t *places_text(const struct follow *f)
+{
+	auto_str text = { 0 };
+	const char *stream;
+	json_t *total;
+
+	str_add(&text, f->born);
+	json_object_foreach(f->places, stream, total)
+	{
+		str_addf(&text, ";%s:%s", stream, json_string_value(total));
+	}
+	return text.failed ? NULL : json_string(text.data);
+}
+
 static void resume(struct ctl *c, struct follow *f)
 {
-	const char *since = f->before.start[0] ? f->before.start
-			    : f->now.start[0]  ? f->now.start
-					       : f->began;
-	const char *key;
-	json_t *n;
-
-	if (f->open[0] && !c->set.json)
-		str_add(&c->out, "\n");
-	f->open[0] = '\0';
-	clock_format(clock_real_us(), f->broke);
-	json_decref(f->skip);
-	f->skip = f->before.lines ? json_deep_copy(f->before.lines) : json_object();
-	json_object_foreach(f->now.lines, key, n)
-	{
-		count_line(f->skip, key, json_integer_value(n));
+	if (f->places) {
+		json_object_set_new(c->sent, "after", places_text(f));
+		json_object_del(c->sent, "lines");
+		json_object_del(c->sent, "since");
+		return;
 	}
-	if (!since[0])
+	json_decref(f->skip);
+	f->skip = json_deep_copy(f->history);
+	if (!f->first[0])
 		return; /* the same call again */
-	json_object_set_new(c->sent, "since", json_string(since));
+	json_object_set_new(c->sent, "since", json_string(f->first));
 	json_object_del(c->sent, "lines");
 }
 
-/* Note the line; false if it was seen before the break. */
+/* Note the line; false if it was shown before the break. */
 static bool is_new(struct follow *f, const json_t *l)
 {
-	const char *at = get_text(l, "at", "");
+	const char *at = get_text(l, "at", ""), *place = get_text(l, "place", NULL);
 	const char *text = get_text(l, "line", get_text(l, "bytes", ""));
 	auto_str key = { 0 };
 
-	if (get_bool(l, "partial"))
-		return true; /* after a break the line comes whole */
-	str_addf(&key, "%s %s %s", get_text(l, "worker", ""), get_text(l, "stream", ""), text);
+	if (place && f->places)
+		take_place(f, place, strlen(place));
+	if (f->places)
+		return true;
+	str_addf(&key, "%s %s %s %s", at, get_text(l, "worker", ""), get_text(l, "stream", ""),
+		 text);
 	if (key.failed)
 		return true;
-	if (f->skip && strcmp(at, f->broke) <= 0 && json_object_get(f->skip, key.data)) {
+	if (f->skip && json_object_get(f->skip, key.data)) {
 		count_line(f->skip, key.data, -1);
 		return false;
 	}
-	seen_note(f, key.data, at);
+	count_line(f->history, key.data, 1);
+	if (at[0] && (!f->first[0] || strcmp(at, f->first) < 0))
+		snprintf(f->first, sizeof(f->first), "%s", at);
 	return true;
 }
 
@@ -192,10 +197,13 @@ static int on_lines(struct ctl *c, json_t *parameters, bool last, void *data)
 		resume(c, f);
 		return CODE_OK;
 	}
+	if (get_text(parameters, "places", NULL))
+		take_places(f, get_text(parameters, "places", NULL));
 	json_array_foreach(json_object_get(parameters, "lines"), i, l)
 	{
 		if (c->set.follow && !is_new(f, l))
 			continue;
+		json_object_del((json_t *)l, "place");
 		if (c->set.json)
 			out_json(c, l);
 		else
@@ -270,12 +278,10 @@ int cmd_logs(struct ctl *c)
 		json_decref(p);
 		return code;
 	}
-	seen_begin(&f.now);
-	if (c->set.lines == 0)
-		clock_format(clock_real_us(), f.began);
+	f.history = json_object();
 	code = ctl_stream(c, "Logs", p, on_lines, &f);
-	json_decref(f.now.lines);
-	json_decref(f.before.lines);
+	json_decref(f.places);
+	json_decref(f.history);
 	json_decref(f.skip);
 	return code;
 }

@@ -5,6 +5,7 @@
  */
 #include "ledger/logbook.h"
 
+#include "base/clock.h"
 #include "base/fd.h"
 #include "base/mem.h"
 
@@ -60,6 +61,7 @@ int logbook_create(int *ret_fd, struct logbook *ret)
 	p = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 	if (p == MAP_FAILED)
 		return -errno;
+	want.born_us = clock_real_us();
 	memcpy(p, &want, sizeof(want));
 	*ret = (struct logbook){ .h = p, .bytes = PAGE, .fd = fd };
 	*ret_fd = give_fd(&fd);

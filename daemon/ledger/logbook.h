@@ -79,6 +79,9 @@ struct logbook_header {
 
 	/* M */
 	_Atomic uint32_t out_high, err_high, sinks_high; /* rows ever used: bounds of scans */
+
+	/* K, once; since 0.2.0: wall clock. Places in streams mean something in this book only */
+	int64_t born_us;
 };
 
 enum logbook_sink_state {
@@ -258,12 +261,15 @@ uint32_t logbook_news_take(struct logbook *lb, bool *ret_scan);
  *     "out": true, "err": true               which, with "all"
  *     "lines": 10                            last lines of history; absent: 10, or all with since
  *     "since_us": 1769860800000000           only lines from then on (µs since the epoch); absent
+ *     "after": "BORN;STREAM:TOTAL;…"         go on behind these places, without history; absent
  *     "follow": false }
  *
  * Replies: {"parameters":{"lines":[LogLine…]},"continues":true}, at most 64 KiB of lines each; with
- * "lost_bytes":N where lines could not be had. The last one, without "continues", has no lines. A
- * client that reads nothing for 30 s while data waits is closed.
+ * "lost_bytes":N where lines could not be had. With follow each line that was not history has its
+ * "place", and "places" tells those of all streams when the history is over, and of each new one.
+ * The last one, without "continues", has no lines. A client that reads nothing for 30 s while data
+ * waits is closed.
  */
-#define LOGBOOK_LOGS_MAX (64u * 1024u)
+#define LOGBOOK_LOGS_MAX (160u * 1024u)
 
 #endif

@@ -50,6 +50,7 @@ static void free_client(struct logger *lg, struct client *c)
 	merge_fini(&c->merge);
 	close_fd(&c->fd);
 	str_fini(&c->out);
+	str_fini(&c->places);
 	free(c->tails);
 	free(c->order);
 	free(c->wanted);
@@ -75,11 +76,13 @@ bool client_add(struct client *c, const struct reply_line *l)
 
 static void end_reply(struct client *c, bool continues)
 {
-	if (!c->in_reply && c->lost == 0 && continues)
+	if (!c->in_reply && c->lost == 0 && c->places.len == 0 && continues)
 		return;
 	if (!c->in_reply)
 		reply_begin(&c->out);
-	reply_end(&c->out, c->lost, continues);
+	reply_end(&c->out, c->lost, c->places.len > 0 ? c->places.data : "", continues);
+	c->out.failed |= c->places.failed;
+	str_fini(&c->places);
 	c->in_reply = false;
 	c->lost = 0;
 }
@@ -233,6 +236,8 @@ static void step_files(struct logger *lg, struct client *c)
 		return;
 	merge_fini(&c->merge);
 	c->phase = CLIENT_TAILS;
+	if (c->follow)
+		places_tell_all(lg, c);
 }
 
 /* ---- turns ---- */
@@ -430,6 +435,7 @@ void client_stream_new(struct logger *lg, uint32_t stream)
 		    request_add_tail(c, stream) < 0)
 			continue;
 		c->tails[c->n_tails - 1].cursor = ring_total(&lg->lb, stream);
+		places_tell(c, &c->tails[c->n_tails - 1]);
 	}
 }
 

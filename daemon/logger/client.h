@@ -44,11 +44,12 @@ struct client {
 	char (*raw_labels)[LOGBOOK_LABEL]; /* by sink: worker of lines that do not say it */
 	/* what waits to be sent */
 	struct str out;
-	bool in_reply;	  /* `out` ends inside a reply */
-	uint64_t lost;	  /* to be told with the next reply */
-	int64_t moved_ms; /* when it last took data, or had none to take */
-	int64_t now_us;	  /* time of lines that were not written yet */
-	char stamp[32];	  /* of stamp_us */
+	bool in_reply;	   /* `out` ends inside a reply */
+	struct str places; /* to be told with the next reply */
+	uint64_t lost;	   /* to be told with the next reply */
+	int64_t moved_ms;  /* when it last took data, or had none to take */
+	int64_t now_us;	   /* time of lines that were not written yet */
+	char stamp[32];	   /* of stamp_us */
 	int64_t stamp_us;
 };
 
@@ -62,6 +63,13 @@ uint64_t request_label_hash(const char *label, size_t len, bool err);
 void tail_rewind(const struct logger *lg, struct tail *t, int64_t lines);
 /* Give lines of all tails, the oldest first, until there is enough; true if there are more now. */
 bool tail_give(struct logger *lg, struct client *c);
+
+/* places.c: how far each stream was given, as text that the client brings back after a break:
+ * "BORN;STREAM:TOTAL;…", BORN of the log book. */
+void places_tell_all(struct logger *lg, struct client *c);
+void places_tell(struct client *c, const struct tail *t);
+/* Go on behind them instead of giving history. */
+void places_take(struct logger *lg, struct client *c, const char *text);
 
 /* client.c */
 /* Add a line to the replies; false when enough waits to be sent. */

@@ -81,14 +81,18 @@ void reply_add(struct str *out, const struct reply_line *l)
 			add_text(out, joined.data, joined.len);
 		out->failed |= joined.failed;
 	}
+	if (l->end > 0)
+		str_addf(out, ",\"place\":\"%u:%llu\"", l->stream, (unsigned long long)l->end);
 	str_add(out, l->partial ? ",\"partial\":true}" : "}");
 }
 
-void reply_end(struct str *out, uint64_t lost, bool continues)
+void reply_end(struct str *out, uint64_t lost, const char *places, bool continues)
 {
 	str_add(out, "]");
 	if (lost > 0)
 		str_addf(out, ",\"lost_bytes\":%llu", (unsigned long long)lost);
+	if (places[0])
+		str_addf(out, ",\"places\":\"%s\"", places);
 	str_add(out, continues ? "},\"continues\":true}" : "}}");
 	str_add_bytes(out, "", 1);
 }

@@ -16,13 +16,16 @@ struct reply_line {
 	/* The text, in at most two pieces that follow each other. */
 	const char *text[2];
 	size_t len[2];
+	/* Where it ends, for who goes on later; 0 = it has no place. */
+	uint32_t stream;
+	uint64_t end;
 };
 
 /* A reply is begun, gets any number of lines, and is ended (NUL included). */
 void reply_begin(struct str *out);
 void reply_add(struct str *out, const struct reply_line *l);
-/* lost: bytes that could not be had, 0 = none. */
-void reply_end(struct str *out, uint64_t lost, bool continues);
+/* lost: bytes that could not be had, 0 = none. places: see places.c; "" = none. */
+void reply_end(struct str *out, uint64_t lost, const char *places, bool continues);
 void reply_failed(struct str *out, const char *text);
 
 #endif

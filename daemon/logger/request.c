@@ -146,7 +146,11 @@ static int read_request(struct logger *lg, struct client *c, json_t *o)
 	if (json_is_integer(lines))
 		c->lines = MAX_OF(json_integer_value(lines), 0);
 	r = c->all ? add_all(lg, c) : add_named(lg, c, rows);
-	return r < 0 ? r : index_tails(lg, c);
+	if (r == 0)
+		r = index_tails(lg, c);
+	if (r == 0 && json_is_string(json_object_get(o, "after")))
+		places_take(lg, c, json_string_value(json_object_get(o, "after")));
+	return r;
 }
 
 int request_parse(struct logger *lg, struct client *c, const char *text, size_t len)

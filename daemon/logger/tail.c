@@ -122,6 +122,10 @@ static int give_run(struct logger *lg, struct client *c, struct tail *t, int64_t
 					.err = t->stream >= LOGBOOK_ERR,
 					.partial = u.take == u.text };
 
+		if (c->follow) {
+			l.stream = t->stream;
+			l.end = t->cursor + u.take;
+		}
 		cut_span(&in, at, u.text, &l);
 		at += u.take;
 		t->cursor += u.take;

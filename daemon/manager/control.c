@@ -92,6 +92,7 @@ static const struct vl_param logs_params[] = {
 	ARG(args_logs, lines, VL_INT, .preset = -1, .min = 0, .max = 1000000),
 	ARG(args_logs, since, VL_STRING, .max = 40),
 	ARG(args_logs, streams, VL_STRINGS),
+	ARG(args_logs, after, VL_STRING, .max = LOGBOOK_LOGS_MAX),
 	END,
 };
 static const struct vl_param events_params[] = {

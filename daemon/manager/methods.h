@@ -203,7 +203,7 @@ struct args_reload {
 };
 struct args_logs {
 	const json_t *targets, *streams;
-	const char *since;
+	const char *since, *after;
 	int64_t lines;
 	bool follow;
 };

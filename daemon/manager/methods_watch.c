@@ -281,6 +281,8 @@ static json_t *logs_packet(struct manager *m, const struct args_logs *a, const s
 		json_object_set_new(o, "lines", json_integer(a->lines));
 	if (a->since && parse_time(a->since, &since) == 0)
 		json_object_set_new(o, "since_us", json_integer(since));
+	if (a->after)
+		json_object_set_new(o, "after", json_string(a->after));
 	if (all) {
 		json_object_set_new(o, "all", json_true());
 	} else {
