@@ -19,6 +19,7 @@ import errno
 import mmap
 import os
 import platform
+import signal
 import struct
 from typing import Any, Callable, Optional, Tuple
 
@@ -107,6 +108,17 @@ class Forker:
         the worker is to be born in; where in_cgroup is False it has yet to go there.
         OSError if there is no worker.
         """
+        # the middle would inherit it: the status of a worker that dies before it would be lost
+        ignored = signal.getsignal(signal.SIGCHLD) == signal.SIG_IGN
+        if ignored:
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        try:
+            return self._somehow(cgroup)
+        finally:
+            if ignored:
+                signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+
+    def _somehow(self, cgroup: int) -> Tuple[int, bool]:
         if self._adopt is not None:
             pid, born = self._by_adoption(cgroup if self._cgroup else -1)
             if pid >= 0:

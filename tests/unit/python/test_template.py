@@ -414,9 +414,36 @@ class Ways(unittest.TestCase):
         except ChildProcessError:
             pass
 
+    def check_early_ends(self, forker):
+        """A template that ignores SIGCHLD below a keeper that does not: no end is lost."""
+        read, write = os.pipe()
+        template = os.fork()
+        if template == 0:
+            try:
+                signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+                for _ in range(100):
+                    pid, _ = forker.fork()
+                    if pid == 0:
+                        os._exit(7)
+                    os.write(write, b"%10d" % pid)
+                os._exit(0)
+            finally:
+                os._exit(1)
+        os.close(write)
+        for _ in range(100):
+            pid = int(os.read(read, 10))
+            self.assertEqual(os.waitpid(pid, 0), (pid, 7 << 8))
+        self.assertEqual(os.waitpid(template, 0)[1], 0)
+        os.close(read)
+
     def setUp(self):
         import rig
         rig.become_subreaper()
+
+    def test_early_ends(self):
+        if os.uname().machine in _fork._CODE:
+            self.check_early_ends(_fork.Forker())
+        self.check_early_ends(_fork.Forker(code=False))
 
     def test_adoption(self):
         if os.uname().machine not in _fork._CODE:
