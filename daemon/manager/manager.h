@@ -93,6 +93,13 @@ struct group {
 	bool up;
 };
 
+/* What makes or holds a group's workers: its templates, its host. NULL where there is none. */
+#define GROUP_MAKERS 3
+static inline struct worker *group_maker(const struct group *g, size_t i)
+{
+	return i < 2 ? g->templates[i] : g->host;
+}
+
 struct manager {
 	struct ev_loop *loop;
 	struct ledger ledger;

@@ -187,13 +187,41 @@ static bool is_well(const struct worker *w)
 	return s->state == WS_READY || (s->state == WS_DONE && s->ended_well);
 }
 
+/* What is summed over a group. */
+struct sums {
+	uint64_t memory, cpu;
+	int64_t pss, private;
+	bool unsampled;
+};
+
+static void sum_up(struct sums *sums, const struct worker *w)
+{
+	sums->memory += w->memory_bytes;
+	sums->cpu += w->slot->cpu_us_before + w->cpu_us;
+	sums->unsampled = sums->unsampled || (!w->sampled_ms && w->slot->life[0] != LEDGER_NONE);
+	if (w->pss_bytes <= 0)
+		return;
+	sums->pss += w->pss_bytes;
+	sums->private += w->private_bytes;
+}
+
+static void write_sums(struct str *out, const struct sums *sums, bool pss)
+{
+	vl_write_real(out, "cpu_s", (double)sums->cpu / 1e6);
+	if (sums->memory && !sums->unsampled) /* half a sum would mislead */
+		vl_write_int(out, "memory_bytes", (int64_t)sums->memory);
+	if (!pss)
+		return;
+	vl_write_int(out, "pss_bytes", sums->pss);
+	vl_write_int(out, "private_bytes", sums->private);
+}
+
 static void write_group(struct str *out, const struct group *g, bool pss)
 {
 	int slots = 0, wanted = 0, ready = 0, well = 0;
 	const struct worker_state *worst = NULL;
-	uint64_t memory = 0, cpu = 0, restarts = 0;
-	int64_t pss_sum = 0, private_sum = 0;
-	bool unsampled = false;
+	struct sums sums = { 0 };
+	uint64_t restarts = 0;
 
 	for (uint32_t i = 0; i < g->n_workers; i++) {
 		const struct worker *w = g->workers[i];
@@ -205,16 +233,13 @@ static void write_group(struct str *out, const struct group *g, bool pss)
 		ready += w->slot->w.state == WS_READY;
 		well += w->slot->w.wanted_up && is_well(w);
 		restarts += w->slot->w.restarts;
-		memory += w->memory_bytes;
-		unsampled = unsampled || (!w->sampled_ms && w->slot->life[0] != LEDGER_NONE);
-		if (w->pss_bytes > 0) {
-			pss_sum += w->pss_bytes;
-			private_sum += w->private_bytes;
-		}
-		cpu += w->slot->cpu_us_before + w->cpu_us;
+		sum_up(&sums, w);
 		if (!worst || badness(&w->slot->w) > badness(worst))
 			worst = &w->slot->w;
 	}
+	for (size_t i = 0; i < GROUP_MAKERS; i++)
+		if (group_maker(g, i))
+			sum_up(&sums, group_maker(g, i));
 	vl_write_open(out, NULL, '{');
 	vl_write_text(out, "group", g->row->name);
 	vl_write_int(out, "generation", g->row->generation);
@@ -223,13 +248,7 @@ static void write_group(struct str *out, const struct group *g, bool pss)
 	vl_write_int(out, "ready", ready);
 	vl_write_int(out, "well", well);
 	vl_write_int(out, "restarts", (int64_t)restarts);
-	vl_write_real(out, "cpu_s", (double)cpu / 1e6);
-	if (memory && !unsampled) /* half a sum would mislead */
-		vl_write_int(out, "memory_bytes", (int64_t)memory);
-	if (pss) {
-		vl_write_int(out, "pss_bytes", pss_sum);
-		vl_write_int(out, "private_bytes", private_sum);
-	}
+	write_sums(out, &sums, pss);
 	if (worst)
 		vl_write_text(out, "worst", worker_status_name(worst->state));
 	vl_write_bool(out, "renewing", g->conf && reload_renewing(g->m, g));
@@ -299,9 +318,12 @@ static bool sample_next(struct job *j)
 
 		if (j->worker == 0 && !job_names_group(j, g))
 			continue;
-		while (j->worker < g->n_workers) {
-			struct worker *w = g->workers[j->worker++];
+		while (j->worker < g->n_workers + GROUP_MAKERS) {
+			struct worker *w = j->worker < g->n_workers
+						   ? g->workers[j->worker]
+						   : group_maker(g, j->worker - g->n_workers);
 
+			j->worker++;
 			if (w && refresh(j, w, now))
 				return true;
 		}

@@ -109,10 +109,25 @@ bool memory_wait(struct job *j)
 	return j->waiting;
 }
 
-bool memory_of_targets(struct job *j)
+/* Whatever else has rows of its own behind the workers. */
+static void wish_others(struct job *j)
 {
 	struct manager *m = j->control->m;
 	struct pids strays = { 0 };
+
+	for (size_t i = 0; i < m->n_groups; i++)
+		for (size_t k = 0; job_names_group(j, m->groups[i]) && k < GROUP_MAKERS; k++)
+			if (group_maker(m->groups[i], k))
+				memory_wish(j, group_maker(m->groups[i], k));
+	if (!j->all)
+		return;
+	tree_stray_pids(m, &strays);
+	add_all(j, STRAY, &strays);
+}
+
+bool memory_of_targets(struct job *j)
+{
+	struct manager *m = j->control->m;
 
 	if (!j->memory || j->asked)
 		return false;
@@ -123,10 +138,8 @@ bool memory_of_targets(struct job *j)
 			memory_wish(j, w);
 		return true;
 	}
-	if (j->prepared++ == j->targets.n_refs && j->all && j->kind->more_rows) {
-		tree_stray_pids(m, &strays);
-		add_all(j, STRAY, &strays);
-	}
+	if (j->prepared++ == j->targets.n_refs && j->kind->more_rows)
+		wish_others(j);
 	return memory_wait(j);
 }
 

@@ -308,11 +308,17 @@ static bool tree_row(struct job *j, struct worker *w)
 	return true;
 }
 
-static void tree_strangers(struct job *j)
+/* Templates and hosts of the groups that are named, then what belongs to nobody. */
+static void tree_others(struct job *j)
 {
+	const struct manager *m = j->control->m;
 	auto_free struct tree_member *strays = NULL;
 	ssize_t n = j->all ? tree_strays(j->control->m, MEMBERS_MAX, &strays) : 0;
 
+	for (size_t i = 0; i < m->n_groups; i++)
+		for (size_t k = 0; job_names_group(j, m->groups[i]) && k < GROUP_MAKERS; k++)
+			if (group_maker(m->groups[i], k))
+				write_members(j, group_maker(m->groups[i], k));
 	for (ssize_t i = 0; i < n; i++)
 		write_process(j, &j->out, NULL, &strays[i]);
 }
@@ -327,7 +333,7 @@ static const struct job_kind tree_kind = {
 	.per_look = 1,
 	.prepare = memory_of_targets,
 	.row = tree_row,
-	.more_rows = tree_strangers,
+	.more_rows = tree_others,
 	.rest = tree_rest,
 };
 

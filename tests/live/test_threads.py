@@ -3,9 +3,20 @@ import pathlib
 import re
 import shutil
 import signal
+import sys
 import time
 
 from harness import Case, procs, until
+
+SOURCE = pathlib.Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(SOURCE / "tests/chaos"))
+
+import failpoints  # noqa: E402
+
+# In the order of a restart; template.heard is met for each message of the host.
+POINTS = ("start.bound", "thread.start", "thread.started", "template.heard", "thread.runs",
+          "thread.stop", "thread.stopped", "thread.ending", "thread.ended", "exit.verdict",
+          "exit.committed", "release.slot")
 
 PYTHON = """
 import ctypes, os, sys, threading, time
@@ -45,19 +56,16 @@ def main():
 """
 
 
-SOURCE = pathlib.Path(__file__).resolve().parents[2]
-
 
 class Threads(Case):
-    def daemon(self, *args, **how):
+    def daemon(self, *args, env=None, **how):
         """With the runtimes where every user can reach them."""
         package = self.dir / "python"
         if not package.exists():
             shutil.copytree(SOURCE / "lib/python", package,
                             ignore=shutil.ignore_patterns("__pycache__"))
-        return super().daemon(*args, **{"env": {"REEVE_PYTHON_DIR": str(package),
-                                                "REEVE_RUNNER": str(self.copy("reeve-runner"))},
-                                        **how})
+        places = {"REEVE_PYTHON_DIR": str(package), "REEVE_RUNNER": str(self.copy("reeve-runner"))}
+        return super().daemon(*args, env={**places, **(env or {})}, **how)
 
     def copy(self, name):
         """A built file, where every user can reach it."""
@@ -98,6 +106,8 @@ class Threads(Case):
         d.until_worker("web:2", status="web:2 port 8002", progress={"done": 1, "total": 4})
         self.assertEqual(workers["web:1"]["start_method"], "threads")
         self.assertEqual(workers["web:1"]["source"], "web/host/1")
+        self.assertIn("web/host", d.ctl("tree", code=0).out)
+        self.assertGreater(d.call("List", memory=True)["groups"][0]["pss_bytes"], 1 << 20)
         host = d.detail("web/host")["worker"]
         self.assertEqual((host["pid"], host["state"]), (workers["web:0"]["pid"], "ready"))
         d.ctl("restart", "web:1", code=0)
@@ -121,6 +131,28 @@ class Threads(Case):
         d.stop()
         self.assert_gone(pid)
         self.assertEqual(len(self.starts()), len(self.starts("stop")), "each ended by itself")
+
+    def test_spawn_instead(self):
+        """REEVE_START_METHOD=spawn! runs the same entry, a process each, alike."""
+        d = self.daemon({"web": self.group(), "nat": self.native(what="say")},
+                        env={"REEVE_START_METHOD": "spawn!"})
+        workers = d.until_all(30, state="ready")
+        self.assertEqual(len({w["pid"] for w in workers.values()}), 6)
+        self.assertEqual({w["start_method"] for w in workers.values()}, {"spawn"})
+        self.assertEqual({w["source"] for w in workers.values()}, {"exec"})
+        d.until_worker("web:2", status="web:2 port 8002", progress={"done": 1, "total": 4})
+        d.until_worker("nat:1", status="everything was said", progress={"done": 1, "total": 2})
+        self.say("exit", 2)
+        d.until_worker("web:2", incarnation=2, state="ready")
+        self.assertEqual(d.exits("web:2")[0]["code"], 7)
+        self.say("raise", 1)
+        d.until_worker("web:1", incarnation=2, state="ready")
+        self.assertEqual(d.exits("web:1")[0]["code"], 1)
+        self.assertEqual(d.exits("web:1")[0]["lines"][-1], "ValueError: what went wrong")
+        d.ctl("kill", "-s", "KILL", "web:0", code=0)
+        d.until_worker("web:0", incarnation=2, state="ready")
+        d.stop()
+        self.assertEqual(len(self.starts("stop")), 3)
 
     def test_exit_records(self):
         d = self.daemon({"web": self.group()})
@@ -255,6 +287,75 @@ class Threads(Case):
         self.assertLessEqual(now, set(starts))
         d.ctl("stop", "web", code=0)
         until(lambda: {s for s in now} <= set(self.starts("stop")), 10, "all ended when asked")
+        d.stop()
+
+    def armed(self, groups):
+        """A daemon with failpoints, all workers ready; skipped in a build without."""
+        binary = self.context.program("reeved")
+        if not failpoints.listed(binary):
+            self.skipTest("a build without failpoints")
+        self.points = failpoints.Failpoints(binary, self.dir / "points")
+        self.addCleanup(self.points.close)
+        d = self.daemon(groups, env={"REEVE_FAILPOINTS": str(self.points.path)})
+        d.roles_may_die = True
+        d.until_all(30, state="ready")
+        return d
+
+    def at_rest(self, d):
+        """name -> Worker once all are ready; None before, or while no manager answers."""
+        try:
+            workers = d.workers()
+        except (OSError, EOFError):
+            return None
+        return all(w["state"] == "ready" for w in workers.values()) and workers
+
+    def started_once(self):
+        starts = self.starts()
+        self.assertEqual(len(starts), len(set(starts)), "an incarnation ran twice")
+        return starts
+
+    def test_the_manager_is_killed_at_every_point(self):
+        d = self.armed({"web": self.group(), "nat": self.native(workers=2)})
+        before = {n: w["pid"] for n, w in d.workers().items()}
+        for number, point in enumerate(POINTS, 2):
+            for name in ("web:1", "nat:1"):
+                self.points.arm(point, "kill")
+                with d.spawn_ctl("--no-wait", "restart", name) as tool:
+                    until(lambda p=point: self.points.happened(p), 15, f"{point} is met")
+                    self.points.disarm(point)
+                    tool.wait(20)
+                until(lambda n=name, i=number:
+                      (self.at_rest(d) or {}).get(n, {}).get("incarnation") == i, 20,
+                      f"{name} is renewed once after {point}\n{d.text()[-3000:]}")
+        after = d.workers()
+        self.assertEqual({n: w["pid"] for n, w in after.items()}, before, "no host was lost")
+        self.assertEqual(after["web:0"]["incarnation"], 1)
+        self.assertEqual(len([s for s in self.started_once() if s[0] == "web:1"]), len(POINTS) + 1)
+        d.stop()
+
+    def test_the_host_is_killed_at_every_point(self):
+        """With the manager, and without."""
+        d = self.armed({"web": self.group(), "nat": self.native(workers=2)})
+        for point in POINTS[:8]:
+            for name, both in (("web:1", False), ("nat:1", True)):
+                before = d.workers()
+                group = [n for n in before if n.startswith(name[:3])]
+                self.points.arm(point, "pause")
+                with d.spawn_ctl("--no-wait", "restart", name) as tool:
+                    until(lambda p=point: self.points.happened(p), 15, f"{point} is met")
+                    procs.kill(d.host(before[name]["pid"]))
+                    if both:
+                        procs.kill(d.role("manager"))
+                    self.points.disarm(point)
+                    tool.wait(20)
+
+                def renewed():
+                    now = self.at_rest(d)
+                    return now and all(now[n]["incarnation"] > before[n]["incarnation"] and
+                                       now[n]["pid"] != before[n]["pid"] for n in group) and now
+                now = until(renewed, 20, f"{group} after {point}\n{d.text()[-3000:]}")
+                self.assertEqual(len({now[n]["pid"] for n in group}), 1, point)
+        self.started_once()
         d.stop()
 
     def test_the_manager_dies_with_a_host_that_crashes(self):
