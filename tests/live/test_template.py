@@ -158,6 +158,21 @@ def facts():
         self.assertEqual(one, two)
         d.stop()
 
+    def test_workers_of_another_user(self):
+        """Who may not fork into a leaf is moved there before it runs."""
+        self.need_root()
+        name, entry = self.some_user()
+        d = self.forked({"py": self.group(workers=2, user=name),
+                         "nat": self.native(workers=2, user=name)})
+        d.until_all(state="ready", restarts=0)
+        for worker in d.workers().values():
+            pid = d.host(worker["pid"])
+            self.assertEqual(procs.status_of(pid)["Uid"].split(), [str(entry.pw_uid)] * 4)
+            if self.has_cgroup():
+                leaf = f"/w/{worker['group']}/{worker['index']}.1"
+                self.assertTrue(procs.read(f"/proc/{pid}/cgroup").strip().endswith(leaf), leaf)
+        d.stop()
+
     def test_SH25_every_exit_code_and_signal(self):
         numbers = [n for n in range(1, 32) if n not in (signal.SIGCHLD, signal.SIGCONT,
                                                         signal.SIGURG, signal.SIGWINCH,

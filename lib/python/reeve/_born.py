@@ -192,10 +192,17 @@ def _limits(order: Order) -> None:
 
 
 def _cgroup(order: Order) -> None:
-    """Where it could not be born there."""
-    fd = os.open("cgroup.procs", os.O_WRONLY | os.O_CLOEXEC, dir_fd=order.cgroup)
-    os.write(fd, b"0")
-    os.close(fd)
+    """Where it could not be born there. Who may not is moved by the daemon, before GO."""
+    try:
+        fd = os.open("cgroup.procs", os.O_WRONLY | os.O_CLOEXEC, dir_fd=order.cgroup)
+    except PermissionError:
+        return
+    try:
+        os.write(fd, b"0")
+    except PermissionError:
+        pass
+    finally:
+        os.close(fd)
 
 
 class Own:
