@@ -4,7 +4,7 @@ import pathlib
 import signal
 
 import procs
-from daemon import Daemon
+from daemon import REPORTS, Daemon
 from procs import until
 
 
@@ -57,9 +57,13 @@ class Command(Daemon):
         return self
 
     def end(self):
+        complaints = self.finish() if self.pid and self.poll() is None else []
+        found = REPORTS.search(self.text())
+        return complaints + [f"{self.name} reported: {found[0]}"] if found else complaints
+
+    def finish(self):
+        """It is over afterwards. Complaints."""
         complaints = []
-        if self.pid is None or self.poll() is not None:
-            return complaints
         self.send(signal.SIGCONT)
         self.send(signal.SIGTERM)
         self.case.pause(0.3)

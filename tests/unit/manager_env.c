@@ -77,8 +77,9 @@ Test(manager_env, sp20_inheriting)
 /* As pid 1 everything is inherited, but whose home it is was settled by `user`. */
 Test(manager_env, sp04_of_another_user)
 {
-	char *from[] = { "HOME=/root", "USER=root",    "LOGNAME=root",
-			 "SHELL=/s",   "PWD=/nowhere", NULL };
+	char *from[] = {
+		"HOME=/root", "USER=root", "LOGNAME=root", "SHELL=/s", "PWD=/nowhere", NULL
+	};
 	char *all[] = { "*", NULL }, *named[] = { "HO*", "HOME", NULL };
 	struct words w = { 0 };
 
