@@ -372,6 +372,54 @@ class Life(Python):
         self.assertEqual(text.count("path True mine True"), 2, text)
 
 
+class Threads(Python):
+    """start_method "threads": slots of one process."""
+
+    def setUp(self):
+        super().setUp()
+        self.need_threads()
+
+    def test_slots_are_started_named_and_stopped_one_by_one(self):
+        self.module("import reeve, select\ndef main():\n    reeve.ready()\n"
+                    "    reeve.status('I am ' + reeve.name())\n"
+                    "    select.select([reeve.stop_fd], [], [])\n    return 4\n")
+        d = self.daemon(self.web("threads", workers=3, ready="notify"))
+        d.until_all(state="ready")
+        self.assertEqual(len({w["pid"] for w in d.workers().values()}), 1)
+        for name in d.workers():
+            d.until_worker(name, status=f"I am {name}")
+        d.ctl("stop", "web:1", code=0)
+        self.assertEqual(d.worker("web:1")["last_exit"]["code"], 4)
+        for name in ("web:0", "web:2"):
+            self.assertEqual(d.worker(name)["restarts"], 0)
+        d.stop()
+
+    def test_slot_that_fails_is_restarted_alone(self):
+        self.module("import os, reeve, select\ndef main():\n    reeve.ready()\n"
+                    "    if reeve.name() == 'web:1' and not os.path.exists('failed'):\n"
+                    "        open('failed', 'w').close()\n        raise ValueError('odd')\n"
+                    "    select.select([reeve.stop_fd], [], [])\n")
+        d = self.daemon(self.web("threads", workers=3, ready="notify"))
+        d.until_worker("web:1", state="ready", restarts=1)
+        self.assertEqual(d.worker("web:1")["last_exit"]["code"], 1)
+        d.until_all(state="ready")
+        self.assertEqual((d.worker("web:0")["restarts"], d.worker("web:2")["restarts"]), (0, 0))
+        d.stop()
+
+    def test_SP24_crash_of_a_slot_names_it(self):
+        self.module("import ctypes, os, reeve, select\ndef main():\n    reeve.ready()\n"
+                    "    while not os.path.exists('crash') or reeve.name() != 'web:2':\n"
+                    "        if select.select([reeve.stop_fd], [], [], 0.01)[0]:\n"
+                    "            return\n    os.unlink('crash')\n    ctypes.string_at(0)\n")
+        d = self.daemon(self.web("threads", workers=3, ready="notify", limits={"core": 0}))
+        d.until_all(state="ready")
+        (self.dir / "crash").touch()
+        until(lambda: "in slot web:2" in (self.dir / "log" / "web.log").read_text(), 15,
+              "the crash names the slot")
+        d.until_all(state="ready")
+        d.stop()
+
+
 class Memory(Python):
     TABLE = ("import gc, reeve, select\ntable = [[n] for n in range(200000)]\ndef main():\n"
              "    gc.collect()\n    reeve.ready()\n    select.select([reeve.stop_fd], [], [])\n")

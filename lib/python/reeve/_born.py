@@ -65,13 +65,28 @@ class Order:
         return self.fds.get(CGROUP, -1)
 
 
-def _fresh_handlers() -> List[Tuple[int, Any]]:
-    """What an interpreter that has just started does with each signal."""
+def _touched() -> int:
+    """The signals that are ignored or have a handler, of Python's or of C's: bit N-1 is signal N."""
+    found = 0
+    with open("/proc/self/status", "rb") as file:
+        for line in file:
+            if line.startswith((b"SigIgn:", b"SigCgt:")):
+                found |= int(line.split()[1], 16)
+    return found
+
+
+def _fresh_handlers(every: bool) -> List[Tuple[int, Any]]:
+    """
+    What has to be set so that each signal is as in an interpreter that has just started. `every`:
+    also for signals that have their default now.
+    """
+    touched = -1 if every else _touched()
     ignore, default = int(signal.SIG_IGN), int(signal.SIG_DFL)
     special: Dict[int, Any] = {signal.SIGPIPE: ignore, signal.SIGXFSZ: ignore,
                                signal.SIGINT: signal.default_int_handler}
     numbers = signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}
-    return [(int(n), special.get(n, default)) for n in numbers]
+    return [(int(n), special.get(n, default)) for n in numbers
+            if n in special or touched >> (n - 1) & 1]
 
 
 def _signals(worker: Worker) -> None:
@@ -137,7 +152,7 @@ def _streams() -> None:
 
 
 def _environment(order: Order) -> None:
-    """Replace the environment; what names a pid gets ours. Each string is copied by putenv."""
+    """Replace the environment; what names a pid gets ours."""
     wanted = dict(pair.split(b"=", 1) for pair in order.env)
     pid = str(os.getpid()).encode()
     for name in (b"LISTEN_PID", b"WATCHDOG_PID"):
@@ -150,7 +165,8 @@ def _environment(order: Order) -> None:
         if name not in wanted:
             del now[name]
     for name, value in wanted.items():
-        now[name] = value
+        if now.get(name) != value:
+            now[name] = value
     if zone != wanted.get(b"TZ"):
         time.tzset()
 
@@ -165,7 +181,7 @@ def _stack(field: int) -> Tuple[int, int]:
 def _show(order: Order) -> None:
     """
     What /proc, ps and the daemon's search for orphans see: name, argv and environment. The area of
-    the environment is no longer used by this process, see _environment().
+    the environment is not used by this process, see remember().
     """
     sys.argv[:] = [_own.entry, *(os.fsdecode(a) for a in order.args)]
     _libc.set_name(order.name)
@@ -234,7 +250,10 @@ def remember(channel: Channel, entry: str, known: Optional[Iterable[int]]) -> No
     """
     _own.channel, _own.entry, _own.pid = channel, entry, os.getpid()
     _own.argv, _own.environ = _stack(48), _stack(50)
-    _own.handlers = _fresh_handlers()
+    _own.handlers = _fresh_handlers(every=known is None or bool(hooks.before))
+    # The C library copies each: the memory that the process got them in is free for _show().
+    for name, value in list(os.environb.items()):
+        os.environb[name] = value
     _own.known = None if known is None else [
         fd for fd in known if fd > 2 and fd != channel.fileno()]
 

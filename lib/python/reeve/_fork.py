@@ -5,7 +5,7 @@ A middle process is made, which calls libc's fork() and exits; the worker's pare
 subreaper. With clone3(CLONE_VM|CLONE_VFORK) the middle costs no copy of the page tables, but it runs
 on the caller's own stack and in the caller's memory, so it must not come back into the interpreter:
 one return from a C function, and the frame the template will return through is overwritten. That is
-why a middle in Python is not possible and the middle is 40 bytes of machine code, which keep what
+why a middle in Python is not possible and the middle is 53 bytes of machine code, which keep what
 they need in registers. Where there is no such code, or memory cannot be made executable, or clone3 is
 refused, fork() is called twice: the same result for the price of two copies.
 
