@@ -414,7 +414,7 @@ class Threads(Python):
         d = self.daemon(self.web("threads", workers=3, ready="notify", limits={"core": 0}))
         d.until_all(state="ready")
         (self.dir / "crash").touch()
-        until(lambda: "in slot web:2" in (self.dir / "log" / "web.log").read_text(), 15,
+        until(lambda: "in slot web:2" in procs.read(self.dir / "log" / "web.log"), 15,
               "the crash names the slot")
         d.until_all(state="ready")
         d.stop()
