@@ -171,6 +171,9 @@ static int run(void *data, const struct reeve_ctx *ctx)
 		return 8;
 	if (!what || !*what)
 		return conform(ctx);
+	/* a seed is warm at once; "fork" has fork points of its own */
+	if (strcmp(what, "fork") != 0 && ctx->fork_point(ctx) < 0)
+		return 9;
 	ctx->ready(ctx);
 	if (strncmp(what, "exit:", 5) == 0)
 		return atoi(what + 5);
