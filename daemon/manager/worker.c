@@ -376,30 +376,17 @@ static int make(struct worker *w, uint32_t row, struct diag *d)
 	return r;
 }
 
-static void start_life(struct worker *w)
+static enum life_kind kind_of_next(const struct worker *w)
 {
-	struct manager *m = w->m;
-	struct worker_state *s = &w->slot->w;
-	struct diag d = { 0 };
-	struct ledger_life *life;
-	enum life_kind kind = w->slot->kind == SLOT_WORKER && group_threads(w->group->conf)
-				      ? LIFE_THREAD
-				      : LIFE_WORKER;
-	uint32_t row;
-	int r;
+	return w->slot->kind == SLOT_WORKER && group_threads(w->group->conf) ? LIFE_THREAD
+									     : LIFE_WORKER;
+}
 
-	if (!worker_wanted(w) || !w->group->conf) {
-		worker_post(w, WI_STOP);
-		return;
-	}
-	row = ledger_take_life(&m->ledger, kind, w->row);
-	if (row == LEDGER_NONE) {
-		diag_set(&d, -EAGAIN, "all %u rows for processes are in use", LEDGER_ROWS);
-		worker_start_failed(w, -EAGAIN, &d);
-		return;
-	}
-	FAIL_HERE(START_ROW);
-	life = ledger_life(&m->ledger, row);
+/* What the slot keeps of a life, before there is one. */
+static void forget_last_life(struct worker *w)
+{
+	struct worker_state *s = &w->slot->w;
+
 	s->generation = w->group->row->generation;
 	s->cause = CAUSE_NONE;
 	s->renew = s->main_gone = s->ready_seen = s->step = s->step_intent = 0;
@@ -408,12 +395,36 @@ static void start_life(struct worker *w)
 	w->slot->status[0] = '\0';
 	w->slot->progress_done = w->slot->progress_total = 0;
 	w->slot->error[0] = '\0';
+}
+
+static void start_life(struct worker *w)
+{
+	struct manager *m = w->m;
+	struct worker_state *s = &w->slot->w;
+	struct diag d = { 0 };
+	struct ledger_life *life;
+	uint32_t row;
+	int r;
+
+	if (!worker_wanted(w) || !w->group->conf) {
+		worker_post(w, WI_STOP);
+		return;
+	}
+	row = ledger_take_life(&m->ledger, kind_of_next(w), w->row);
+	if (row == LEDGER_NONE) {
+		diag_set(&d, -EAGAIN, "all %u rows for processes are in use", LEDGER_ROWS);
+		worker_start_failed(w, -EAGAIN, &d);
+		return;
+	}
+	FAIL_HERE(START_ROW);
+	life = ledger_life(&m->ledger, row);
+	forget_last_life(w);
 	life->incarnation = s->incarnation + 1;
 	life->generation = s->generation;
 	life->born_ms = s->started_ms;
 	if (getrandom(&life->token, sizeof(life->token), GRND_NONBLOCK) != sizeof(life->token))
 		life->token = (uint64_t)clock_real_us() * 0x9e3779b97f4a7c15ull;
-	if (kind != LIFE_THREAD) /* what a thread writes is the host's */
+	if (life->kind != LIFE_THREAD) /* what a thread writes is the host's */
 		group_plan_stream(w->group, w);
 	life->log_mark[0] = logbook_total(&m->book, w->row);
 	life->log_mark[1] = logbook_total(&m->book, w->row + LOGBOOK_ERR);
@@ -672,8 +683,8 @@ void worker_resume(struct worker *w)
 	uint32_t row = w->slot->life[0];
 
 	resume_event(w);
-	/* died between taking the row and the clone: nobody was born */
-	if (threads_has(w)) {
+	/* died between taking the row and the clone, or the word to a host: nobody was born */
+	if (threads_has(w) && worker_life(w)->source_incarnation) {
 		threads_resume(w);
 	} else if (row != LEDGER_NONE && w->m->ledger.pids[row] == 0 && !exit_resume_unborn(w)) {
 		FAIL_HERE(RESUME_UNBORN);
