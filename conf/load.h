@@ -36,7 +36,7 @@ struct loading {
 };
 
 /* conf_load() of text that is there already; `path` gives it a name and a directory. For tests, and
- * for what `reevectl run` writes itself; it knows every start method. */
+ * for what `reevectl run` writes itself. */
 int load_text(const char *path, const char *text, size_t len,
 	      const struct conf_load_options *options, struct conf **ret,
 	      struct conf_report *report);

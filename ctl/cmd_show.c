@@ -65,6 +65,7 @@ static void show_head(struct ctl *c, const json_t *d, const json_t *w)
 	str_add(&c->out, "\n");
 	line(c, "since", get_text(d, "state_since", NULL));
 	line(c, "next step", get_text(d, "next_step_at", NULL));
+	line(c, "last beat", get_text(d, "last_beat_at", NULL));
 	line_number(c, "pid", w, "pid");
 	line_number(c, "incarnation", w, "incarnation");
 	line_number(c, "generation", w, "generation");

@@ -98,6 +98,7 @@ int threads_start(struct worker *w, uint32_t row, struct diag *d)
 	if (threads_blocks(w) || !host || host->slot->w.state != WS_READY)
 		return diag_set(d, -EIO, "%s/host is not there: %s", w->group->row->name,
 				host && host->slot->error[0] ? host->slot->error : "not ready");
+	w->slot->beat_ms = 0;
 	life->source_slot = host->row;
 	life->source_incarnation = host->slot->w.incarnation;
 	life->source_generation = host->slot->w.generation;

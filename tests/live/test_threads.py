@@ -106,6 +106,8 @@ class Threads(Case):
         d.until_worker("web:2", status="web:2 port 8002", progress={"done": 1, "total": 4})
         self.assertEqual(workers["web:1"]["start_method"], "threads")
         self.assertEqual(workers["web:1"]["source"], "web/host/1")
+        beat = d.detail("web:1")["last_beat_at"]
+        until(lambda: d.detail("web:1")["last_beat_at"] > beat, 10, "beats are heard")
         self.assertIn("web/host", d.ctl("tree", code=0).out)
         self.assertGreater(d.call("List", memory=True)["groups"][0]["pss_bytes"], 1 << 20)
         host = d.detail("web/host")["worker"]
