@@ -272,9 +272,8 @@ struct ledger_life {
 		handover;     /* M: enum life_handover; in such a life M writes the stage, too */
 	uint32_t source_slot; /* M: it was forked from the process of this slot */
 	uint32_t source_incarnation, source_generation; /* M */
-	uint8_t by_spawn;    /* M: made by exec although its group forks */
 	uint8_t has_channel; /* M: its channel is in the keeper's store */
-	uint8_t reserved_bytes[6];
+	uint8_t reserved_bytes[7];
 };
 
 /* K: numbers of fds the keeper stores for a slot, as its own fd numbers + 1; 0 = none. */

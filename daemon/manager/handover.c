@@ -253,11 +253,6 @@ static void look_fired(struct ev_loop *loop, ev_timer *t, int events)
 	try_claim(t->data);
 }
 
-static bool abandoned(struct request *r)
-{
-	return r->gone;
-}
-
 bool handover_look(struct worker *w)
 {
 	struct ledger_life *life = worker_life(w);
@@ -266,7 +261,7 @@ bool handover_look(struct worker *w)
 	if (!handover_pending(life))
 		return false;
 	if (life->exited) {
-		if (r && !r->cancelled && !life->stage_errno && !abandoned(r)) {
+		if (r && !r->cancelled && !life->stage_errno && !r->gone) {
 			snprintf(w->slot->error, sizeof(w->slot->error),
 				 "it ended before it was let go");
 			life->stage = STAGE_PREPARE;
@@ -338,9 +333,9 @@ static void on_end(struct request *r)
 	ev_io_stop(r->w->m->loop, &r->io);
 	if (has_process(r) || r->cancelled)
 		return; /* the keeper's record says more */
-	again(r, r->pid		? "it ended before it was let go"
-		 : abandoned(r) ? "the one who was to fork it is gone"
-				: "it ended before it reported");
+	again(r, r->pid	   ? "it ended before it was let go"
+		 : r->gone ? "the one who was to fork it is gone"
+			   : "it ended before it reported");
 }
 
 static void readable(struct ev_loop *loop, ev_io *io, int events)
@@ -443,7 +438,7 @@ void handover_orphaned(struct forker *f)
 static void clock_fired(struct ev_loop *loop, ev_timer *t, int events)
 {
 	struct request *r = t->data;
-	struct worker *w = r->w, *source = abandoned(r) ? NULL : w->m->by_slot[r->source];
+	struct worker *w = r->w, *source = r->gone ? NULL : w->m->by_slot[r->source];
 	const struct conf_group *c = w->group->conf;
 	bool late = r->late;
 

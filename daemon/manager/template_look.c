@@ -275,6 +275,8 @@ int template_look(struct forker *f, struct diag *d)
 		say(f, d);
 	if (r < 0)
 		return r == -EBUSY && !t->recycle ? r : -EAGAIN;
+	if (t->unsafe)
+		f->w->slot->error[0] = '\0';
 	t->unsafe = 0;
 	f->looked_ms = clock_mono_ms();
 	look_at_memory(f, pid);

@@ -369,7 +369,6 @@ static int make(struct worker *w, uint32_t row, struct diag *d)
 			return r;
 		life->handover = HAND_NONE;
 	}
-	life->by_spawn = w->slot->kind == SLOT_WORKER && c->start_method == CONF_START_FORKSERVER;
 	r = spawn_worker(w, row, d);
 	if (r == 0)
 		w->slot->by_spawn_next = 0;
