@@ -217,7 +217,7 @@ void roles_run(struct keeper *k, int64_t now);
 int store_init(struct keeper *k);
 void store_fini(struct keeper *k);
 /* Around the descriptors that another image has passed on: first what store_init does with new
- * sockets; then each stored one (fd is taken, -errno = closed). */
+ * sockets; then each stored one (fd is taken, -errno = closed); then the limit is known. */
 int store_begin(struct keeper *k);
 int store_adopt(struct keeper *k, const struct store_message *m, int fd);
 void store_adopted(struct keeper *k);
