@@ -115,36 +115,52 @@ static void take_entry(struct conf_user *u, struct user_entry *e, gid_t gid)
 	u->shell = e->shell;
 }
 
+/* "user[:group]"; *ret is the caller's to free when it is 0. */
+static int find_user_group(struct reading *r, struct value v, struct user_entry *ret,
+			   gid_t *ret_gid)
+{
+	bool has_group;
+	struct diag d;
+	int err;
+
+	if (value_kind(v) != VALUE_STRING)
+		return say_wrong_kind(r, v);
+	err = user_group_find(value_text(v), !r->no_host, ret, &has_group, ret_gid, &d);
+	if (err == -EINVAL)
+		return say_bad(r, v, NULL, "%s", d.text);
+	if (err < 0)
+		return err;
+	if (has_group)
+		return 0;
+	*ret_gid = ret->gid;
+	if (ret->known || r->no_host)
+		return 0;
+	err = say_bad(r, v, NULL, "uid %s is in no user database, so name its group", ret->name);
+	user_entry_fini(ret);
+	return err;
+}
+
 static int read_user(struct reading *r, struct value v, void *field)
 {
 	struct conf_user *u = field;
 	struct user_entry e;
-	bool has_group;
-	struct diag d;
 	gid_t gid;
 	char *text;
 	int err;
 
 	if (r->canonical && value_kind(v) == VALUE_BLOCK)
 		return read_user_canonical(v, u);
-	if (value_kind(v) != VALUE_STRING)
-		return say_wrong_kind(r, v);
-	err = user_group_find(value_text(v), !r->no_host, &e, &has_group, &gid, &d);
-	if (err == -EINVAL)
-		return say_bad(r, v, NULL, "%s", d.text);
+	err = find_user_group(r, v, &e, &gid);
 	if (err < 0)
 		return err;
-	if (!has_group && !e.known && !r->no_host)
-		err = say_bad(r, v, NULL, "uid %s is in no user database, so name its group",
-			      e.name);
-	else if (r->options->user && !r->no_host && e.uid != geteuid())
+	if (r->options->user && !r->no_host && e.uid != geteuid())
 		err = say_bad(r, v, "", "a plain user's daemon cannot become another user");
 	text = err == 0 ? strdup(value_text(v)) : NULL;
 	if (!text) {
 		user_entry_fini(&e);
 		return err < 0 ? err : -ENOMEM;
 	}
-	take_entry(u, &e, has_group ? gid : e.gid);
+	take_entry(u, &e, gid);
 	free(u->text);
 	u->text = text;
 	return 0;
@@ -297,8 +313,6 @@ static int read_owner(struct reading *r, struct value v, void *field)
 {
 	struct value text = value_member(v, "text");
 	struct user_entry e;
-	bool has_group;
-	struct diag d;
 	gid_t gid;
 	int err;
 
@@ -307,18 +321,10 @@ static int read_owner(struct reading *r, struct value v, void *field)
 			       ? set_owner(field, value_text(text), member_id(v, "uid"),
 					   member_id(v, "gid"))
 			       : -EINVAL;
-	if (value_kind(v) != VALUE_STRING)
-		return say_wrong_kind(r, v);
-	err = user_group_find(value_text(v), !r->no_host, &e, &has_group, &gid, &d);
-	if (err == -EINVAL)
-		return say_bad(r, v, NULL, "%s", d.text);
+	err = find_user_group(r, v, &e, &gid);
 	if (err < 0)
 		return err;
-	if (!has_group && !e.known && !r->no_host)
-		err = say_bad(r, v, NULL, "uid %s is in no user database, so name its group",
-			      e.name);
-	else
-		err = set_owner(field, value_text(v), e.uid, has_group ? gid : e.gid);
+	err = set_owner(field, value_text(v), e.uid, gid);
 	user_entry_fini(&e);
 	return err;
 }

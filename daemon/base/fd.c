@@ -34,6 +34,16 @@ int fd_write_all(int fd, const void *buf, size_t len)
 	return 0;
 }
 
+static ssize_t read_some(int fd, char *buf, size_t size)
+{
+	ssize_t n;
+
+	do
+		n = read(fd, buf, size);
+	while (n < 0 && errno == EINTR);
+	return n < 0 ? -errno : n;
+}
+
 int fd_read_all(int fd, size_t max, char **ret, size_t *ret_len)
 {
 	size_t size = 4096, len = 0;
@@ -42,12 +52,10 @@ int fd_read_all(int fd, size_t max, char **ret, size_t *ret_len)
 	if (!buf)
 		return -ENOMEM;
 	for (;;) {
-		ssize_t n = read(fd, buf + len, size - len);
+		ssize_t n = read_some(fd, buf + len, size - len);
 
-		if (n < 0 && errno == EINTR)
-			continue;
 		if (n < 0)
-			return -errno;
+			return (int)n;
 		if (n == 0)
 			break;
 		len += (size_t)n;
@@ -77,12 +85,10 @@ ssize_t fd_read_at(int dirfd, const char *path, char *buf, size_t size)
 	if (fd < 0)
 		return -errno;
 	while (len + 1 < size) {
-		ssize_t n = read(fd, buf + len, size - 1 - len);
+		ssize_t n = read_some(fd, buf + len, size - 1 - len);
 
-		if (n < 0 && errno == EINTR)
-			continue;
 		if (n < 0)
-			return -errno;
+			return n;
 		if (n == 0)
 			break;
 		len += (size_t)n;

@@ -51,11 +51,18 @@ static pid_t start_in(int base, const char *leaf)
 	return pid;
 }
 
-Test(keeper_cgroup, kill_move_remove)
+static void expect_killed(pid_t pid)
+{
+	siginfo_t si;
+
+	cr_assert_eq(waitid(P_PID, (id_t)pid, &si, WEXITED), 0);
+	cr_assert_eq(si.si_status, SIGKILL);
+}
+
+Test(base_cgroup_fs, kill_move_remove)
 {
 	char path[600];
 	auto_fd base = make_base(path);
-	siginfo_t si;
 	pid_t a, b;
 
 	if (base < 0)
@@ -75,21 +82,17 @@ Test(keeper_cgroup, kill_move_remove)
 	cr_assert_eq(faccessat(base, "w", F_OK, 0), -1);
 	cr_assert_lt(cgroup_fs_remove(base, "left", 0), 0);
 	cr_assert_eq(cgroup_fs_kill(base, "left"), 0);
-	cr_assert_eq(waitid(P_PID, (id_t)a, &si, WEXITED), 0);
-	cr_assert_eq(si.si_status, SIGKILL);
-	cr_assert_eq(waitid(P_PID, (id_t)b, &si, WEXITED), 0);
-	cr_assert_eq(si.si_status, SIGKILL);
-	while (cgroup_fs_remove(base, "left", 0) == -EBUSY) /* left when switched out */
-		poll(NULL, 0, 1);
+	expect_killed(a);
+	expect_killed(b);
+	cr_assert_eq(cgroup_fs_remove(base, "left", 10000), 0);
 	cr_assert_eq(rmdir(path), 0);
 }
 
 /* Without cgroup.kill, as on kernels before 5.14; also in cgroups below. */
-Test(keeper_cgroup, kill_one_by_one)
+Test(base_cgroup_fs, kill_one_by_one)
 {
 	char path[600];
 	auto_fd base = make_base(path);
-	siginfo_t si;
 	pid_t a, b;
 
 	if (base < 0)
@@ -99,16 +102,13 @@ Test(keeper_cgroup, kill_one_by_one)
 	a = start_in(base, "g");
 	b = start_in(base, "g/deep");
 	cr_assert_eq(cgroup_fs_kill_each(base, "g"), 0);
-	cr_assert_eq(waitid(P_PID, (id_t)a, &si, WEXITED), 0);
-	cr_assert_eq(si.si_status, SIGKILL);
-	cr_assert_eq(waitid(P_PID, (id_t)b, &si, WEXITED), 0);
-	cr_assert_eq(si.si_status, SIGKILL);
-	while (cgroup_fs_remove(base, "g", 0) == -EBUSY) /* left when switched out */
-		poll(NULL, 0, 1);
+	expect_killed(a);
+	expect_killed(b);
+	cr_assert_eq(cgroup_fs_remove(base, "g", 10000), 0);
 	cr_assert_eq(rmdir(path), 0);
 }
 
-Test(keeper_cgroup, absent_ones_are_empty)
+Test(base_cgroup_fs, absent_ones_are_empty)
 {
 	char path[600];
 	auto_fd base = make_base(path);

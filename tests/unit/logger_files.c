@@ -57,10 +57,7 @@ Test(logger_files, finish_drains_everything)
 	struct rig r;
 	int fd;
 
-	rig_init(&r);
-	rig_stream(&r, 0, "web:0", &log, "web.log");
-	rig_start(&r);
-	fd = rig_open(&r, 0);
+	fd = rig_begin(&r, &log);
 	rig_put(fd, "one\ntwo");
 	close(fd);
 	cr_assert_eq(rig_finish(&r), 0);
@@ -80,10 +77,7 @@ Test(logger_files, LG12_last_words)
 	int fd;
 
 	log.format = CONF_FORMAT_RAW;
-	rig_init(&r);
-	rig_stream(&r, 0, "web:0", &log, "web.log");
-	rig_start(&r);
-	fd = rig_open(&r, 0);
+	fd = rig_begin(&r, &log);
 	pid = fork();
 	if (pid == 0) {
 		char *data = malloc(BYTES);
@@ -160,10 +154,7 @@ Test(logger_files, LG10_the_worker_end_blocks)
 	struct rig r;
 	int fd;
 
-	rig_init(&r);
-	rig_stream(&r, 0, "web:0", &log, "web.log");
-	rig_start(&r);
-	fd = rig_open(&r, 0);
+	fd = rig_begin(&r, &log);
 	rig_put(fd, "x\n");
 	cr_assert_eq(rig_drain(&r, 0, false, RIG_LIMIT_MS), 0);
 	cr_expect_eq(fcntl(fd, F_GETFL) & O_NONBLOCK, 0);
@@ -202,10 +193,7 @@ static void rotate_with(enum conf_log_format format)
 	log.format = format;
 	log.max_size_bytes = 10000;
 	log.keep = 500;
-	rig_init(&r);
-	rig_stream(&r, 0, "web:0", &log, "web.log");
-	rig_start(&r);
-	fd = rig_open(&r, 0);
+	fd = rig_begin(&r, &log);
 	for (int i = 0; i < 20000; i++)
 		dprintf(fd, "line number %d\n", i);
 	cr_assert_eq(rig_drain(&r, 0, true, RIG_LIMIT_MS), 0);
@@ -344,10 +332,7 @@ Test(logger_files, idle_costs_nothing)
 	struct rig r;
 	int fd;
 
-	rig_init(&r);
-	rig_stream(&r, 0, "web:0", &log, "web.log");
-	rig_start(&r);
-	fd = rig_open(&r, 0);
+	fd = rig_begin(&r, &log);
 	rig_flood(fd, 1 << 20);
 	cr_assert_eq(rig_drain(&r, 0, false, RIG_LIMIT_MS), 0);
 	poll(NULL, 0, 3000); /* the time after which it is at rest */

@@ -173,10 +173,7 @@ Test(logger_logs, over_rotated_files)
 
 	log.max_size_bytes = 20000;
 	log.keep = 100;
-	rig_init(&r);
-	rig_stream(&r, 0, "web:0", &log, "web.log");
-	rig_start(&r);
-	fd = rig_open(&r, 0);
+	fd = rig_begin(&r, &log);
 	for (int i = 0; i < 6000; i++)
 		dprintf(fd, "number %d\n", i);
 	cr_assert_eq(rig_drain(&r, 0, false, RIG_LIMIT_MS), 0);

@@ -245,6 +245,14 @@ int rig_open(struct rig *r, uint32_t stream)
 	return must("open", open(self, O_WRONLY | O_CLOEXEC));
 }
 
+int rig_begin(struct rig *r, const struct conf_log *log)
+{
+	rig_init(r);
+	rig_stream(r, 0, "web:0", log, "web.log");
+	rig_start(r);
+	return rig_open(r, 0);
+}
+
 int rig_drain(struct rig *r, uint32_t stream, bool end_of_life, int ms)
 {
 	uint32_t request = logbook_drain(&r->lb, stream, end_of_life);

@@ -44,6 +44,8 @@ uint32_t rig_stream(struct rig *r, uint32_t stream, const char *label, const str
 		    const char *name);
 /* A worker's end: O_WRONLY, blocking. */
 int rig_open(struct rig *r, uint32_t stream);
+/* All of these for worker web:0 and its file web.log: a worker's end. */
+int rig_begin(struct rig *r, const struct conf_log *log);
 /* Drain and wait for it; -ETIMEDOUT after ms. */
 int rig_drain(struct rig *r, uint32_t stream, bool end_of_life, int ms);
 /* Content of dir/name; free it. *ret_len may be NULL. NULL if there is none. */
