@@ -107,10 +107,11 @@ static bool stops(struct keeper *k, int signal)
 {
 	struct run *r = &k->run;
 	int64_t now = clock_mono_ms(), *first = &r->asked_ms[signal == SIGINT];
+	bool over = r->ended && !run_pid(k); /* it may have been restarted by hand */
 
-	if (r->ended || (*first && now - *first >= SECOND_MS)) {
+	if (over || (*first && now - *first >= SECOND_MS)) {
 		shutdown_enter(k, PHASE_COLD,
-			       r->ended ? "its main process has ended" : "asked a second time");
+			       over ? "its main process has ended" : "asked a second time");
 		return true;
 	}
 	if (*first) /* typed twice */
@@ -134,7 +135,8 @@ static void on_tstp(struct keeper *k, int signal, bool typed)
 		forward(k, signal, typed);
 		return;
 	}
-	forward(k, SIGSTOP, true);
+	if (run_pid(k))
+		forward(k, SIGSTOP, true);
 	signals_suspend(k, signal);
 }
 

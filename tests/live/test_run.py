@@ -295,6 +295,17 @@ class Run(Case):
         d.ctl("shutdown", code=0)
         self.assertEqual(d.wait_exit(), 3)
 
+    def test_restarted_by_hand(self):
+        """The first signal that the second life gets is a first one."""
+        journal = self.journal()
+        d = self.puppet_run(journal, "on=TERM:exit:12", "note=up", "wait")
+        journal.wait("note", "up")
+        d.connected()
+        d.ctl("restart", "run", code=0)
+        journal.wait("note", "up", n=2)
+        d.send(signal.SIGTERM)
+        self.assertEqual(d.wait_exit(), 12)
+
     def test_stopped_by_hand(self):
         """With its only worker the daemon ends."""
         journal = self.journal()
