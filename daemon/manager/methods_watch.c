@@ -314,7 +314,11 @@ void method_logs(struct vl_call *c, const void *args)
 		vl_error_parameter(c, "since");
 		return;
 	}
-	if (targets_resolve(m, a->targets, &t) < 0 || targets_refuse_unknown(c, m, &t)) {
+	if (targets_resolve(m, a->targets, &t) < 0) {
+		vl_error(c, CONTROL_ERROR("Failed"), json_pack("{s:s}", "text", "out of memory"));
+		return;
+	}
+	if (targets_refuse_unknown(c, m, &t)) {
 		targets_fini(&t);
 		return;
 	}
