@@ -12,6 +12,7 @@ TARGETS = (
     ("start", "stop", "reeve", 1000, None, "<= x floor", 1.3),
     ("restart", "p50", "reeve", None, None, "<= x floor", 1.15),
     ("restart", "p99", "reeve", None, None, "<=", 5),
+    ("recovery", "p50", "reeve", 1000, None, "<=", 20),
     ("stop deaf", "stop", "reeve", None, None, "<=", 1.05),
     ("idle", "pss", "reeve", 1, None, "<=", 4096),
     ("idle", "wake-ups", "reeve", None, None, "<=", 0),

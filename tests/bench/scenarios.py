@@ -75,6 +75,28 @@ def measure_restart(subject):
             "max": (latencies[-1], "ms")}
 
 
+def measure_recovery(subject):
+    """Kills the manager and with it a worker: until its next life, its successor has started, looked
+    at everything, decided and acted."""
+    bring_up(subject)
+    marks, n = subject.place.marks, subject.job.n
+    chance = random.Random(1)
+    latencies = []
+    for _ in range(subject.job.kills):
+        subject.find_roles()  # it answers: no successor is on its way
+        gauge.quiet_cpu_ns(subject.roles.values())
+        index = chance.randrange(n)
+        begin = gauge.now_ns()
+        os.kill(subject.roles["manager"], 9)
+        os.kill(marks.pids[index], 9)
+        latencies.append((marks.next(index, 30) - begin) / 1e6)
+    take_down(subject)
+    latencies.sort()
+    return {"p50": (statistics.median(latencies), "ms"),
+            "p99": (latencies[int(len(latencies) * 0.99)], "ms"),
+            "max": (latencies[-1], "ms")}
+
+
 def measure_rest(subject):
     """What it costs while nothing happens: memory, fds, wake-ups."""
     n = subject.job.n
@@ -253,6 +275,9 @@ def other_cases(quick):
         for n in (1, many):
             yield Case("restart", measure_restart, THREE + ("reeve-cgroup",), 3, worker, n,
                        kills=20 if quick else 200)
+    for n in (1, many) if quick else (1, 1000, 5000):
+        yield Case("recovery", measure_recovery, ("reeve", "reeve-cgroup"), 3, "nolibc", n,
+                   kills=10 if quick else 100)
     yield Case("stop deaf", measure_deaf, ("floor", "reeve", "reeve-cgroup"), 3, "nolibc", many,
                mode="deaf10", stop_ms=1000)
     for n in (1, many):

@@ -6,9 +6,12 @@ The chaos rig: run.py [--build DIR] [--mode M] [--minutes N] [--seed S] [--walk]
 Without --mode every mode runs (in a sanitizer build only the default one), for a minute in all.
 The tests of this folder run as the live tests do, each in a process of its own (tests/live/run.py).
 """
+import json
 import os
 import pathlib
+import subprocess
 import sys
+import tempfile
 
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE.parent / "live"), str(HERE)]
@@ -16,6 +19,37 @@ sys.dont_write_bytecode = True
 
 import harness  # noqa: E402
 import run as live  # noqa: E402
+
+
+def fails(steps, mode, build, scratch):
+    """Tried three times: what goes wrong depends on moments that no plan fixes."""
+    path = scratch / "plan.json"
+    path.write_text(json.dumps({"steps": steps}))
+    command = [sys.executable, __file__, "--build", build, "--mode", mode, "test_storm"]
+    return any(subprocess.run(command, env={**os.environ, "REEVE_CHAOS_PLAN": str(path)},
+                              stdout=subprocess.DEVNULL, check=False).returncode
+               for _ in range(3))
+
+
+def shrink(plan, mode, build):
+    """Leaves out halves, quarters, … single steps; what still fails is PLAN.small."""
+    steps = json.loads(pathlib.Path(plan).read_text())["steps"]
+    with tempfile.TemporaryDirectory() as scratch:
+        scratch = pathlib.Path(scratch)
+        size = max(len(steps) // 2, 1)
+        while size:
+            at = 0
+            while at < len(steps):
+                less = steps[:at] + steps[at + size:]
+                if less and fails(less, mode, build, scratch):
+                    steps = less
+                    print(f"{len(steps)} steps still fail", flush=True)
+                else:
+                    at += size
+            size //= 2
+    pathlib.Path(f"{plan}.small").write_text(json.dumps({"why": "", "steps": steps}, indent=0))
+    print(f"{plan}.small: {len(steps)} steps; with a reason it belongs into tests/chaos/kept")
+    return 0
 
 
 def main():
@@ -27,7 +61,11 @@ def main():
                         help="kill manager and logger N times under a thousand workers")
     parser.add_argument("--minutes", type=float, help="so long in all, for each mode the same")
     parser.add_argument("--seed", type=int, help="the seed of a run that was shown")
+    parser.add_argument("--shrink", metavar="PLAN",
+                        help="leave out steps of a plan that fails, as long as it fails (with --mode)")
     options = parser.parse_args()
+    if options.shrink:
+        return shrink(options.shrink, options.mode or "default", options.build)
     patterns = options.patterns or (["walk", "ends"] if options.walk else
                                     ["kills"] if options.kills else [])
     modes = live.modes_for(options)
