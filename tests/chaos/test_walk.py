@@ -340,5 +340,6 @@ class Walk(Workload):
         self.run_walk(["kill-manager"], "KC")
 
 
-# Points of the beginning and the end (test_ends.py) and of templates (tests/live).
-ELSEWHERE = ("boot.", "end.", "phase.", "gone.", "fork.", "template.", "born.", "claim.", "go.")
+# Points of the beginning and the end (test_ends.py); of templates and hosts (tests/live).
+ELSEWHERE = ("boot.", "end.", "phase.", "gone.", "fork.", "template.", "born.", "claim.", "go.",
+             "thread.")
