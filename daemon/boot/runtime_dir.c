@@ -245,9 +245,9 @@ void runtime_dir_clean(struct keeper *k)
 
 void runtime_dir_remove(struct keeper *k, const char *path)
 {
-	if (k->dir < 0)
-		return;
-	unlinkat(k->dir, "lock", 0);
-	unlinkat(k->dir, "identity", 0);
+	if (k->dir >= 0) {
+		unlinkat(k->dir, "lock", 0);
+		unlinkat(k->dir, "identity", 0);
+	}
 	rmdir(path);
 }
