@@ -20,8 +20,8 @@ int cgroup_fs_kill(int dir, const char *path);
 int cgroup_fs_kill_each(int dir, const char *path);
 /* Move all processes of it and below to another cgroup. */
 void cgroup_fs_move(int dir, const char *path, const char *to);
-/* Remove it with all below that is empty. -EBUSY is tried again for up to wait_ms: a task leaves its
- * cgroup a moment after it was reaped (6.18: when it has been switched out). */
+/* Remove it with all below that is empty. -EBUSY is tried again for up to wait_ms: a task leaves
+ * its cgroup a moment after it was reaped (6.18: when it has been switched out). */
 int cgroup_fs_remove(int dir, const char *path, int64_t wait_ms);
 
 #endif

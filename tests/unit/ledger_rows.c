@@ -23,7 +23,8 @@ static struct ledger make(void)
 Test(ledger_rows, lowest_free_row_and_clean)
 {
 	struct ledger l = make();
-	uint32_t a = ledger_take_slot(&l, 1, SLOT_WORKER, 0), b = ledger_take_slot(&l, 1, SLOT_WORKER, 1),
+	uint32_t a = ledger_take_slot(&l, 1, SLOT_WORKER, 0),
+		 b = ledger_take_slot(&l, 1, SLOT_WORKER, 1),
 		 c = ledger_take_slot(&l, 1, SLOT_WORKER, 2);
 
 	cr_assert_eq(a, 0);

@@ -7,8 +7,8 @@
 #include <stdio.h>
 #include <string.h>
 
-static const char conf_text[] =
-	"groups: { web: { command = \"/bin/true\"; autostart = false; log: { file = \"%s/l\"; }; }; };";
+static const char conf_text[] = "groups: { web: { command = \"/bin/true\"; autostart = false; log: "
+				"{ file = \"%s/l\"; }; }; };";
 
 static bool has_row(struct manager *m, const char *name)
 {
