@@ -36,8 +36,6 @@ static const struct {
 	ROW("group.template.max_age", BIT(FORKSERVER), "only a template is renewed by age"),
 	ROW("group.template.max_forks", BIT(FORKSERVER),
 	    "only a template is renewed by its number of forks"),
-	ROW("group.template.spares", BIT(FORKSERVER),
-	    "only a template parks workers that are forked ahead; a seed works itself"),
 };
 
 static const char *method_name(const struct conf_group *g)
@@ -248,7 +246,6 @@ static void forget_unused(struct loading *l, size_t i)
 void check_start(struct loading *l, size_t i)
 {
 	const struct conf_group *g = &l->conf->groups[i];
-	size_t errors = l->report->errors;
 
 	check_needs(l, i);
 	if (g->entry)
@@ -257,10 +254,5 @@ void check_start(struct loading *l, size_t i)
 		check_command(l, i);
 	if (g->start_method == CONF_START_THREADS)
 		check_threads(l, i);
-	if (l->report->errors == errors && g->template.spares > 0)
-		load_problem(l, i, "group.template.spares", true,
-			     "template.spares = %d has no effect in this version: a worker is "
-			     "forked when it is needed",
-			     g->template.spares);
 	forget_unused(l, i);
 }
