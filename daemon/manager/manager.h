@@ -7,6 +7,7 @@
  *   pause.c     what becomes of deadlines when we did not run
  *   group.c     groups and their workers from configuration + ledger; scale, generations
  *   worker.c    the one setter of a worker's state, its timer, the input queue, effects
+ *   start.c     the beginning of a life: row, clock, what is undone when nobody was born
  *   exit.c      exit records: main gone → tree empty → decided → row freed
  *   admit.c     the queue of starts: dependencies, start budget
  *   reload.c    loader helper, plan, apply, renewal worker by worker

@@ -8,8 +8,6 @@
 #include "base/clock.h"
 #include "base/failpoint.h"
 #include "base/mem.h"
-#include "manager/notify.h"
-#include "manager/spawn.h"
 #include "manager/template.h"
 #include "manager/threads.h"
 #include "manager/tree.h"
@@ -18,7 +16,6 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/random.h>
 
 #define KILL_PATIENCE_MS 5000 /* SIGKILL without effect for this long: stuck */
 #define STUCK_RETRY_MS	 30000
@@ -46,12 +43,6 @@ pid_t worker_pid(const struct worker *w)
 enum conf_ready worker_ready_kind(const struct worker *w)
 {
 	return w->slot->kind != SLOT_WORKER ? CONF_READY_NOTIFY : w->group->conf->ready;
-}
-
-static int64_t start_timeout(const struct worker *w)
-{
-	return w->slot->kind != SLOT_WORKER ? w->group->conf->template.load_timeout_ms
-					    : w->group->conf->start_timeout_ms;
 }
 
 /* A template holds nothing that would have to be finished. */
@@ -276,211 +267,6 @@ static void kill_tree(struct worker *w)
 	bell_ring(w->m->bell_keeper);
 }
 
-bool worker_lacked_means(int err)
-{
-	return err == -EAGAIN || err == -ENOMEM || err == -EMFILE || err == -ENFILE ||
-	       err == -ENOSPC || err == -ENOBUFS;
-}
-
-/* Undo the part of a start that happened before the process was made. Its number is used again;
- * whether it was taken, or given back already, the row tells as long as it is bound. */
-static void drop_unborn(struct worker *w)
-{
-	uint32_t row = w->slot->life[0];
-
-	if (row == LEDGER_NONE)
-		return;
-	if (w->slot->w.incarnation == ledger_life(&w->m->ledger, row)->incarnation)
-		w->slot->w.incarnation--;
-	FAIL_HERE(UNBORN_NUMBER);
-	handover_close(w);
-	template_close(w);
-	notify_close(w, row);
-	tree_remove(w->m, row);
-	w->slot->life[0] = LEDGER_NONE;
-	ledger_free_life(&w->m->ledger, row);
-}
-
-void worker_start_failed(struct worker *w, int err, const struct diag *d)
-{
-	struct worker_state *s = &w->slot->w;
-	uint32_t unsaid;
-
-	if (worker_lacked_means(err)) {
-		FAIL_HERE(NO_MEANS_DROP);
-		drop_unborn(w);
-		FAIL_HERE(NO_MEANS_CLOCK);
-		s->deadline_ms = clock_mono_ms() + worker_no_means_delay(s);
-		if (log_limit_pass(&w->m->no_means_said, 5, 10000, &unsaid))
-			log_warn("%s: cannot be started now, not charged: %s%s", w->name, d->text,
-				 unsaid ? "; others before it were left unsaid" : "");
-		snprintf(w->slot->error, sizeof(w->slot->error), "%.190s", d->text);
-		worker_post(w, WI_NO_MEANS);
-		return;
-	}
-	log_warn("%s: %s", w->name, d->text);
-	exit_unborn(w, -err, d->text);
-}
-
-static int64_t later(int64_t at, int64_t ms)
-{
-	return at == DURATION_NEVER || ms == DURATION_NEVER ? DURATION_NEVER : at + ms;
-}
-
-/* The clock of a start that has to say READY; what was extended already stays. */
-static void arm_start(struct worker *w, int64_t now)
-{
-	const struct conf_group *c = w->group->conf;
-	struct worker_state *s = &w->slot->w;
-	int64_t until = later(now, start_timeout(w));
-
-	if (s->deadline_ms == DURATION_NEVER || until > s->deadline_ms)
-		s->deadline_ms = until;
-	s->stop_cap_ms = later(until, c->extend_max_ms);
-}
-
-/* A start is over for the start budget. */
-void worker_landed(struct worker *w)
-{
-	if (!w->in_flight)
-		return;
-	w->in_flight = false;
-	w->m->starts_in_flight--;
-}
-
-static void took_off(struct worker *w)
-{
-	w->in_flight = true;
-	w->m->starts_in_flight++;
-}
-
-/* By exec, or by a fork of who has loaded its code. */
-static int make(struct worker *w, uint32_t row, struct diag *d)
-{
-	struct ledger_life *life = ledger_life(&w->m->ledger, row);
-	const struct conf_group *c = w->group->conf;
-	int r;
-
-	if (life->kind == LIFE_THREAD)
-		return threads_start(w, row, d);
-	if (w->slot->kind == SLOT_WORKER && template_makes(w)) {
-		r = handover_begin(w, row, d);
-		if (r != -EBUSY || c->template.fallback != CONF_FALLBACK_SPAWN)
-			return r;
-		life->handover = HAND_NONE;
-	}
-	r = spawn_worker(w, row, d);
-	if (r == 0)
-		w->slot->by_spawn_next = 0;
-	return r;
-}
-
-static enum life_kind kind_of_next(const struct worker *w)
-{
-	return w->slot->kind == SLOT_WORKER && group_threads(w->group->conf) ? LIFE_THREAD
-									     : LIFE_WORKER;
-}
-
-/* What the slot keeps of a life, before there is one. */
-static void forget_last_life(struct worker *w)
-{
-	struct worker_state *s = &w->slot->w;
-
-	s->generation = w->group->row->generation;
-	s->cause = CAUSE_NONE;
-	s->renew = s->main_gone = s->ready_seen = s->step = s->step_intent = 0;
-	s->ready_ms = s->stop_ms = 0;
-	s->started_ms = clock_mono_ms();
-	w->slot->status[0] = '\0';
-	w->slot->progress_done = w->slot->progress_total = 0;
-	w->slot->error[0] = '\0';
-}
-
-static void start_life(struct worker *w)
-{
-	struct manager *m = w->m;
-	struct worker_state *s = &w->slot->w;
-	struct diag d = { 0 };
-	struct ledger_life *life;
-	uint32_t row;
-	int r;
-
-	if (!worker_wanted(w) || !w->group->conf) {
-		worker_post(w, WI_STOP);
-		return;
-	}
-	row = ledger_take_life(&m->ledger, kind_of_next(w), w->row);
-	if (row == LEDGER_NONE) {
-		diag_set(&d, -EAGAIN, "all %u rows for processes are in use", LEDGER_ROWS);
-		worker_start_failed(w, -EAGAIN, &d);
-		return;
-	}
-	FAIL_HERE(START_ROW);
-	life = ledger_life(&m->ledger, row);
-	forget_last_life(w);
-	life->incarnation = s->incarnation + 1;
-	life->generation = s->generation;
-	life->born_ms = s->started_ms;
-	if (getrandom(&life->token, sizeof(life->token), GRND_NONBLOCK) != sizeof(life->token))
-		life->token = (uint64_t)clock_real_us() * 0x9e3779b97f4a7c15ull;
-	if (life->kind != LIFE_THREAD) /* what a thread writes is the host's */
-		group_plan_stream(w->group, w);
-	life->log_mark[0] = logbook_total(&m->book, w->row);
-	life->log_mark[1] = logbook_total(&m->book, w->row + LOGBOOK_ERR);
-	FAIL_HERE(START_BIND);
-	w->slot->life[0] = row;
-	FAIL_HERE(START_BOUND);
-	s->incarnation = life->incarnation; /* after it is bound: see drop_unborn() */
-	FAIL_HERE(START_NUMBERED);
-	r = make(w, row, &d);
-	if (r < 0) {
-		worker_start_failed(w, r, &d);
-		return;
-	}
-	FAIL_HERE(START_MADE);
-	took_off(w);
-	if (worker_ready_kind(w) != CONF_READY_EXEC) {
-		arm_start(w, s->started_ms);
-		worker_arm(w);
-	}
-}
-
-void worker_execed(struct worker *w)
-{
-	struct worker_state *s = &w->slot->w;
-	const struct conf_group *c = w->group->conf;
-	int64_t now = clock_mono_ms();
-
-	s->no_means = 0;
-	if (c && worker_ready_kind(w) == CONF_READY_EXEC)
-		worker_landed(w);
-	if (s->state != WS_STARTING || !c)
-		return;
-	FAIL_HERE(EXEC_SEEN);
-	s->started_ms = now;
-	if (s->ready_seen || (worker_ready_kind(w) == CONF_READY_EXEC && c->settle_ms == 0)) {
-		worker_post(w, WI_READY);
-		return;
-	}
-	if (worker_ready_kind(w) == CONF_READY_EXEC)
-		s->deadline_ms = now + c->settle_ms;
-	else
-		arm_start(w, now);
-	worker_arm(w);
-}
-
-void worker_ready_now(struct worker *w)
-{
-	struct ledger_life *life = worker_life(w);
-
-	FAIL_HERE(READY_SEEN);
-	w->slot->w.ready_seen = 1;
-	FAIL_HERE(READY_NOTED);
-	if (w->slot->w.state == WS_STARTING && w->group->conf &&
-	    worker_ready_kind(w) == CONF_READY_NOTIFY && life)
-		worker_post(w, WI_READY);
-}
-
 static void stop_begin(struct worker *w, enum worker_input input)
 {
 	struct worker_state *s = &w->slot->w;
@@ -507,7 +293,7 @@ static void run_effect(struct worker *w, enum worker_effect effect, enum worker_
 		admit_enqueue(w);
 		break;
 	case DO_SPAWN:
-		start_life(w);
+		life_begin(w);
 		break;
 	case DO_RUN:
 		worker_landed(w);
@@ -668,7 +454,8 @@ static void resume_ladder(struct worker *w)
 		ladder_step(w, s->step == 0);
 	} else if (s->step_intent != s->step) {
 		s->step = s->step_intent;
-		s->deadline_ms = later(clock_mono_ms(), steps_of(w, &n)[s->step - 1].wait_ms);
+		s->deadline_ms =
+			worker_later(clock_mono_ms(), steps_of(w, &n)[s->step - 1].wait_ms);
 		if (!s->stop_ms)
 			s->stop_ms = clock_mono_ms();
 	}
@@ -687,7 +474,7 @@ void worker_resume(struct worker *w)
 		threads_resume(w);
 	} else if (row != LEDGER_NONE && w->m->ledger.pids[row] == 0 && !exit_resume_unborn(w)) {
 		FAIL_HERE(RESUME_UNBORN);
-		drop_unborn(w);
+		life_drop_unborn(w);
 	}
 	handover_resume(w);
 	switch ((enum worker_status)s->state) {
@@ -696,11 +483,11 @@ void worker_resume(struct worker *w)
 		break;
 	case WS_STARTING:
 		if (w->slot->life[0] == LEDGER_NONE) {
-			start_life(w);
+			life_begin(w);
 			break;
 		}
 		if (!worker_life(w)->execed || w->group->row->configured)
-			took_off(w);
+			worker_took_off(w);
 		if (s->ready_seen && w->group->conf && worker_ready_kind(w) == CONF_READY_NOTIFY)
 			worker_post(w, WI_READY);
 		break;

@@ -1,4 +1,5 @@
-/* Between worker.c, exit.c, group.c and main.c; the rest of the manager needs manager.h only. */
+/* Between worker.c, start.c, exit.c, group.c and main.c; the rest of the manager needs manager.h
+ * only. */
 #ifndef REEVE_MANAGER_WORKER_H
 #define REEVE_MANAGER_WORKER_H
 
@@ -8,12 +9,24 @@
 bool worker_wanted(const struct worker *w);
 /* How it becomes ready: a template says so on its channel. Only while its group is configured. */
 enum conf_ready worker_ready_kind(const struct worker *w);
-/* A start failed with this -errno for want of resources: tried again, never charged (SP08). */
-bool worker_lacked_means(int err);
 /* A successor goes on with a worker where its predecessor stopped. */
 void worker_resume(struct worker *w);
 
-/* The start no longer counts against daemon.start_concurrency. Idempotent. */
+/* A point in time that may be "never". */
+static inline int64_t worker_later(int64_t at, int64_t ms)
+{
+	return at == DURATION_NEVER || ms == DURATION_NEVER ? DURATION_NEVER : at + ms;
+}
+
+/* start.c. Make the next life of a worker that has none; what fails is posted. */
+void life_begin(struct worker *w);
+/* Undo the part of a start that happened before a process was made. */
+void life_drop_unborn(struct worker *w);
+/* A start failed with this -errno for want of resources: tried again, never charged (SP08). */
+bool worker_lacked_means(int err);
+/* The start counts against daemon.start_concurrency, or no longer. worker_landed() is idempotent.
+ */
+void worker_took_off(struct worker *w);
 void worker_landed(struct worker *w);
 
 /* exit.c. The life ended before a process was made; err: errno of the failure, text: for users. */
