@@ -69,6 +69,7 @@ def fork_point() -> int:
     """
     Under start_method "fork": in the seed, siblings are forked here; in a sibling it returns when
     the sibling may work. Returns the index of the worker that continues. Does nothing elsewhere.
+    A sibling is a new worker: with ready = "notify" it says ready() for itself, after this call.
     Call it in the main thread, when the caches are warm and no other thread runs.
     """
     return int(_context.me().fork_point())

@@ -42,6 +42,8 @@ class Seed:
             return
         if threading.current_thread() is not threading.main_thread():
             raise RuntimeError("reeve.fork_point() has to be called in the main thread")
+        if self.worker.signals.used:
+            self.worker.stop.fileno()  # made while we wait, it would be a stranger to the watch
         self.watch = Watch(self.hello.all(Tag.ALLOW_THREAD),
                            {self.channel.fileno(), *self.worker.stop.filenos()})
         _born.remember(self.channel, self.hello.need(Tag.ENTRY),

@@ -71,6 +71,16 @@ class Seed(Case):
         self.assertEqual(seed.receive(Type.UNSAFE).all(Tag.TEXT), [text])
         self.assertEqual(seed.process.wait(20), 4)
 
+    def test_stopping_before_fork_point(self):
+        """The descriptor that wakes a waiting seed is no stranger to its own look."""
+        seed = self.seed("import reeve\ndef main():\n    reeve.stopping()\n"
+                         "    return 10 + reeve.fork_point()\n", count=2)
+        worker = seed.fork("web:1")
+        seed.spawned()
+        worker.born().go()
+        self.assertEqual(worker.code(), 11)
+        self.assertEqual(seed.process.wait(20), 10)
+
     def test_stop_while_waiting(self):
         seed = self.seed("import reeve\ndef main():\n    reeve.stopping()\n    reeve.fork_point()\n"
                          "    return 5 if reeve.stopping() else 6\n", count=2)
