@@ -42,6 +42,9 @@ static void write_strings(struct str *out, const char *key, pid_t pid, const cha
 	n = buf ? fd_read_at(AT_FDCWD, path, buf, ENV_MAX) : -1;
 	if (n < 0)
 		return;
+	/* a title written over the arguments is filled up with NULs */
+	while (n > 1 && buf[n - 1] == '\0' && buf[n - 2] == '\0')
+		n--;
 	vl_write_open(out, key, '[');
 	for (char *p = buf; p < buf + n; p += strlen(p) + 1)
 		vl_write_bytes(out, NULL, p, strlen(p));

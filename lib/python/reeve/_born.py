@@ -183,9 +183,10 @@ def _show(order: Order) -> None:
     What /proc, ps and the daemon's search for orphans see: name, argv and environment. The area of
     the environment is not used by this process, see remember().
     """
-    sys.argv[:] = [_own.entry, *(os.fsdecode(a) for a in order.args)]
+    args = order.args or [os.fsencode(_own.entry)]
+    sys.argv[:] = [os.fsdecode(a) for a in args]
     _libc.set_name(order.name)
-    title = [b"reeve:", order.name.encode(), os.fsencode(_own.entry), *order.args]
+    title = [b"reeve:", order.name.encode(), *args]
     _libc.overwrite(*_own.argv, b" ".join(title))
     first = sorted(order.env, key=lambda pair: not pair.startswith(b"REEVE_ID="))
     _libc.overwrite(*_own.environ, b"\0".join(first))

@@ -108,7 +108,8 @@ class Birth(Case):
         self.addCleanup(os.close, null)
         seen = self.dump(
             name="web:3", fds={7: null}, env={"LISTEN_FDS": "1", "WATCHDOG_PID": "1", "X": "y"},
-            records=[(Tag.CWD, b"/usr"), (Tag.UMASK, 0o27), (Tag.NICE, 3), (Tag.ARG, b"--fast"),
+            records=[(Tag.CWD, b"/usr"), (Tag.UMASK, 0o27), (Tag.NICE, 3), (Tag.ARG, b"app:main"),
+                     (Tag.ARG, b"--fast"),
                      (Tag.LIMIT, Limit(resource.RLIMIT_NOFILE, 100, 200))])
         self.assertEqual(seen["cwd"], "/usr")
         self.assertEqual(seen["umask"], 0o27)
