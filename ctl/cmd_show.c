@@ -126,10 +126,12 @@ static void show_template(struct ctl *c, const json_t *t)
 {
 	char rss[32];
 
-	str_addf(&c->out, "  %s %s, pid %lld, incarnation %lld, generation %lld, %lld forks",
-		 get_text(t, "name", "?"), get_text(t, "state", "?"),
-		 (long long)get_int(t, "pid", 0), (long long)get_int(t, "incarnation", 0),
-		 (long long)get_int(t, "generation", 0), (long long)get_int(t, "forks", 0));
+	str_addf(&c->out, "  %s %s", get_text(t, "name", "?"), get_text(t, "state", "?"));
+	if (get_int(t, "pid", 0) > 0)
+		str_addf(&c->out, ", pid %lld", (long long)get_int(t, "pid", 0));
+	str_addf(&c->out, ", incarnation %lld, generation %lld, %lld fork%s",
+		 (long long)get_int(t, "incarnation", 0), (long long)get_int(t, "generation", 0),
+		 (long long)get_int(t, "forks", 0), get_int(t, "forks", 0) == 1 ? "" : "s");
 	if (get_int(t, "rss_bytes", -1) >= 0) {
 		format_bytes(get_int(t, "rss_bytes", 0), rss);
 		str_addf(&c->out, "; loaded in %.2fs, %lld task%s, %lld fds, %s",

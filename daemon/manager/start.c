@@ -64,7 +64,6 @@ void worker_start_failed(struct worker *w, int err, const struct diag *d)
 		worker_post(w, WI_NO_MEANS);
 		return;
 	}
-	log_warn("%s: %s", w->name, d->text);
 	exit_unborn(w, -err, d->text);
 }
 
