@@ -120,7 +120,7 @@ static void check_exec(const struct keeper *k, const struct pass *p, int to_keep
 	for (size_t i = 0; i < ARRAY_LEN(needed); i++)
 		fd_set_cloexec(needed[i], false);
 	syscall(SYS_execveat, exe, "", argv, environ, AT_EMPTY_PATH);
-	dprintf(STDOUT_FILENO, "it cannot be executed: %s\n", strerror(errno));
+	dprintf(STDOUT_FILENO, "the new program cannot be executed: %s\n", strerror(errno));
 	_exit(CHECK_FAILED);
 }
 
@@ -207,9 +207,10 @@ static bool read_verdict(struct keeper *k, int how, int status, char *text, size
 	    strncmp(raw, PREFLIGHT_OK, sizeof(PREFLIGHT_OK) - 1) == 0)
 		return true;
 	if (how == CLD_EXITED && (status == 0 || n <= 0))
-		snprintf(text, size, "it is no reeved that can take over (exit code %d)", status);
+		snprintf(text, size,
+			 "the new program is no reeved that can take over (exit code %d)", status);
 	else if (how != CLD_EXITED)
-		snprintf(text, size, "its check was ended by %s",
+		snprintf(text, size, "the check of the new program was ended by %s",
 			 signal_to_name(status, (char[12]){ 0 }));
 	return false;
 }

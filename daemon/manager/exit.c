@@ -150,6 +150,7 @@ static void say_end(const struct worker *w, const struct ledger_life *life,
 		    const struct worker_end *e)
 {
 	int pid = (int)w->m->ledger.pids[w->slot->life[0]];
+	bool good = e->code == 0 && w->slot->kind == SLOT_WORKER; /* a template never ends well */
 	char name[12];
 
 	if (e->spawn_failed)
@@ -161,7 +162,7 @@ static void say_end(const struct worker *w, const struct ledger_life *life,
 			  w->name, pid, signal_to_name(e->signal, name),
 			  e->core ? " (core dumped)" : "");
 	else
-		log_write(e->asked || e->code == 0 ? LOG_LEVEL_DEBUG : LOG_LEVEL_WARN,
+		log_write(e->asked || good ? LOG_LEVEL_DEBUG : LOG_LEVEL_WARN,
 			  "%s: pid %d ended with code %d%s", w->name, pid, e->code,
 			  e->not_ready ? " before it was ready" : "");
 }

@@ -212,7 +212,7 @@ static int look_at_fds(struct forker *f, pid_t pid, struct diag *d)
 	f->w->slot->template.fds = (uint32_t)n;
 	/* its channel is one of them, seldom is another */
 	if (!f->warned && strchr(l.shared, ','))
-		log_warn("template %s: workers will share what it has open: %s",
+		log_warn("template %s: open here, closed in its workers: %s",
 			 f->w->group->row->name, l.shared);
 	f->warned = true;
 	return 0;

@@ -321,7 +321,7 @@ class Upgrade(Case):
         self.assert_rows("log")
 
     def test_DC05_crash_in_the_check(self):
-        self.fails("check-crash", "its check was ended by SEGV")
+        self.fails("check-crash", "the check of the new program was ended by SEGV")
 
     def test_DC05_crash_at_once(self):
         self.fails("early-crash", "crashed in its first second (SEGV)")
