@@ -24,7 +24,6 @@
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
-#include <sys/utsname.h>
 
 #define LOOK_SOON     .001 /* seconds; an exec takes about a millisecond */
 #define LOOK_LATER    .02
@@ -35,10 +34,7 @@
 struct spawner {
 	struct manager *m;
 	struct own_values own;
-	enum clone_way way;
-	bool copy_ids;	     /* children that become another user get memory of their own */
-	uint64_t ignored;    /* signals that we ignore: of ours only these survive into a child */
-	bool no_into_cgroup; /* children join their leaf themselves */
+	struct cloner cloner;
 	struct job *in_flight, *pool;
 	size_t n_pool;
 	struct pids unstored; /* slots whose new pipes the keeper has not stored yet */
@@ -142,94 +138,6 @@ static void give_back(struct spawner *s, struct job *job)
 	job->next = s->pool;
 	s->pool = job;
 	s->n_pool++;
-}
-
-/* --- clone ----------------------------------------------------------------------------------- */
-
-/* Answers that mean "not here": old kernels, and seccomp profiles that say EPERM (PI04). */
-static bool refused(int r)
-{
-	return r == -ENOSYS || r == -EPERM || r == -EINVAL || r == -E2BIG || r == -EOPNOTSUPP;
-}
-
-static int join_later(struct job *job, int leaf)
-{
-	int fd = openat(leaf, "cgroup.procs", O_WRONLY | O_CLOEXEC);
-
-	if (fd < 0)
-		return -errno;
-	job->plan.cgroup_procs = job_hold(job, fd);
-	return 0;
-}
-
-static pid_t clone_once(struct spawner *s, struct job *job, enum clone_way way, int cgroup)
-{
-	struct ledger *l = &s->m->ledger;
-	struct ledger_life *life = job->plan.life;
-	pid_t pid;
-
-	job->shared = way == CLONE_WAY_SHARED;
-	job->plan.reset_signals = job->shared ? s->ignored : UINT64_MAX;
-	life->ctid = job->shared;
-	pid = child_clone(way, &job->plan, job->stack, JOB_STACK_BYTES, cgroup, &l->pids[job->row],
-			  &life->ctid);
-	if (pid < 0)
-		life->ctid = 0;
-	return pid;
-}
-
-/* Try each way from the best known one on, each with and without birth in the leaf. */
-static pid_t clone_any(struct spawner *s, struct job *job, enum clone_way first, int leaf)
-{
-	int r = -ENOSYS;
-
-	for (enum clone_way way = first; way < CLONE_WAY_COUNT; way++) {
-		bool into = leaf >= 0 && !s->no_into_cgroup;
-
-		if (into)
-			r = clone_once(s, job, way, leaf);
-		if (into && !refused(r))
-			return r;
-		if (leaf >= 0 && job->plan.cgroup_procs < 0) {
-			int joined = join_later(job, leaf);
-
-			if (joined < 0)
-				return joined;
-		}
-		r = clone_once(s, job, way, -1);
-		if (refused(r))
-			continue;
-		if (r > 0 && into && !s->no_into_cgroup) {
-			s->no_into_cgroup = true;
-			log_info("clone into a cgroup is refused here: workers join theirs "
-				 "themselves");
-		}
-		if (r > 0 && way != first && s->way < way) {
-			s->way = way;
-			log_info("clone3 is refused here: workers are made with %s",
-				 way == CLONE_WAY_COPY ? "copied memory" : "clone(2)");
-		}
-		return r;
-	}
-	return r;
-}
-
-static pid_t clone_blocked(struct spawner *s, struct job *job, int leaf)
-{
-	const unsigned long all = ~0ul;
-	unsigned long before;
-	enum clone_way way = s->way;
-	pid_t pid;
-
-	/* the kernel gives the score to every process that shares memory, to us and to other
-	 * children too; only a child with memory of its own can have another one */
-	if (way == CLONE_WAY_SHARED && (job->plan.set_oom || (job->plan.set_ids && s->copy_ids)))
-		way = CLONE_WAY_COPY;
-	/* glibc's own call spares the two signals that it uses itself */
-	syscall(SYS_rt_sigprocmask, SIG_SETMASK, &all, &before, sizeof(all));
-	pid = clone_any(s, job, way, leaf);
-	syscall(SYS_rt_sigprocmask, SIG_SETMASK, &before, NULL, sizeof(before));
-	return pid;
 }
 
 /* --- following ------------------------------------------------------------------------------- */
@@ -398,7 +306,7 @@ static int start(struct spawner *s, struct job *job, int leaf, struct diag *d)
 	pid_t pid = FAIL_ERR(SPAWN_CLONE);
 
 	if (pid == 0)
-		pid = clone_blocked(s, job, leaf);
+		pid = cloner_clone(&s->cloner, &s->m->ledger, job, leaf);
 	FAIL_HERE(SPAWN_CLONED);
 	if (pid < 0)
 		return diag_set(d, pid, "making the process: %s", strerror(-pid));
@@ -491,49 +399,10 @@ int spawn_helper(struct manager *m, uint32_t row, const char *const *argv, int o
 
 bool spawn_describe(const struct manager *m, char *ret, size_t size)
 {
-	static const char *const ways[] = {
-		[CLONE_WAY_SHARED] = "clone3 with shared memory",
-		[CLONE_WAY_COPY] = "clone3 with copied memory",
-		[CLONE_WAY_COPY_PLAIN] = "clone with copied memory: clone3 is refused",
-	};
-	const struct spawner *s = m->spawner;
-
-	snprintf(ret, size, "%s%s%s", ways[s->way],
-		 s->no_into_cgroup ? "; workers join their cgroup themselves" : "",
-		 s->copy_ids ? "; copied for other users: fs.suid_dumpable is 1" : "");
-	return s->way == CLONE_WAY_SHARED && !s->no_into_cgroup && !s->copy_ids;
+	return cloner_describe(&m->spawner->cloner, ret, size);
 }
 
 /* --- life of the module ---------------------------------------------------------------------- */
-
-static bool has_sanitizer(void)
-{
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-	return true;
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer) ||                         \
-	__has_feature(memory_sanitizer)
-	return true;
-#endif
-#endif
-	return false;
-}
-
-/* Memory is shared where nothing instruments it, and where a core dump of the child does not take
- * us along (5.16: coredumps are limited to one thread group). */
-static enum clone_way best_way(void)
-{
-	const char *preload = getenv("LD_PRELOAD");
-	unsigned major = 0, minor = 0;
-	struct utsname u;
-
-	if (has_sanitizer() || (preload && strstr(preload, "vgpreload")))
-		return CLONE_WAY_COPY;
-	if (uname(&u) < 0 || sscanf(u.release, "%u.%u", &major, &minor) != 2 ||
-	    major * 1000 + minor < 5016)
-		return CLONE_WAY_COPY;
-	return CLONE_WAY_SHARED;
-}
 
 /* We run with the score that workers get by default, so that most children need not set theirs. */
 static int own_oom_score(void)
@@ -547,28 +416,6 @@ static int own_oom_score(void)
 	log_info("oom_score_adj is %d and may not be lowered: workers without a higher one keep it",
 		 atoi(text));
 	return atoi(text);
-}
-
-/* Between setresuid() and exec a child is the user's and still shares our memory. The kernel lets
- * nobody trace it then, unless fs.suid_dumpable is 1 ("debug", proc(5)). */
-static bool traceable_after_setuid(void)
-{
-	char text[16];
-
-	return fd_read_at(AT_FDCWD, "/proc/sys/fs/suid_dumpable", text, sizeof(text)) <= 0 ||
-	       atoi(text) == 1;
-}
-
-/* What a role ignores is settled before its parts are started. */
-static uint64_t ignored_signals(void)
-{
-	struct sigaction action;
-	uint64_t mask = 0;
-
-	for (int s = 1; s <= SIGRTMAX; s++)
-		if (sigaction(s, NULL, &action) == 0 && action.sa_handler == SIG_IGN)
-			mask |= 1ull << (s - 1);
-	return mask;
 }
 
 /* Lives that a predecessor cloned: their memory was its own. */
@@ -610,9 +457,7 @@ int spawn_init(struct manager *m)
 	s->own.nice = getpriority(PRIO_PROCESS, 0);
 	s->own.oom = own_oom_score();
 	s->own.partial_ids = userns_is_partial();
-	s->way = best_way();
-	s->ignored = ignored_signals();
-	s->copy_ids = traceable_after_setuid();
+	cloner_init(&s->cloner);
 	ev_init(&s->timer, timer_fired);
 	s->timer.data = s;
 	m->spawner = s;

@@ -1,4 +1,4 @@
-/* Between spawn.c, which clones and follows, and spawn_plan.c, which prepares. */
+/* Between spawn.c, which starts and follows, spawn_plan.c, which prepares, and spawn_clone.c. */
 #ifndef REEVE_MANAGER_SPAWN_JOB_H
 #define REEVE_MANAGER_SPAWN_JOB_H
 
@@ -43,6 +43,19 @@ int spawn_plan_command(struct job *job, const struct manager *m, struct diag *d)
 /* Descriptors 1 and 2 of a life (spawn_output.c). *ret_journal: JOURNAL_STREAM or "". */
 int spawn_output(struct job *job, struct worker *w, const struct own_values *own,
 		 char ret_journal[static 48], struct diag *d);
+
+/* How children are made here (spawn_clone.c). */
+struct cloner {
+	enum clone_way way;
+	bool copy_ids;	     /* children that become another user get memory of their own */
+	uint64_t ignored;    /* signals that we ignore: of ours only these survive into a child */
+	bool no_into_cgroup; /* children join their leaf themselves */
+};
+void cloner_init(struct cloner *c);
+/* Make the child of the job, born in its leaf (-1: none) where that can be. Pid or -errno. */
+pid_t cloner_clone(struct cloner *c, const struct ledger *l, struct job *job, int leaf);
+/* For doctor: false if something is not as it should be. */
+bool cloner_describe(const struct cloner *c, char *ret, size_t size);
 
 /* Keep fd until the clone; returns it. */
 static inline int job_hold(struct job *job, int fd)

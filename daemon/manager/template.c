@@ -249,6 +249,13 @@ static void on_spawned(struct forker *f, const struct channel_message *m)
 		handover_spawned(f->w->m, &o);
 }
 
+/* What came with a request that it refused may stay open until the next message. */
+static void let_settle(struct forker *f)
+{
+	if (is_template(f->w) && !f->ping)
+		template_ping(f);
+}
+
 static void on_failed(struct forker *f, const struct channel_message *m)
 {
 	char stage[64], text[200], said[400];
@@ -271,6 +278,7 @@ static void on_failed(struct forker *f, const struct channel_message *m)
 		 text[0] ? text : strerror(err));
 	if (mine > 0)
 		handover_failed(f->w->m, &o, err == EBUSY ? EAGAIN : err, said);
+	let_settle(f);
 }
 
 static void on_unsafe(struct forker *f, const struct channel_message *m)
@@ -293,6 +301,7 @@ static void on_unsafe(struct forker *f, const struct channel_message *m)
 		log_error("%s", w->slot->error);
 	if (mine > 0)
 		handover_failed(w->m, &o, EBUSY, w->slot->error);
+	let_settle(f);
 	w->m->changed = true;
 }
 
@@ -463,7 +472,8 @@ void template_close(struct worker *w)
 	free(f);
 }
 
-/* READY may have been heard and not noted. */
+/* Of a successor: READY may have been heard and not noted. And once it is answered, descriptors of
+ * requests that came before it are put away. */
 void template_ping(struct forker *f)
 {
 	auto_channel_packet p = CHANNEL_PACKET_INIT;
@@ -497,7 +507,8 @@ static bool adopt(struct manager *m, const struct role_fd *f)
 	life->has_channel = 1;
 	if (w->slot->template.ready_ms)
 		template_age(made);
-	if (ledger_life_live(&m->ledger, f->index) && !w->slot->template.ready_ms)
+	if (ledger_life_live(&m->ledger, f->index) &&
+	    (!w->slot->template.ready_ms || is_template(w)))
 		template_ping(made);
 	return true;
 }

@@ -178,14 +178,21 @@ class Case(unittest.TestCase):
             until(lambda: not left(), 5)
         except procs.Late:
             complaints += [f"left behind: {procs.describe(p)}" for p in left()]
-        for pid in {*left(), *self.allowed} - {None}:
+        ended = {*left(), *self.allowed} - {None}
+        for pid in ended:
             procs.kill(pid)
-        while True:
+
+        def reaped():
             try:
-                if os.waitpid(-1, os.WNOHANG)[0] == 0:
-                    break
+                while os.waitpid(-1, os.WNOHANG)[0]:
+                    pass
             except ChildProcessError:
-                break
+                pass
+            return not any(map(procs.state_of, ended))
+        try:
+            until(reaped, 5)
+        except procs.Late:
+            pass  # somebody else's child by now, or not to be killed
         if complaints:
             self.fail("\n".join(complaints))
 
