@@ -17,8 +17,9 @@ import time
 from typing import Any, Callable, Dict, Iterable, List, NoReturn, Optional, Tuple
 
 from . import _libc, _load, _run
-from ._channel import Channel, Message, hidden_number
+from ._channel import Channel, Message, decode, hidden_number
 from ._hooks import hooks
+from ._plan import Plan, Table
 from ._protocol import ProtocolError, Tag, Type
 from ._safety import is_open
 from ._worker import Worker, context
@@ -42,6 +43,7 @@ class Order:
     def __init__(self, message: Message) -> None:
         self.request, self.name = message.request, message.need(Tag.NAME)
         self.forked = False
+        self.plan: Optional[Plan] = None
         self.args: List[bytes] = message.all(Tag.ARG)
         self.env: List[bytes] = message.all(Tag.ENV)
         self.cwd = message.get(Tag.CWD)
@@ -232,6 +234,9 @@ class Own:
         self.argv = self.environ = (0, 0)
         self.handlers: List[Tuple[int, Any]] = []
         self.known: Optional[List[int]] = None
+        self.table: Optional[Table] = None  # with it, what is below holds
+        self.function: Optional[Callable[[], Any]] = None
+        self.zone: Optional[bytes] = None
 
     def inherited(self) -> List[int]:
         """Every fd that came by the fork and that nobody ordered."""
@@ -257,6 +262,83 @@ def remember(channel: Channel, entry: str, known: Optional[Iterable[int]]) -> No
         os.environb[name] = value
     _own.known = None if known is None else [
         fd for fd in known if fd > 2 and fd != channel.fileno()]
+
+
+def _is_ordinary() -> bool:
+    """Nothing that was loaded has left what a worker would have to undo step by step."""
+    special = (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT)
+    return (_own.known == [] and not hooks.before and not hooks.preload
+            and all(number in special for number, _ in _own.handlers)
+            and signal.getsignal(signal.SIGPIPE) == signal.getsignal(signal.SIGXFSZ) == signal.SIG_IGN
+            and not faulthandler.is_enabled() and not context.worker.stop.filenos()
+            and not any(stream is None or getattr(stream, "closed", False)
+                        for stream in (sys.stdout, sys.stderr))
+            and all(type(env) is type(os.environb) and hasattr(env, "_data")
+                    for env in (os.environ, os.environb)))
+
+
+def prepare() -> None:
+    """
+    In a template, after remember(): what its workers find done. Their order can be worked off by the
+    table then; see plan().
+    """
+    try:
+        function = _load.resolve(_own.entry)
+    except Exception:  # pylint: disable=broad-except  # each worker finds out and says so
+        return
+    if not _is_ordinary():
+        return
+    _own.table = Table.make()
+    if _own.table is None:
+        return
+    _own.function, _own.zone = function, os.environb.get(b"TZ")
+    _signal.set_wakeup_fd(-1)
+    context.renew().signals.hook()
+
+
+def plan(order: Order) -> None:
+    """In the template, right before the fork."""
+    if _own.table is not None and {0, 1, 2} <= order.fds.keys():
+        _reseed()
+        order.plan = Plan(_own.table, order, _own)
+
+
+def _become_by(planned: Plan, order: Order, in_cgroup: bool) -> Worker:
+    """As _become(). Whatever is not done here costs no page."""
+    worker = context.worker
+    _signal.signal(2, signal.default_int_handler)
+    worker.signals.loading()
+    if order.cgroup >= 0 and not in_cgroup:
+        _cgroup(order)
+    if not planned.become():
+        stage, error, fd = planned.failure()
+        _fail(Channel(fd), Step(stage, error))
+    os.environ._data = os.environb._data = planned.variables  # type: ignore[attr-defined]
+    for name in planned.late:
+        os.environb[name] = b"%d" % os.getpid()
+    if planned.variables.get(b"TZ") != _own.zone:
+        time.tzset()
+    sys.argv[:] = planned.argv
+    gc.enable()
+    if hooks.after:
+        try:
+            _step("after_fork", hooks.run_after)
+        except Step as failed:
+            _fail(Channel(planned.channel), failed)
+    return worker
+
+
+def _meet_by(planned: Plan) -> None:
+    """As _wait_for_go() and _bind_to_parent()."""
+    planned.meet()
+    if not planned.went():
+        message = planned.answer()
+        if not message or decode(message).type == Type.STOP:
+            os._exit(0)
+        raise ProtocolError(f"{decode(message)!r} instead of GO")
+    parent, after = planned.parents()
+    if after != parent or parent == _own.pid:
+        os._exit(0)
 
 
 def _step(stage: str, function: Callable[..., Any], *args: Any) -> Any:
@@ -331,12 +413,23 @@ def _bind_to_parent() -> None:
         os._exit(0)
 
 
-def start(order: Order, in_cgroup: bool) -> Tuple[Worker, Channel]:
-    """In the child: become the worker that was ordered. Returns after GO, else not at all."""
-    worker, channel = _become(order, in_cgroup)
+def start(order: Order, in_cgroup: bool) -> Tuple[Worker, Optional[Channel]]:
+    """
+    In the child: become the worker that was ordered. Returns after GO, else not at all. Without a
+    Channel the number of the channel stays open.
+    """
+    channel: Optional[Channel] = None
+    if order.plan is not None:
+        worker = _become_by(order.plan, order, in_cgroup)
+    else:
+        worker, channel = _become(order, in_cgroup)
     try:
-        _wait_for_go(order, channel)
-        _bind_to_parent()
+        if channel is None:
+            assert order.plan is not None
+            _meet_by(order.plan)
+        else:
+            _wait_for_go(order, channel)
+            _bind_to_parent()
     except (OSError, ProtocolError) as error:
         _load.say(f"reeve: {error}")
         os._exit(1)
@@ -347,6 +440,9 @@ def run(order: Order, in_cgroup: bool) -> NoReturn:
     """In the child of a template: become the worker, and run the entry."""
     worker, channel = start(order, in_cgroup)
     try:
+        if channel is None and not hooks.after:
+            assert _own.function is not None
+            _run.run(context, _own.function)
         found: List[Callable[[], Any]] = []
         code, text, by = _run.call(lambda: found.append(_entry()))
         if found:
@@ -356,7 +452,8 @@ def run(order: Order, in_cgroup: bool) -> NoReturn:
             _load.say(text)
         _run.end(code, by)
     finally:
-        channel.close()
+        if channel is not None:
+            channel.close()
         os._exit(70)
 
 

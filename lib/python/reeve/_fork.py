@@ -15,6 +15,7 @@ thread state are right in the worker. They, and all in between, run without givi
 """
 from __future__ import annotations
 
+import _signal  # what signal wraps in enums
 import errno
 import mmap
 import os
@@ -23,11 +24,14 @@ import signal
 import struct
 from typing import Any, Callable, Optional, Tuple
 
+from . import _libc
+
 try:
     import ctypes
 except ImportError:  # an interpreter built without libffi: fork twice by os.fork()
     ctypes = None  # type: ignore[assignment]
 
+_CHLD, _IGNORE = int(signal.SIGCHLD), int(signal.SIG_IGN)
 CLONE_VM = 0x100
 CLONE_VFORK = 0x4000
 CLONE_INTO_CGROUP = 0x200000000
@@ -86,12 +90,8 @@ class Forker:
         if code is None or struct.calcsize("P") != 8:
             return None
         try:
-            self._page = mmap.mmap(-1, mmap.PAGESIZE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-            self._page.write(code)
-            at = ctypes.addressof(ctypes.c_char.from_buffer(self._page))
-            protect = self._api.mprotect
-            protect.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
-            if protect(at, mmap.PAGESIZE, mmap.PROT_READ | mmap.PROT_EXEC) != 0:
+            at = _libc.executable(code)
+            if at is None:
                 return None  # MemoryDenyWriteExecute, SELinux
             self._args = ctypes.create_string_buffer(_ARGS.size)
             self._pid = ctypes.c_int.from_buffer(self._shared)
@@ -109,14 +109,14 @@ class Forker:
         OSError if there is no worker.
         """
         # the middle would inherit it: the status of a worker that dies before it would be lost
-        ignored = signal.getsignal(signal.SIGCHLD) == signal.SIG_IGN
+        ignored = _signal.getsignal(_CHLD) == _IGNORE
         if ignored:
-            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            signal.signal(_CHLD, signal.SIG_DFL)
         try:
             return self._somehow(cgroup)
         finally:
             if ignored:
-                signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+                signal.signal(_CHLD, signal.SIG_IGN)
 
     def _somehow(self, cgroup: int) -> Tuple[int, bool]:
         if self._adopt is not None:

@@ -1,7 +1,8 @@
 """The C library by ctypes, called without giving up the GIL; None in an interpreter without ctypes."""
 from __future__ import annotations
 
-from typing import Any
+import mmap
+from typing import Any, List, Optional
 
 try:
     import ctypes
@@ -11,6 +12,21 @@ except (ImportError, OSError):
     libc = None
 
 PR_SET_PDEATHSIG, PR_SET_NAME = 1, 15
+
+_kept: List[mmap.mmap] = []  # code stays where it is
+
+
+def executable(code: bytes) -> Optional[int]:
+    """Where machine code has been mapped; None where that may not be (MemoryDenyWriteExecute)."""
+    page = mmap.mmap(-1, mmap.PAGESIZE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    page.write(code)
+    at = ctypes.addressof(ctypes.c_char.from_buffer(page))
+    protect = libc.mprotect
+    protect.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
+    if protect(at, mmap.PAGESIZE, mmap.PROT_READ | mmap.PROT_EXEC) != 0:
+        return None
+    _kept.append(page)
+    return int(at)
 
 
 def set_name(name: str) -> None:

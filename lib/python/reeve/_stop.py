@@ -15,14 +15,16 @@ forks (multiprocessing) get the default back, else Pool.terminate() would wait f
 """
 from __future__ import annotations
 
+import _signal  # what signal wraps in enums
 import os
 import signal
 import threading
 from types import FrameType
 from typing import Any, Callable, Optional, Tuple
 
-_SIGNALS = (signal.SIGTERM, signal.SIGINT)
-_DEFAULTS = (signal.SIG_DFL, signal.default_int_handler)
+_TERM, _INT, _DEFAULT = int(signal.SIGTERM), int(signal.SIGINT), int(signal.SIG_DFL)
+_SIGNALS = (_TERM, _INT)
+_DEFAULTS = (_DEFAULT, signal.default_int_handler)
 
 
 class Stop:
@@ -85,18 +87,19 @@ class Signals:
         self.used = False
         self.running = False  # the runtime runs an entry here
         self._pid = 0
+        self._hooked = False
         self._keep: Any = None
 
     def _install(self, handler: Any, defaults: Any = _DEFAULTS) -> None:
         for number in _SIGNALS:
-            if signal.getsignal(number) in defaults or self._is_ours(number):
-                signal.signal(number, handler)
+            if _signal.getsignal(number) in defaults or self._is_ours(number):
+                _signal.signal(number, handler)
 
     def owns(self, handler: Any) -> bool:
         return getattr(handler, "__self__", None) is self
 
     def _is_ours(self, number: int) -> bool:
-        return self.owns(signal.getsignal(number))
+        return self.owns(_signal.getsignal(number))
 
     def _on_loading(self, _number: int, _frame: Optional[FrameType]) -> None:
         if os.getpid() == self._pid:
@@ -116,20 +119,26 @@ class Signals:
     @staticmethod
     def _die(number: int) -> None:
         """A child that was forked without Python's knowledge: the default."""
-        signal.signal(number, signal.SIG_DFL)
+        _signal.signal(number, _DEFAULT)
         os.kill(os.getpid(), number)
+
+    def hook(self) -> None:
+        """A template does it for its workers."""
+        if not self._hooked:
+            self._hooked = True
+            os.register_at_fork(after_in_child=self._in_child)
 
     def loading(self) -> None:
         self._pid = os.getpid()
         self.running = True
-        if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
-            signal.signal(signal.SIGTERM, self._on_loading)
-        os.register_at_fork(after_in_child=self._in_child)
+        if _signal.getsignal(_TERM) == _DEFAULT:
+            _signal.signal(_TERM, self._on_loading)
+        self.hook()
 
     def entry(self) -> None:
         """Loading is over. What was used while loading stays used."""
-        if not self.used and self._is_ours(signal.SIGTERM):
-            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        if not self.used and self._is_ours(_TERM):
+            _signal.signal(_TERM, _DEFAULT)
 
     def teardown(self) -> None:
         self._install(self._on_teardown)
@@ -141,7 +150,7 @@ class Signals:
         self.used = True
         if not self._pid:
             self._pid = os.getpid()
-            os.register_at_fork(after_in_child=self._in_child)
+            self.hook()
         if threading.current_thread() is threading.main_thread():
             self._install(self._on_stop)
         else:
@@ -159,9 +168,9 @@ class Signals:
 
     def _in_child(self) -> None:
         """Runs in the main thread of a forked child, which is no worker."""
-        if os.getpid() == self._pid:
+        if not self._pid or os.getpid() == self._pid:
             return
         for number, default in zip(_SIGNALS, _DEFAULTS):
             if self._is_ours(number):
-                signal.signal(number, default)
+                _signal.signal(number, default)
         self._pid, self.used, self.running = os.getpid(), False, False

@@ -7,6 +7,7 @@ itself, _seed.py) or a threads host (threads.py).
 """
 from __future__ import annotations
 
+import _signal  # what signal wraps in enums
 import gc
 import os
 import platform
@@ -22,6 +23,7 @@ from ._hooks import hooks
 from ._protocol import VERSION, ProtocolError, Tag, Type, name_of
 from ._safety import Watch, count_tasks, descriptors
 
+_EVERY = {int(number) for number in signal.valid_signals()}
 _ERRORS_BYTES = 48 << 10  # of a READY packet
 
 
@@ -115,8 +117,11 @@ class Template:
         self.watch = Watch(self.hello.all(Tag.ALLOW_THREAD), {self.channel.fileno()})
         _born.remember(self.channel, self.hello.get(Tag.ENTRY, ""),
                        None if self.watch.allow else self.watch.known)
+        if not any(loaded.error for loaded in done):
+            _born.prepare()
         _libc.set_name(f"{self.hello.get(Tag.GROUP, '')}/template")
         gc.freeze()
+        gc.collect(0)  # there is nothing: it sets back the counters, or each worker would collect
         for note in self.watch.notes():
             _load.say(f"reeve: {note}")
         good = say_ready(self.channel, begin, self.hello, done)
@@ -171,6 +176,8 @@ def answer(channel: Channel, watch: Watch, forker: Forker, order: _born.Order) -
             refuse(channel, order.request, culprits)
             return None
         flush()
+        stage = "random"
+        _born.plan(order)
         stage = "fork"
         pid, in_cgroup = fork_blocked(forker, order.cgroup)
     except Exception as error:  # pylint: disable=broad-except
@@ -187,14 +194,14 @@ def answer(channel: Channel, watch: Watch, forker: Forker, order: _born.Order) -
 
 def fork_blocked(forker: Forker, cgroup: int) -> Tuple[int, bool]:
     """Fork; in the worker all signals stay blocked until its handlers are set."""
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    mask = _signal.pthread_sigmask(signal.SIG_BLOCK, _EVERY)
     pid = -1
     try:
         pid, in_cgroup = forker.fork(cgroup)
         return pid, in_cgroup
     finally:
         if pid != 0:
-            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+            _signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
 def ignore_interrupts() -> None:
