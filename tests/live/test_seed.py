@@ -62,14 +62,17 @@ class Seed(TemplateCase):
         d = self.forked({"web": self.seed()})
         d.roles_may_die = True
         d.until_all(state="ready")
-        for _ in range(3):
-            procs.kill(d.host(d.worker("web:1")["pid"]))
+        for number in range(1, 4):
+            procs.kill(d.pid_of("web:1"))
             procs.kill(d.role("manager"))
+
             def fits():
                 try:
-                    return all(w["state"] == "ready" for w in d.workers().values())
+                    workers = d.workers()
                 except (OSError, EOFError):
                     return False
+                return (workers["web:1"]["restarts"] == number and
+                        all(w["state"] == "ready" for w in workers.values()))
             until(fits, 20)
         self.assertEqual(d.worker("web:0")["incarnation"], 1)
         d.stop()
