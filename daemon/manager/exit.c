@@ -221,6 +221,11 @@ void exit_never_was(struct worker *w)
 	struct worker_state *next = &w->slot->w_next;
 
 	if (!life->verdict) {
+		struct ledger_exits *x = ledger_exits(&w->m->ledger, w->row);
+
+		/* exit_take_over() takes all of it: it is not to find what an earlier end left */
+		memcpy(x->window_next, x->window, sizeof(x->window_next));
+		w->slot->cpu_us_next = w->slot->cpu_us_before;
 		*next = w->slot->w;
 		next->incarnation--;
 		next->main_gone = next->renew = 0;

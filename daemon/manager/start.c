@@ -34,6 +34,7 @@ void life_drop_unborn(struct worker *w)
 {
 	uint32_t row = w->slot->life[0];
 
+	worker_landed(w);
 	if (row == LEDGER_NONE)
 		return;
 	if (w->slot->w.incarnation == ledger_life(&w->m->ledger, row)->incarnation)
