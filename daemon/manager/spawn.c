@@ -222,8 +222,6 @@ static void look_at_jobs(struct spawner *s)
 		}
 		*at = job->next;
 		if (f == EXECED) {
-			FAIL_HERE(SPAWN_EXECED);
-			ledger_life(&s->m->ledger, job->row)->execed = 1;
 			pids_add(&execed, (pid_t)job->row);
 		}
 		give_back(s, job);
@@ -231,8 +229,11 @@ static void look_at_jobs(struct spawner *s)
 	for (size_t i = 0; i < execed.n; i++) {
 		struct worker *w = worker_of(s, (uint32_t)execed.at[i]);
 
+		FAIL_HERE(SPAWN_EXECED);
 		if (w)
 			worker_execed(w);
+		/* after it: who finds it marked does not set its clock again */
+		ledger_life(&s->m->ledger, (uint32_t)execed.at[i])->execed = 1;
 	}
 	pids_fini(&execed);
 }

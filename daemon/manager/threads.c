@@ -140,7 +140,11 @@ void threads_kill(struct worker *w)
 	struct worker *host = w->group->host;
 	int others = healthy_others(w);
 
-	if (!host_of(w) && (!host || !worker_pid(host))) {
+	if (!host) {
+		threads_lost(w, CLD_EXITED, 0);
+		return;
+	}
+	if (!worker_pid(host)) {
 		threads_host_gone(host);
 		return;
 	}
@@ -247,8 +251,8 @@ static void has_started(struct worker *w)
 	if (life->execed)
 		return;
 	FAIL_HERE(THREAD_RUNS);
+	worker_execed(w); /* first: who finds it marked does not set its clock again */
 	life->execed = 1;
-	worker_execed(w);
 }
 
 static void has_ended(struct worker *w, const struct channel_message *m)
@@ -287,6 +291,11 @@ static void refused(struct worker *w, const struct channel_message *m)
 
 	channel_text(m, CT_TEXT, text, sizeof(text));
 	str_escape(text, strlen(text), shown, sizeof(shown));
+	/* asked to stop meanwhile: there is nothing to be stopped */
+	if (w->slot->w.state != WS_STARTING) {
+		exit_never_was(w);
+		return;
+	}
 	diag_set(&d, -err, "%s: %s", host->name, shown[0] ? shown : strerror(err));
 	/* a module that runs a slot once per process: where nobody is lost, another process */
 	if (err == EBUSY && !threads_company(w)) {
