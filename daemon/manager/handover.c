@@ -94,6 +94,16 @@ static void ask_end(struct worker *w)
 	bell_ring(w->m->bell_keeper);
 }
 
+/* Nobody is in the row. Whoever hangs on the way there does not see that its channel ends; where it
+ * was born in the leaf it can be found all the same. */
+static void end_unclaimed(struct worker *w)
+{
+	uint32_t row = worker_life_row(w);
+
+	if (ledger_life(&w->m->ledger, row)->in_cgroup)
+		tree_kill(w->m, row, SIGKILL);
+}
+
 /* The start failed, and is charged like any other that fails before exec. */
 static void fail(struct request *r, int err, const char *text)
 {
@@ -115,6 +125,7 @@ static void fail(struct request *r, int err, const char *text)
 		ask_end(w);
 		return;
 	}
+	end_unclaimed(w);
 	handover_close(w);
 	w->slot->hand_tries = 0;
 	diag_set(&d, -err, "%s", said);
@@ -131,6 +142,7 @@ static void again(struct request *r, const char *why)
 		return;
 	}
 	log_debug("%s: %s: asking again", w->name, why);
+	end_unclaimed(w);
 	handover_close(w);
 	exit_never_was(w);
 }
@@ -440,19 +452,20 @@ static void clock_fired(struct ev_loop *loop, ev_timer *t, int events)
 	struct request *r = t->data;
 	struct worker *w = r->w, *source = r->gone ? NULL : w->m->by_slot[r->source];
 	const struct conf_group *c = w->group->conf;
-	bool late = r->late;
+	bool template = source && source->slot->kind == SLOT_TEMPLATE, late = r->late;
 
 	r->late = true;
 	ev_timer_set(&r->clock, c ? (double)c->template.fork_timeout_ms / 1000. : 5., 0.);
 	ev_timer_start(loop, &r->clock);
-	if (source && source->slot->kind == SLOT_TEMPLATE) {
+	if (template && template_owes(source->forker, r->number)) {
 		template_bad(source, CAUSE_WATCHDOG, "no answer to a fork within fork_timeout");
-	} else if (source && !has_process(r)) {
+	} else if (source && !template && !has_process(r)) {
 		log_info(
 			"%s: %s did not come to a fork point within fork_timeout: started by spawn",
 			w->name, source->name);
 		by_spawn(r);
-	} else if (late || !source) {
+	} else if (late || !source || (template && !has_process(r))) {
+		/* a worker that hangs on its way is no fault of who has answered */
 		fail(r, ETIMEDOUT, "it did not report within fork_timeout");
 	}
 }
@@ -489,31 +502,6 @@ static void note_source(struct worker *w, uint32_t row, const struct worker *sou
 	life->handover = HAND_ASKED;
 }
 
-/* The packet, with what it takes along, and off. */
-static int ask(struct worker *w, uint32_t row, struct forker *f, int channel, uint32_t number,
-	       struct diag *d)
-{
-	struct channel_packet *p = malloc(sizeof(*p));
-	struct job *job = NULL;
-	int leaf = -1, r;
-
-	if (!p)
-		return diag_set(d, -ENOMEM, "out of memory");
-	*p = CHANNEL_PACKET_INIT;
-	r = spawn_prepare(w, row, &job, &leaf, d);
-	if (r == 0)
-		r = template_fork_packet(w, job, leaf, channel, number, p, d);
-	if (r == 0) {
-		r = template_ask(f, p, number, w->row);
-		if (r < 0)
-			diag_set(d, r == -EPIPE || r == -ECONNRESET ? -EAGAIN : r,
-				 "asking %s for a fork: %s", f->w->name, strerror(-r));
-	}
-	spawn_prepared(w, row, job, r < 0);
-	free(p);
-	return r == -EPIPE || r == -ECONNRESET ? -EAGAIN : r;
-}
-
 int handover_begin(struct worker *w, uint32_t row, struct diag *d)
 {
 	struct worker *source = template_serving(w->group);
@@ -539,7 +527,7 @@ int handover_begin(struct worker *w, uint32_t row, struct diag *d)
 	w->request->source = source->row;
 	w->request->number = template_number(f);
 	w->slot->hand_tries++;
-	r = ask(w, row, f, theirs, w->request->number, d);
+	r = template_order(w, row, f, theirs, w->request->number, d);
 	if (r < 0) {
 		w->slot->hand_tries--;
 		handover_close(w);
@@ -568,6 +556,7 @@ bool handover_cancel(struct worker *w)
 			ask_end(w);
 		return true;
 	}
+	end_unclaimed(w);
 	handover_close(w);
 	exit_never_was(w);
 	return true;
@@ -579,8 +568,11 @@ void handover_resume(struct worker *w)
 	uint32_t row = w->slot->life[0];
 	auto_fd fd = give_fd(&w->hand_fd);
 
-	if (!life || life->handover == HAND_NONE || life->execed || life->exited)
+	if (!life || life->handover == HAND_NONE || life->execed || life->exited) {
+		if (fd >= 0) /* it was about to be dropped */
+			store_drop(w->m->store, RF_CHANNEL, row, "");
 		return;
+	}
 	if (life->handover == HAND_GO && fd >= 0) {
 		if (w->slot->w.state == WS_STARTING)
 			say_go(fd); /* else it is being ended */

@@ -98,6 +98,14 @@ static bool settle(struct forker *f, uint32_t number, struct owed *ret)
 	return false;
 }
 
+bool template_owes(const struct forker *f, uint32_t number)
+{
+	for (size_t i = 0; f && i < f->n_owed; i++)
+		if (f->owed[i].number == number)
+			return true;
+	return false;
+}
+
 int template_ask(struct forker *f, const struct channel_packet *p, uint32_t number, uint32_t slot)
 {
 	struct owed o;
@@ -206,13 +214,14 @@ static void is_ready(struct forker *f)
 	f->w->slot->status[0] = '\0';
 	t->rss_ready_bytes = t->rss_bytes;
 	template_note_fds(f);
+	/* noted last: a successor that does not find it asks again (adopt()) */
+	if (f->w->slot->kind != SLOT_WORKER)
+		worker_ready_now(f->w);
 	t->ready_ms = clock_mono_ms();
 	template_age(f);
 	log_info("%s: ready after %.3f s: %s, %u task%s, %llu KiB, %u open files", f->w->name,
 		 (double)t->load_us / 1e6, t->runtime, t->tasks, t->tasks == 1 ? "" : "s",
 		 (unsigned long long)t->rss_bytes / 1024, t->fds);
-	if (f->w->slot->kind != SLOT_WORKER)
-		worker_ready_now(f->w);
 	f->w->m->changed = true;
 }
 
@@ -314,6 +323,7 @@ static void on_pong(struct forker *f, const struct channel_message *m)
 		return;
 	}
 	f->ping = 0;
+	f->w->m->changed = true;
 	take_numbers(f, m);
 	/* READY was heard by a predecessor that died before it noted it */
 	if (!f->w->slot->template.ready_ms && f->adopted)
@@ -513,6 +523,21 @@ static bool adopt(struct manager *m, const struct role_fd *f)
 	return true;
 }
 
+/* A predecessor gave its channel up and died before it ended it: nobody could reach it any more. */
+static void end_unheard(struct manager *m)
+{
+	for (uint32_t i = 0; i < m->ledger.h->slots_high; i++) {
+		struct worker *w = m->by_slot[i];
+
+		if (!w || w->slot->kind == SLOT_WORKER || w->forker || !worker_pid(w) ||
+		    (w->slot->w.state != WS_STARTING && w->slot->w.state != WS_READY))
+			continue;
+		if (w->slot->w.cause == CAUSE_NONE)
+			w->slot->w.cause = CAUSE_PROBE;
+		worker_post(w, WI_KILL);
+	}
+}
+
 void templates_adopt(struct manager *m)
 {
 	for (uint32_t i = 0; i < m->fds->n; i++) {
@@ -523,4 +548,5 @@ void templates_adopt(struct manager *m)
 		close(f->fd);
 		store_drop(m->store, RF_CHANNEL, f->index, f->name);
 	}
+	end_unheard(m);
 }

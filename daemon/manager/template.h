@@ -66,6 +66,8 @@ void template_bad(struct worker *w, enum exit_cause cause, const char *format, .
 uint32_t template_number(struct forker *f);
 /* Send a FORK for the worker of a slot. -EAGAIN: it is busy. -EPIPE: it is gone. */
 int template_ask(struct forker *f, const struct channel_packet *p, uint32_t number, uint32_t slot);
+/* It has not answered this request. */
+bool template_owes(const struct forker *f, uint32_t number);
 
 /* ---- template_rotate.c ---- */
 /* Workers of the group are forked. */
@@ -103,10 +105,11 @@ void template_note_fds(struct forker *f);
 int template_look(struct forker *f, struct diag *d);
 
 /* ---- template_plan.c ---- */
-struct job;
 int template_hello(struct worker *w, const char *mode, int fd);
-int template_fork_packet(struct worker *w, struct job *job, int leaf, int channel, uint32_t number,
-			 struct channel_packet *ret, struct diag *d);
+/* Ask f to fork the worker of the life in `row`; channel: the worker's end of its own. 0, or
+ * -EAGAIN, -E2BIG… with *d. */
+int template_order(struct worker *w, uint32_t row, struct forker *f, int channel, uint32_t number,
+		   struct diag *d);
 
 /* ---- template_show.c ---- */
 void template_write(struct str *out, const char *key, const struct worker *t);

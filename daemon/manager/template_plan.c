@@ -6,6 +6,7 @@
 
 #include "base/mem.h"
 #include "manager/entry.h"
+#include "manager/spawn.h"
 #include "manager/spawn_job.h"
 
 #include <errno.h>
@@ -86,8 +87,8 @@ static void add_fds(struct channel_packet *p, const struct job *job, int leaf, i
 	channel_add_fds(p, fds, map, n);
 }
 
-int template_fork_packet(struct worker *w, struct job *job, int leaf, int channel, uint32_t number,
-			 struct channel_packet *p, struct diag *d)
+static int fork_packet(struct worker *w, struct job *job, int leaf, int channel, uint32_t number,
+		       struct channel_packet *p, struct diag *d)
 {
 	const struct child_plan *plan = &job->plan;
 	int r = open_stdin(job, d);
@@ -117,4 +118,28 @@ int template_fork_packet(struct worker *w, struct job *job, int leaf, int channe
 				"template takes",
 				CHANNEL_BYTES_MAX / 1024);
 	return 0;
+}
+
+int template_order(struct worker *w, uint32_t row, struct forker *f, int channel, uint32_t number,
+		   struct diag *d)
+{
+	struct channel_packet *p = malloc(sizeof(*p));
+	struct job *job = NULL;
+	int leaf = -1, r;
+
+	if (!p)
+		return diag_set(d, -ENOMEM, "out of memory");
+	*p = CHANNEL_PACKET_INIT;
+	r = spawn_prepare(w, row, &job, &leaf, d);
+	if (r == 0)
+		r = fork_packet(w, job, leaf, channel, number, p, d);
+	if (r == 0) {
+		r = template_ask(f, p, number, w->row);
+		if (r < 0)
+			diag_set(d, r == -EPIPE || r == -ECONNRESET ? -EAGAIN : r,
+				 "asking %s for a fork: %s", f->w->name, strerror(-r));
+	}
+	spawn_prepared(w, row, job, r < 0);
+	free(p);
+	return r == -EPIPE || r == -ECONNRESET ? -EAGAIN : r;
 }

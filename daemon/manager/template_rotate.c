@@ -287,7 +287,8 @@ static void release_seeds(struct group *g)
 	for (uint32_t i = 0; i < g->n_workers; i++) {
 		struct worker *w = g->workers[i];
 
-		if (!can_fork(w) || w->forker->released || w->forker->n_owed > 0)
+		/* one question at a time: an answer to another one would be an answer to none */
+		if (!can_fork(w) || w->forker->released || w->forker->n_owed > 0 || w->forker->ping)
 			continue;
 		w->forker->released = true;
 		template_ping(w->forker);

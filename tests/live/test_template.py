@@ -406,6 +406,7 @@ GUILTY = {
 REFUSED = {
     "worker-gone": "before it", "worker-fail": "after_fork: no such model",
     "worker-other-name": "another's name", "worker-garbage": "", "long-text": "",
+    "worker-hang": "did not report",
     "unsafe": "2 threads",
 }
 # tricks that mean nothing: a hint is a hint
