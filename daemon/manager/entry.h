@@ -22,6 +22,9 @@ enum entry_role { ENTRY_SPAWN, ENTRY_TEMPLATE, ENTRY_THREADS };
 /* The directory of the Python package, for HELLO as well. */
 void entry_python_dir(char ret[static PATH_MAX]);
 
+/* The program that runs native modules. */
+void entry_runner(char ret[static PATH_MAX]);
+
 /* Append the command line of a group with an entry. */
 void entry_argv(struct words *argv, const struct conf_group *g, enum entry_role role);
 

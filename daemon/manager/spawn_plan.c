@@ -391,6 +391,15 @@ static void limits_above_ours(const struct conf_group *g, struct str *ret)
 	}
 }
 
+static void add_runtime(const struct conf_group *g, struct str *ret)
+{
+	char runner[PATH_MAX];
+
+	if (conf_entry_is_native(g->entry))
+		entry_runner(runner);
+	str_add(ret, conf_entry_is_native(g->entry) ? runner : g->python);
+}
+
 /* What the stage was about, as the user wrote it. */
 static void object_of(const struct conf_group *g, char *const *command,
 		      const struct conf_worker *who, enum spawn_stage stage, struct str *ret)
@@ -424,7 +433,7 @@ static void object_of(const struct conf_group *g, char *const *command,
 		else if (g->command)
 			conf_expand(g->command[0], who, ret);
 		else
-			str_add(ret, conf_entry_is_native(g->entry) ? "reeve-runner" : g->python);
+			add_runtime(g, ret);
 		break;
 	default:
 		break;

@@ -212,7 +212,7 @@ static int look_at_fds(struct forker *f, pid_t pid, struct diag *d)
 	f->w->slot->template.fds = (uint32_t)n;
 	/* its channel is one of them, seldom is another */
 	if (!f->warned && strchr(l.shared, ','))
-		log_warn("template %s: open here, closed in its workers: %s",
+		log_warn("template %s has open %s; its workers get only what is declared",
 			 f->w->group->row->name, l.shared);
 	f->warned = true;
 	return 0;
