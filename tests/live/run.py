@@ -5,6 +5,9 @@ Runs the live tests: run.py [--mode M] [--jobs N] [--build DIR] [--repeat N] [PA
 Without --mode every mode runs, in a sanitizer build only the default one. A pattern is a piece of
 "file.method". Each test runs in a process of its own with a private directory, a cgroup and a
 deadline; whatever it leaves is ended by pid. The last line says what was counted.
+
+With --second-try a test that failed amid the others runs once more at the end, alone, and counts by
+that; it is named in the line before the last one. At most SECOND_TRIES tests get one.
 """
 import argparse
 import importlib
@@ -29,6 +32,7 @@ import harness  # noqa: E402
 import procs  # noqa: E402
 
 DEADLINE = 60
+SECOND_TRIES = 8  # more than so many have another reason than a busy machine
 
 
 def find_tests(patterns, folder=HERE, prefix=""):
@@ -64,8 +68,11 @@ def one_result(kind, method):
 class Test:
     """A test in flight."""
 
-    def __init__(self, run, mode, number, full, kind, method):
-        self.run, self.mode, self.full, self.kind, self.method = run, mode, full, kind, method
+    def __init__(self, run, *entry):
+        self.entry = entry
+        self.run = run
+        mode, number, self.full, self.kind, self.method = entry
+        self.mode = mode
         self.root = run.scratch / f"{mode[0]}{number}"
         self.root.mkdir(mode=0o755)
         os.link(run.scratch / "puppet", self.root / "puppet")
@@ -171,6 +178,8 @@ class Run:
     def __init__(self, options):
         self.build = pathlib.Path(options.build).resolve()
         self.jobs, self.keep_all = options.jobs, options.keep
+        self.tries_left = SECOND_TRIES if options.second_try else 0
+        self.again = []
         self.deadline = 2 * DEADLINE if harness.sanitized(self.build) else DEADLINE
         self.logs = self.build / "live-logs"
         self.scratch = pathlib.Path(tempfile.mkdtemp(prefix="rl-", dir="/tmp"))
@@ -211,10 +220,16 @@ class Run:
         shutil.rmtree(self.scratch, ignore_errors=True)
 
     def report(self, test, outcome):
-        self.count[outcome["result"]] += 1
+        later = outcome["result"] == "failed" and self.tries_left > 0
+        if later:
+            self.tries_left -= 1
+            self.again.append(test.entry)
+        else:
+            self.count[outcome["result"]] += 1
         text = outcome["text"].strip()
         reason = f": {text.splitlines()[0]}" if text and outcome["result"] == "skipped" else ""
         word = {"passed": "ok", "failed": "FAILED", "skipped": "skipped"}[outcome["result"]]
+        word = "once more:" if later else word
         print(f"{word} {test.mode} {test.full} {outcome['seconds']:.1f}s{reason}", flush=True)
         if outcome["result"] == "failed":
             for line in text.splitlines()[-40:]:
@@ -243,6 +258,15 @@ class Run:
                 test.finish()
 
 
+    def second_tries(self):
+        """Those that failed among others, one by one."""
+        again, self.again, self.tries_left, self.jobs = self.again, [], 0, 1
+        self.all([(mode, f"again{i}", *test) for i, (mode, _, *test) in enumerate(again)])
+        if again:
+            names = ", ".join(f"{mode} {full}" for mode, _, full, _, _ in again)
+            print(f"needed a second try: {names}")
+
+
 def reap_strangers():
     """Orphans of tests that died come to us."""
     while True:
@@ -268,6 +292,8 @@ def arguments(doc, jobs):
     parser.add_argument("--jobs", type=int, default=jobs * (os.cpu_count() or 1))
     parser.add_argument("--build", default=os.environ.get("REEVE_BUILD", "build"))
     parser.add_argument("--keep", action="store_true", help="keep the files of good tests too")
+    parser.add_argument("--second-try", action="store_true",
+                        help="run what failed once more at the end, alone")
     parser.add_argument("patterns", nargs="*")
     return parser
 
@@ -278,6 +304,7 @@ def run_all(run, name, work):
     begin = time.monotonic()
     try:
         work()
+        run.second_tries()
     finally:
         run.close()
     print(f"{name}: {time.monotonic() - begin:.0f} s")
