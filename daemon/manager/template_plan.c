@@ -107,7 +107,9 @@ static int fork_packet(struct worker *w, struct job *job, int leaf, int channel,
 		channel_add_text(p, CT_ENV, *pair);
 	channel_add_text(p, CT_CWD, plan->cwd);
 	channel_add_u32(p, CT_UMASK, plan->umask);
-	channel_add_i32(p, CT_NICE, plan->nice);
+	/* what need not succeed was tried by the template, whose value the worker has */
+	if (!plan->set_nice || !plan->may_fail_nice)
+		channel_add_i32(p, CT_NICE, plan->nice);
 	for (int i = 0; i < plan->n_limits; i++)
 		channel_add_limit(p, (uint32_t)plan->limits[i].resource,
 				  plan->limits[i].value.rlim_cur, plan->limits[i].value.rlim_max);

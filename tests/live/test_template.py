@@ -158,6 +158,14 @@ def facts():
         self.assertEqual(one, two)
         d.stop()
 
+    def test_workers_of_a_daemon_that_is_nice(self):
+        """As by exec: `nice = 0` is meant where it is permitted."""
+        d = self.forked({"web": self.group(), "nat": self.native()}, before=lambda: os.nice(7))
+        d.until_all(state="ready")
+        nice = {os.getpriority(os.PRIO_PROCESS, d.host(w["pid"])) for w in d.workers().values()}
+        self.assertEqual(nice, {7 if self.mode == "user" else 0})
+        d.stop()
+
     def test_workers_of_another_user(self):
         """Who may not fork into a leaf is moved there before it runs."""
         self.need_root()
