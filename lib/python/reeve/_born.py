@@ -396,7 +396,10 @@ def _fail(channel: Channel, failed: Step) -> NoReturn:
 
 def _wait_for_go(order: Order, channel: Channel) -> None:
     """EOF: nobody knows of this process; it ends before any code of the entry has run."""
-    channel.send(Type.BORN, (Tag.NAME, order.name), (Tag.PID, os.getpid()))
+    try:
+        channel.send(Type.BORN, (Tag.NAME, order.name), (Tag.PID, os.getpid()))
+    except (BrokenPipeError, ConnectionResetError):
+        os._exit(0)
     message = channel.receive()
     if message is None or message.type == Type.STOP:
         os._exit(0)

@@ -170,8 +170,11 @@ class Channel:
         BlockingIOError: wait is False and there is none. ProtocolError: it is not one.
         """
         flags = socket.MSG_CMSG_CLOEXEC | (0 if wait else socket.MSG_DONTWAIT)
-        packet, control, got, _ = self.socket.recvmsg(
-            PACKET_BYTES + 1, socket.CMSG_SPACE(FDS_MAX * 4), flags)
+        try:
+            packet, control, got, _ = self.socket.recvmsg(
+                PACKET_BYTES + 1, socket.CMSG_SPACE(FDS_MAX * 4), flags)
+        except ConnectionResetError:  # it went without having read all that we said
+            return None
         fds = array.array("i")
         for level, kind, data in control:
             if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
