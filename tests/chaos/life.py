@@ -1,32 +1,93 @@
-"""The worker of the forkserver group: leaves the same traces as the puppet (world.py), in Python."""
+"""
+The workers that are forked, or are threads: they leave the same traces as the puppet (world.py), in
+Python. `run`, `seed` and `slot` are entries of groups under forkserver, fork and threads.
+"""
 import fcntl
 import os
+import signal
 import time
 
-held = []  # the lock of the slot, as long as the process lives
+import reeve
+
+LINE_S = .004  # between two lines
+BEGAN = os.getpid()  # of the process that loaded this
 
 
-def note(journal, word, text):
-    """One entry as the puppet writes it, with one write."""
-    line = f"{time.monotonic_ns() // 1000} {os.getpid()} {word} {text}\n".encode()
-    fd = os.open(journal, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o666)
-    os.write(fd, line)
-    os.close(fd)
+class Life:
+    """What one life writes down: its token, its lock, its numbered lines."""
+
+    def __init__(self, env):
+        self.env = env
+        self.name = env["REEVE_WORKER"]
+        self.life = f"{env['EPOCH']} {self.name} {env['REEVE_INCARNATION']}"
+        self.pid, self.lock, self.number = os.getpid(), -1, 0
+
+    def note(self, word, text):
+        """One entry as the puppet writes it, with one write."""
+        line = f"{time.monotonic_ns() // 1000} {os.getpid()} {word} {text}\n".encode()
+        fd = os.open(self.env["CHAOS_JOURNAL"], os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC,
+                     0o666)
+        os.write(fd, line)
+        os.close(fd)
+
+    def begin(self, lock=True):
+        self.note("note", self.life)
+        if not lock:
+            return
+        self.lock = os.open(f"{self.env['CHAOS_LOCKS']}/lock-{self.name}",
+                            os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        try:
+            fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            self.note("double", self.name)
+
+    def line(self, third):
+        """`third`: what tells this life's lines from others' of the same number."""
+        row = f"row-{self.env['EPOCH']}.{self.env['REEVE_INCARNATION']}.{third} {self.number}\n"
+        os.write(1, row.encode())
+        self.number += 1
+        time.sleep(LINE_S)
+
+    def drop(self):
+        os.close(self.lock)
+
+
+def default_signals():
+    """So that every end is by the signal that was sent."""
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
 
 
 def run():
-    env = os.environ
-    journal, pause = env["CHAOS_JOURNAL"], float(env["CHAOS_PAUSE"])
-    name, life = env["REEVE_WORKER"], env["REEVE_INCARNATION"]
-    note(journal, "note", f"{env['EPOCH']} {name} {life}")
-    lock = os.open(f"{env['CHAOS_LOCKS']}/lock-{name}", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-    held.append(lock)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        note(journal, "double", name)
-    number = 0
+    default_signals()
+    life = Life(os.environ)
+    life.begin()
     while True:
-        os.write(1, f"row-{env['EPOCH']}.{life}.{os.getpid()} {number}\n".encode())
-        number += 1
-        time.sleep(pause)
+        life.line(life.pid)
+
+
+def seed():
+    """
+    Warm at once; then it forks whoever is asked for between two lines. Who may be a seed holds no
+    lock: a copy would share it, so the daemon does not let it fork.
+    """
+    reeve.fork_point()
+    default_signals()
+    life = Life(os.environ)
+    life.begin(lock=os.getpid() != BEGAN)
+    while True:
+        for _ in range(10):
+            life.line(life.pid)
+        reeve.fork_point()
+        if os.getpid() != life.pid:
+            life = Life(os.environ)
+            life.begin()
+
+
+def slot():
+    life = Life(reeve.environ())
+    life.begin()
+    while not reeve.stopping():
+        life.line(life.env["REEVE_INDEX"])
+    life.drop()
+    return 0

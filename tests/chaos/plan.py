@@ -4,9 +4,13 @@ so that a part of it can be tried again (shrink) and what fails can be kept as a
 """
 import random
 
-GROUPS = {"web": 3, "plain": 4, "tree": 2, "flaky": 3, "steady": 3, "block": 1, "pool": 3}
-TOUCHED = ("web", "plain", "tree", "pool")  # by operators; the others are left to the model
+GROUPS = {"web": 3, "plain": 4, "tree": 2, "flaky": 3, "steady": 3, "block": 1,
+          "pool": 2, "seed": 2, "slots": 2, "copies": 2}
+TEMPLATES = ("pool", "copies")
+FORKED = (*TEMPLATES, "seed")  # and "slots" are threads
+TOUCHED = ("web", "plain", "tree", "pool", "seed", "slots")  # by operators; others: the model
 SIGNALS = ("KILL", "KILL", "SEGV", "TERM", "INT", "ABRT", "HUP")
+QUIET = ("KILL", "TERM", "HUP")
 NOISE = ("USR1", "CONT", "CHLD", "WINCH", "PIPE", "ALRM", "TTIN")
 
 # Steps that fail, and how. Each is one that the daemon says it survives without loss.
@@ -17,7 +21,8 @@ ERRORS = (("spawn.clone", "EAGAIN"), ("spawn.clone", "ENOMEM"), ("pipe.make", "E
           ("write.put", "EDQUOT"), ("client.send", "EPIPE"), ("rotate.move", "EACCES"),
           ("role.fork", "EAGAIN"), ("reload.commit", "ENOMEM"))
 SLOW = ("write.put", "sink.open", "ring.fill", "rotate.move", "spawn.clone", "turn.end",
-        "exit.verdict", "reap.recorded", "store.put", "drain.done")
+        "exit.verdict", "reap.recorded", "store.put", "drain.done", "fork.sent", "born.heard",
+        "claim.sent", "go.stored", "thread.started")
 
 
 class Drawn:
@@ -107,11 +112,21 @@ class Drawn:
         return {"role": self.r.choice(("manager", "logger")), "ms": self.r.choice((1, 10, 60))}
 
     def kill_worker(self):
-        return {"worker": self.worker(("web", "plain", "tree", "steady", "block", "pool")),
-                "signal": self.r.choice(SIGNALS)}
+        worker = self.worker(("web", "plain", "tree", "steady", "block", *FORKED, "slots"))
+        # Python writes the stacks of all threads when it crashes, piece by piece, into the same pipe
+        signals = QUIET if worker.startswith("slots") else SIGNALS
+        return {"worker": worker, "signal": self.r.choice(signals)}
 
     def hold_worker(self):
-        return {"worker": self.worker(("web", "plain", "pool")), "ms": self.r.choice((5, 60))}
+        return {"worker": self.worker(("web", "plain", *FORKED, "slots")),
+                "ms": self.r.choice((5, 60))}
+
+    def kill_template(self):
+        return {"group": self.r.choice(TEMPLATES)}
+
+    def hold_template(self):
+        """The longest is longer than fork_timeout."""
+        return {"group": self.r.choice(TEMPLATES), "ms": self.r.choice((10, 100, 1500))}
 
     def error(self):
         point, error = self.r.choice(ERRORS)
@@ -138,5 +153,6 @@ class Drawn:
 
 WEIGHTS = {"start": 8, "stop": 5, "restart": 6, "scale": 3, "reload": 2, "renew": 1, "upgrade": 1,
            "look": 3, "signal": 2, "garbage": 2, "cut": 3, "kill_manager": 6, "kill_logger": 5,
-           "kill_keeper": .5, "hold_role": 3, "kill_worker": 12, "hold_worker": 2, "error": 4,
+           "kill_keeper": .5, "hold_role": 3, "kill_worker": 15, "hold_worker": 2,
+           "kill_template": 3, "hold_template": 1, "error": 4,
            "slow": 3, "at_point": 10, "clock": 1, "freeze": 1, "decoys": 8}

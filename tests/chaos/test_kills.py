@@ -119,7 +119,8 @@ class Kills(Case):
             self.skipTest("takes long: ./dev chaos --kills N")
         self.begin()
         begin = last = time.monotonic()
-        while self.did["manager"] + self.did["logger"] < KILLS:
+        looked = 0
+        while (kills := self.did["manager"] + self.did["logger"]) < KILLS:
             self.kill_one()
             if self.random.random() < .3:
                 self.operate()
@@ -127,7 +128,8 @@ class Kills(Case):
             if time.monotonic() - last > 3:
                 last = time.monotonic()
                 self.read_records()
-            if (self.did["manager"] + self.did["logger"]) % LOOK_EVERY == 0:
+            if kills >= looked + LOOK_EVERY:
+                looked = kills
                 self.look()
         self.look()
         took = time.monotonic() - begin

@@ -22,13 +22,14 @@ import varlink
 import world
 from failpoints import Failpoints
 from harness import signal, until
-from plan import GROUPS, Drawn
+from plan import FORKED, GROUPS, Drawn
 
 SECONDS = float(os.environ.get("REEVE_CHAOS_SECONDS", "6"))
 HERE = os.path.dirname(os.path.abspath(__file__))
 MEET_S = 30
 PAUSE_US = 2500
-NEVER_TOUCHED = ("flaky", "steady", "block")
+NEVER_TOUCHED = ("flaky", "steady", "block", "copies")
+PYTHON = "/usr/bin/python3"
 
 
 def flaky_code(incarnation):
@@ -59,14 +60,35 @@ class Storm(test_walk.Workload):
             "block": {"command": life(world.rows(500)), "workers": GROUPS["block"],
                       "log": {"overflow": "block", "max_size": "100K", "keep": 1000}},
         }
-        if self.python:
-            groups["pool"] = {
-                "entry": "life:run", "start_method": "forkserver", "workers": GROUPS["pool"],
-                "env": {"PYTHONPATH": str(self.dir), "CHAOS_JOURNAL": str(self.records.path),
-                        "CHAOS_LOCKS": str(self.dir), "CHAOS_PAUSE": ".004"}}
+        groups.update(self.started_otherwise())
         if guest:
             groups["guest"] = {"command": life(world.rows(PAUSE_US)), "workers": 2}
         return groups
+
+    def started_otherwise(self):
+        """Forked from a template (Python's and the native one), from a seed, and threads."""
+        env = {"CHAOS_JOURNAL": str(self.records.path), "CHAOS_LOCKS": str(self.dir)}
+        python = {"python": PYTHON, "cwd": str(self.dir), "env": env}
+        groups = {
+            "pool": {"entry": "life:run", "start_method": "forkserver", **python},
+            "seed": {"entry": "life:seed", "start_method": "fork", **python},
+            "slots": {"entry": "life:slot", "start_method": "threads", **python},
+            "copies": {"entry": str(self.dir / "module.so"), "start_method": "forkserver",
+                       "env": {**env, "MODULE_RUN": "life"}},
+        }
+        for name, group in groups.items():
+            group["workers"] = GROUPS[name]
+            if name != "slots":
+                group["template"] = {"fork_timeout": "500ms"}
+        return groups
+
+    def prepare_methods(self):
+        shutil.copy(os.path.join(HERE, "life.py"), self.dir / "life.py")
+        for name in ("module.so", "reeve-runner"):
+            shutil.copy(self.context.program(name), self.dir / name)
+        if not (self.dir / "python").exists():
+            shutil.copytree(os.path.join(HERE, "../../lib/python"), self.dir / "python",
+                            ignore=shutil.ignore_patterns("__pycache__", "tests"))
 
     def prepare_storm(self, path):
         self.seed = test_walk.draw()
@@ -78,8 +100,8 @@ class Storm(test_walk.Workload):
         self.addCleanup(self.fp.close)
         self.calm, self.point, self.herd, self.later = True, None, None, []
         self.did, self.kills = collections.Counter(), collections.defaultdict(set)
-        self.python = False
-        shutil.copy(os.path.join(HERE, "life.py"), self.dir / "life.py")
+        self.unborn = 0  # lives that were killed at a point before their program ran
+        self.prepare_methods()
         self.given = path is not None
         if path:
             with open(path, encoding="utf-8") as file:
@@ -89,7 +111,10 @@ class Storm(test_walk.Workload):
 
     def launch(self):
         before = decoys.narrow if self.mode == "pid1" else None
-        env = {"REEVE_FAILPOINTS": str(self.fp.path)} if self.fp.points else {}
+        env = {"REEVE_PYTHON_DIR": str(self.dir / "python"),
+               "REEVE_RUNNER": str(self.dir / "reeve-runner")}
+        if self.fp.points:
+            env["REEVE_FAILPOINTS"] = str(self.fp.path)
         self.d = self.daemon(self.whole(), start=False, env=env, before=before)
         self.d.roles_may_die = True
         self.d.start(test_walk.READY_S)
@@ -140,7 +165,7 @@ class Storm(test_walk.Workload):
 
     def do_look(self):
         try:
-            shown = client.ask(self.d.socket, "Show", 5, targets=["flaky", "steady"])
+            shown = client.ask(self.d.socket, "Show", 5, targets=["flaky", "steady", "copies"])
         except TimeoutError:
             return
         self.check_ends(shown["details"])
@@ -198,30 +223,44 @@ class Storm(test_walk.Workload):
         self.hold(self.role_pid(role), ms)
 
     def newest(self, worker):
-        """(incarnation, pid here) of the newest life that wrote its token."""
-        lives = [(key[2], pids[-1]) for key, pids in self.oracles.tokens().items()
+        """(incarnation, pid here) of the newest life that wrote its token, if it still runs."""
+        lives = [(key[2], entries[-1]) for key, entries in self.oracles.claims().items()
                  if key[0] == self.epoch and key[1] == worker]
         if not lives:
             return None, None
-        number, pid = max(lives)
-        return number, self.d.host(pid)
+        number, entry = max(lives, key=lambda life: life[0])
+        pid = self.d.host(entry.pid)
+        return number, pid if pid and world.wrote(pid, entry) else None
 
     def do_kill_worker(self, worker, signal):  # pylint: disable=redefined-outer-name
         number, pid = self.newest(worker)
-        if pid and procs.alive(pid) and self.mine(pid, worker, number):
+        if pid:
             self.kills[self.epoch, worker, number].add(signal)
             procs.kill(pid, getattr(self.signals, f"SIG{signal}"))
             self.did["kill worker"] += 1
 
-    def mine(self, pid, worker, number):
-        """The number was not given to somebody else since."""
-        return f"/{worker}/{number}\0" in procs.read(f"/proc/{pid}/environ") or \
-            worker.startswith("pool")
-
     def do_hold_worker(self, worker, ms):
-        number, pid = self.newest(worker)
-        if pid and procs.alive(pid) and self.mine(pid, worker, number):
-            self.hold(pid, ms)
+        self.hold(self.newest(worker)[1], ms)
+
+    def template(self, group):
+        """Pid here of the template that serves or loads, None while nobody knows."""
+        try:
+            shown = client.ask(self.d.socket, "Show", 1, targets=[f"{group}/template"])
+        except (TimeoutError, varlink.Refused):
+            return None
+        for template in shown["details"][0].get("templates", []):
+            pid = self.d.host(template.get("pid"))
+            if pid and f"/{group}/template/" in procs.read(f"/proc/{pid}/environ"):
+                return pid
+        return None
+
+    def do_kill_template(self, group):
+        pid = self.template(group)
+        if pid and procs.kill(pid):
+            self.did["kill template"] += 1
+
+    def do_hold_template(self, group, ms):
+        self.hold(self.template(group), ms)
 
     def do_error(self, point, errno, skip, times):
         self.fp.arm(point, "errno", errno, skip, times)
@@ -231,8 +270,14 @@ class Storm(test_walk.Workload):
         self.later.append((time.monotonic() + ms / 1000, lambda: self.fp.disarm(point)))
 
     def do_at_point(self, point, action, skip):
+        self.count_unborn(point)
         self.fp.arm(point, action, 0, skip)
         self.did["armed"] += 1
+
+    def count_unborn(self, *points):
+        """Before a point is armed anew, which clears what happened there."""
+        children = {name for role, name in self.fp.points if role == "C"} - {"role.exec"}
+        self.unborn += sum(self.fp.happened(p) for p in points or children if p in children)
 
     def do_clock(self, seconds):
         self.fp.step_clock(seconds)
@@ -241,18 +286,20 @@ class Storm(test_walk.Workload):
         if not self.d.cgroup:
             return
         group, _, index = worker.partition(":")
-        leaves = [p for p in self.d.cgroup.below() if p.parent.name == group and
+        leaves = [p for p in self.d.cgroup.below() if p.parts[-3:-1] == ("w", group) and
                   p.name.startswith(f"{index}.")]
-        for leaf in leaves[:1]:
+        for leaf in leaves:
             self.freeze(leaf, 1)
-            self.later.append((time.monotonic() + ms / 1000, lambda: self.freeze(leaf, 0)))
+            self.later.append((time.monotonic() + ms / 1000, lambda at=leaf: self.freeze(at, 0)))
 
-    @staticmethod
-    def freeze(leaf, on):
+    def freeze(self, leaf, on):
         try:
             (leaf / "cgroup.freeze").write_text(str(on))
+            if on:
+                until(lambda: "frozen 1" in procs.read(leaf / "cgroup.events", "frozen 1"), 2)
+                self.did["frozen"] += 1
         except OSError:
-            pass
+            pass  # its worker has ended
 
     def do_decoys(self, turn):
         self.herd.turn(turn)
@@ -293,38 +340,54 @@ class Storm(test_walk.Workload):
                 self.assertTrue(good, f"{name} {number} ended {said}, was sent {ours}: {record}")
 
     def check_counters(self):
-        """12, of the groups that no operator touches."""
+        """12, of the groups that no operator touches; who runs is the one that said so last."""
         for name, worker in client.workers(self.d.socket).items():
-            if name.startswith(NEVER_TOUCHED):
-                self.oracles.check_counter(worker)
+            if not name.startswith(NEVER_TOUCHED):
+                continue
+            self.oracles.check_counter(worker)
+            if worker["state"] == "ready" and not name.startswith("flaky"):
+                number = worker["incarnation"]
+                until(lambda n=name, i=number: self.last_life(n) >= i, 10, f"{name} {number} begins")
+                self.assertEqual(self.last_life(name), number, name)
+
+    def last_life(self, name):
+        return max((number for epoch, who, number in self.oracles.tokens()
+                    if (epoch, who) == (self.epoch, name)), default=0)
 
     def check_numbers(self):
-        """8, 23: the lives of a slot are numbered 1, 2, 3 …; each left a token, or an exit record
-        that says why it did not."""
+        """8, 23: the lives of a slot that nobody stops are numbered 1, 2, 3 … Each left a token, but
+        for those that died at a point between their clone and their program."""
         lives = collections.defaultdict(set)
         for epoch, name, number in self.oracles.tokens():
-            if name.startswith(("flaky", "steady", "block")):
+            if name.startswith(NEVER_TOUCHED):
                 lives[epoch, name].add(number)
-        for (epoch, name), numbers in lives.items():
-            missing = set(range(1, max(numbers) + 1)) - numbers
-            explained = {n for (e, w, n), said in self.oracles.seen.items()
-                         if e == epoch and w == name}
-            self.assertLessEqual(len(missing - explained), self.did["armed"] + len(self.fp.points),
-                                 f"{name}: {missing}")
+        self.assertEqual(len([1 for epoch, _ in lives if epoch == self.epoch]),
+                         sum(GROUPS[group] for group in NEVER_TOUCHED), "a slot without a life")
+        missing = [(*who, n) for who, numbers in lives.items()
+                   for n in set(range(1, max(numbers) + 1)) - numbers]
+        self.assertLessEqual(len(missing), self.unborn, f"lives without a trace: {missing}")
+        for life in missing:
+            code, sent, _ = self.oracles.seen.get(life, (None, "KILL", ""))
+            self.assertEqual((code, sent), (None, "KILL"), f"{life} left no token")
 
     def check_tree(self):
         """Nothing runs that the daemon does not know: 26, 31."""
+        lives = [(who, entry) for who, entries in self.oracles.claims().items()
+                 for entry in entries if who[0] == self.epoch]
         known = {self.d.host(w["pid"]) for w in client.workers(self.d.socket).values()
                  if w.get("pid")}
-        mains = set()
-        for (epoch, name, _), pids in self.oracles.tokens().items():
-            if epoch == self.epoch:
-                mains |= {self.d.host(p) for p in pids}
-        strangers = [procs.describe(p) for p in mains - known - {None}
-                     if procs.alive(p) and procs.comm_of(p) == "puppet" and
-                     self.mark in procs.read(f"/proc/{p}/environ")]
-        if self.mode != "pid1":  # there numbers come again
-            self.assertEqual(strangers, [], "main processes that the daemon does not know")
+        found = {(who, self.d.host(entry.pid), entry) for who, entry in lives}
+        strangers = [(who, procs.describe(pid)) for who, pid, entry in found
+                     if pid and pid not in known and world.wrote(pid, entry)]
+        self.assertEqual(strangers, [], "main processes that the daemon does not know")
+
+    def check_gone(self, group):
+        """3, of lives whose environment is their template's: none of them runs."""
+        left = [(who, procs.describe(self.d.host(entry.pid)))
+                for who, entries in self.oracles.claims().items() for entry in entries
+                if who[0] == self.epoch and who[1].startswith(f"{group}:") and
+                (pid := self.d.host(entry.pid)) and world.wrote(pid, entry)]
+        self.assertEqual(left, [], f"{group} is stopped")
 
     def quiet(self):
         """Faults stop."""
@@ -371,14 +434,17 @@ class Storm(test_walk.Workload):
         self.ask("Stop", targets=["all"], wait=True)
         for group in GROUPS:
             self.oracles.check_stopped(group)
+            self.check_gone(group)
         if self.herd:
             self.assertEqual(self.herd.hurt(), [], "signals went to strangers")
             self.herd.close()
             self.herd = None
         self.d.stop()
+        self.count_unborn()
         self.check_numbers()
         # what a slot that is scaled away had to say while the disk was full is dropped, and told
-        return self.oracles.check_lines("web", "steady", "block", "plain", lossy=("plain",))
+        return self.oracles.check_lines("web", "steady", "block", *FORKED, "slots", "plain",
+                                        lossy=("plain",), spoken=FORKED)
 
     # --- the run ------------------------------------------------------------------------------
 
@@ -429,6 +495,6 @@ class Storm(test_walk.Workload):
             raise AssertionError(f"seed {self.seed}, mode {self.mode}: {error}") from error
         self.assertGreater(lines, 10)
         did = {k: self.did[k] for k in ("kill manager", "kill logger", "kill worker", "kill keeper",
-                                        "armed", "upgrade")}
+                                        "kill template", "frozen", "armed", "upgrade")}
         print(f"storm ({self.mode}): seed {self.seed}, {len(self.plan)} steps, {lines} lines, "
               f"{len(self.oracles.tokens())} lives, {did}", flush=True)

@@ -4,8 +4,9 @@
  * Without MODULE_RUN its workers do what template_conformance.py asks for. MODULE_RUN: "exit:N",
  * "signal:N" (100 if it does not kill), "wait" (until asked to end; then 0), "rand" (two numbers,
  * then wait), "crash", "hang", "fork" (a copy at a fork point), "say" (everything that it was told,
- * then wait). MODULE_LOAD, what load does: "thread:NAME", "open:PATH", "lock:PATH", "fail".
- * MODULE_FORK, what before_fork does: "thread:NAME", "open:PATH".
+ * then wait), "life" (what ../chaos/life.py does as `run`). MODULE_LOAD, what load does:
+ * "thread:NAME", "open:PATH", "lock:PATH", "fail". MODULE_FORK, what before_fork does:
+ * "thread:NAME", "open:PATH".
  */
 #include "lib/reeve.h"
 
@@ -19,6 +20,7 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/resource.h>
+#include <time.h>
 #include <unistd.h>
 
 static void *wait_for_ever(void *arg)
@@ -163,6 +165,50 @@ static int copy_yourself(const struct reeve_ctx *ctx)
 	return 0;
 }
 
+/* One entry of a puppet's journal, with one write. */
+static int note(const struct reeve_ctx *ctx, const char *word, const char *text)
+{
+	char line[256];
+	struct timespec now;
+	const char *path = own_env(ctx, "CHAOS_JOURNAL");
+	int fd = path ? open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0666) : -1;
+	ssize_t n;
+
+	if (fd < 0)
+		return -1;
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	n = snprintf(line, sizeof(line), "%lld %d %s %s\n",
+		     now.tv_sec * 1000000LL + now.tv_nsec / 1000, (int)getpid(), word, text);
+	n = write(fd, line, n);
+	close(fd);
+	return n < 0 ? -1 : 0;
+}
+
+/* Token, lock of the slot (held by not closing it), numbered lines. */
+static int leave_traces(const struct reeve_ctx *ctx)
+{
+	const char *epoch = own_env(ctx, "EPOCH"), *locks = own_env(ctx, "CHAOS_LOCKS");
+	const struct timespec pause = { 0, 4000000 };
+	char text[256];
+	int fd;
+
+	signal(SIGTERM, SIG_DFL);
+	signal(SIGINT, SIG_DFL);
+	snprintf(text, sizeof(text), "%s %s %u", epoch, ctx->worker, ctx->incarnation);
+	if (note(ctx, "note", text) < 0)
+		return 5;
+	snprintf(text, sizeof(text), "%s/lock-%s", locks, ctx->worker);
+	fd = open(text, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
+	if (fd < 0)
+		return 6;
+	if (flock(fd, LOCK_EX | LOCK_NB) < 0)
+		note(ctx, "double", ctx->worker);
+	for (unsigned long n = 0;; n++) {
+		dprintf(1, "row-%s.%u.%d %lu\n", epoch, ctx->incarnation, (int)getpid(), n);
+		nanosleep(&pause, NULL);
+	}
+}
+
 static int run(void *data, const struct reeve_ctx *ctx)
 {
 	const char *what = own_env(ctx, "MODULE_RUN");
@@ -187,6 +233,8 @@ static int run(void *data, const struct reeve_ctx *ctx)
 		return say_rand(ctx);
 	if (strcmp(what, "say") == 0)
 		return say_all(ctx);
+	if (strcmp(what, "life") == 0)
+		return leave_traces(ctx);
 	if (strcmp(what, "fork") == 0)
 		return copy_yourself(ctx);
 	return wait_for_stop(ctx);
