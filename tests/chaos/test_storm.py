@@ -76,6 +76,8 @@ class Storm(test_walk.Workload):
             "copies": {"entry": str(self.dir / "module.so"), "start_method": "forkserver",
                        "env": {**env, "MODULE_RUN": "life"}},
         }
+        if self.mode == "eperm":  # the C library makes no thread where clone3 answers EPERM
+            del groups["slots"]
         for name, group in groups.items():
             group["workers"] = GROUPS[name]
             if name != "slots":
