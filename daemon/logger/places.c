@@ -33,35 +33,32 @@ static uint64_t begin_of(const struct logger *lg, uint32_t stream)
 	return end <= ring_total(&lg->lb, stream) ? MAX_OF(end, oldest) : oldest;
 }
 
-/* They come in the order in which they were told, so the search goes on where it was. */
-static struct tail *find(struct client *c, uint32_t stream, uint32_t *from)
+/* By stream, the number of its tail + 1. However many places a client names, each is found at once;
+ * without memory for this all is new. */
+static uint32_t *index_of_tails(const struct client *c)
 {
-	for (uint32_t n = 0; n < c->n_tails; n++) {
-		struct tail *t = &c->tails[(*from + n) % c->n_tails];
+	uint32_t *at = calloc(LOGBOOK_STREAMS, sizeof(*at));
 
-		if (t->stream != stream)
-			continue;
-		*from += n + 1;
-		return t;
-	}
-	return NULL;
+	for (uint32_t i = 0; at && i < c->n_tails; i++)
+		at[c->tails[i].stream] = i + 1;
+	return at;
 }
 
 void places_take(struct logger *lg, struct client *c, const char *text)
 {
 	char *end;
 	bool same = strtoll(text, &end, 10) == lg->lb.h->born_us;
-	uint32_t from = 0;
+	auto_free uint32_t *index = index_of_tails(c);
 
 	for (uint32_t i = 0; i < c->n_tails; i++)
 		c->tails[i].cursor = begin_of(lg, c->tails[i].stream);
-	while (same && *end == ';') {
+	while (index && same && *end == ';') {
 		uint32_t stream = (uint32_t)strtoul(end + 1, &end, 10);
 		uint64_t total = *end == ':' ? strtoull(end + 1, &end, 10) : 0;
-		struct tail *t = find(c, stream, &from);
 
-		if (t)
-			t->cursor = MIN_OF(total, ring_total(&lg->lb, stream));
+		if (stream < LOGBOOK_STREAMS && index[stream])
+			c->tails[index[stream] - 1].cursor =
+				MIN_OF(total, ring_total(&lg->lb, stream));
 	}
 	c->phase = CLIENT_TAILS;
 	if (c->follow)
