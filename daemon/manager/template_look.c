@@ -23,6 +23,7 @@
 #define RSS_FLOOR     (16u << 20)
 #define FDS_FOLLOWED  512u
 #define NAMES_MAX     100
+#define LOOK_MAX      4096 /* tasks, open files: of more no look is taken, we must not stand still */
 
 static bool allowed(const struct conf_group *c, const char *thread)
 {
@@ -48,7 +49,7 @@ static int look_at_tasks(const struct worker *w, pid_t pid, char names[static NA
 	dir = opendir(path);
 	if (!dir)
 		return -errno;
-	while ((e = readdir(dir))) {
+	while (n < LOOK_MAX && (e = readdir(dir))) {
 		int tid = atoi(e->d_name);
 
 		if (tid <= 0)
@@ -154,7 +155,10 @@ static int walk_fds(pid_t pid, each_fd *each, void *arg)
 		if (len < 0)
 			continue;
 		what[len] = '\0';
-		n++;
+		if (++n > LOOK_MAX) {
+			r = -E2BIG;
+			break;
+		}
 		r = each(arg, atoi(e->d_name), what);
 	}
 	closedir(dir);
@@ -207,6 +211,11 @@ static int look_at_fds(struct forker *f, pid_t pid, struct diag *d)
 	struct look l = { .f = f, .pid = pid, .d = d };
 	int n = walk_fds(pid, each, &l);
 
+	if (n == -E2BIG)
+		return diag_set(d, -EBUSY,
+				"template %s: has more than %d open files, too many to be looked "
+				"at before each fork",
+				f->w->group->row->name, LOOK_MAX);
 	if (n < 0)
 		return n;
 	f->w->slot->template.fds = (uint32_t)n;

@@ -458,6 +458,15 @@ class Hostile(TemplateCase):
         self.assertNotIn("\x1b", d.text())
         self.unharmed(d, pids)
 
+    def test_forks_refused_for_lack_of_means_keep_no_place(self):
+        """A refused start is over for start_concurrency: others need not wait until it is given up."""
+        d = self.forked({"poor": self.raw_group("no-means"),
+                         "plain": {"command": ["/bin/sleep", "1000"], "autostart": False,
+                                   "settle": "0s"}}, daemon={"start_concurrency": 1})
+        until(lambda: "cannot be started now, not charged" in d.text(), 10)
+        d.ctl("start", "--timeout", "3s", "plain", code=0)
+        d.stop()
+
     def test_hints_are_not_trusted(self):
         d, pids = self.hostile(HARMLESS)
         for trick in HARMLESS:

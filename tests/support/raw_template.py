@@ -162,6 +162,7 @@ def misbehave(request, pid):
         "ready-twice": [spawned, ready],
         "pong": [spawned, packet(PONG, 77, u32(TASKS, 1), record(RSS, b"\0" * 8), u32(FDS, 1))],
         "loading-late": [spawned, packet(LOADING, 0, record(TEXT, b"more"))],
+        "no-means": [failed],
         "unsafe": [packet(UNSAFE, request, record(TEXT, b"2 threads (\x1bBad)"))],
     }.get(trick, [spawned])
 
@@ -182,8 +183,9 @@ def serve():
             continue
         if trick == "die":
             os._exit(9)
-        pid = fork(records, fds) if trick not in ("long-text", "unsafe") else 0
-        for fd in fds if trick in ("long-text", "unsafe") else ():
+        refuses = trick in ("long-text", "unsafe", "no-means")
+        pid = fork(records, fds) if not refuses else 0
+        for fd in fds if refuses else ():
             os.close(fd)
         if trick == "die-after":
             os.kill(os.getpid(), 9)
