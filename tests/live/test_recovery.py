@@ -211,19 +211,18 @@ class Recovery(Case):
         self.assertEqual(numbers, list(range(numbers[0], numbers[0] + len(numbers))))
         d.stop()
 
-    def test_DC01_a_successor_decides_soon(self):
-        """100 ms from the death to the next decision: here the median of seven, on a busy host."""
+    def test_DC01_a_successor_decides(self):
+        """Each one goes on with restarts; how soon is measured by tests/bench (recovery)."""
         d = self.daemon(self.one("exit=1", workers=20, restart={"delay": "1ms", "max_delay": "1ms",
                                                                "limit": 0}))
         d.roles_may_die = True
-        took = []
         for _ in range(7):
             old = d.role("manager")
-            begin = time.monotonic()
             procs.kill(old)
             self.answers(d)
-            took.append(time.monotonic() - begin)
-        self.assertLess(sorted(took)[3], 0.25, took)
+            self.assertNotEqual(d.role("manager"), old)
+            before = d.worker("web:0")["incarnation"]
+            d.until_worker("web:0", incarnation=lambda now, then=before: now > then)
         d.stop()
 
     # --- nobody runs for a while -------------------------------------------------------------
