@@ -2,7 +2,7 @@
 import json
 
 from rig import Case, Tag, Type, os, resource, signal, socket, subprocess, DIR, PYTHON, unittest
-from reeve import _fork
+from reeve import _fork, _plan
 from reeve._protocol import Limit
 
 DUMP = """
@@ -104,10 +104,24 @@ class Birth(Case):
         return json.loads(text)
 
     def test_everything_is_as_ordered(self):
+        """By the table of _plan.py, and step by step, which a @before_fork makes necessary."""
+        self.check_everything(DUMP)
+        self.check_everything(DUMP + "import reeve\nreeve.before_fork(int)\n")
+
+    def test_the_table_is_used(self):
+        """Where there is machine code, for a module that leaves nothing to be undone."""
+        text = "from reeve import _born\ndef main():\n    print(_born._own.table is not None)\n"
+        machine = os.uname().machine in _plan._CODE
+        for more, expected in (("", machine), ("import reeve\nreeve.before_fork(int)\n", False),
+                               ("import os\nos.open('/dev/null', 0)\n", False),
+                               ("import signal\nsignal.signal(1, print)\n", False)):
+            self.assertEqual(self.template(text + more).run(), (f"{expected}\n", 0), more)
+
+    def check_everything(self, text):
         null = os.open("/dev/zero", os.O_RDONLY)
         self.addCleanup(os.close, null)
         seen = self.dump(
-            name="web:3", fds={7: null}, env={"LISTEN_FDS": "1", "WATCHDOG_PID": "1", "X": "y"},
+            self.template(text), name="web:3", fds={7: null}, env={"LISTEN_FDS": "1", "WATCHDOG_PID": "1", "X": "y"},
             records=[(Tag.CWD, b"/usr"), (Tag.UMASK, 0o27), (Tag.NICE, 3), (Tag.ARG, b"app:main"),
                      (Tag.ARG, b"--fast"),
                      (Tag.LIMIT, Limit(resource.RLIMIT_NOFILE, 100, 200))])
