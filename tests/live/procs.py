@@ -2,6 +2,7 @@
 import ctypes
 import os
 import pathlib
+import re
 import signal
 import time
 
@@ -86,13 +87,12 @@ def children_of(pid):
 
 def roles_of(keeper):
     """"manager" and "logger" → pid. A worker before its exec has the manager's name, too: it was
-    forked and has not exec'ed (PF_FORKNOEXEC in its flags)."""
+    forked and has not exec'ed (PF_FORKNOEXEC in its flags). One read says both."""
     found = {}
-    for text in read(f"/proc/{keeper}/task/{keeper}/children").split():
-        name, fields = comm_of(text), stat_of(text)
-        if name.startswith("reeve-") and fields and fields[0] not in "ZX" and \
-                not int(fields[6]) & 0x40:
-            found[name[len("reeve-"):]] = int(text)
+    for pid in read(f"/proc/{keeper}/task/{keeper}/children").split():
+        match = re.match(r"\d+ \(reeve-(\w+)\) ([^ZX] .*)", read(f"/proc/{pid}/stat"))
+        if match and not int(match[2].split()[6]) & 0x40:
+            found[match[1]] = int(pid)
     return found
 
 

