@@ -172,6 +172,9 @@ void life_begin(struct worker *w)
 		worker_post(w, WI_STOP);
 		return;
 	}
+	/* asked for during a start that never was: this one is the restart, by the same number */
+	if (w->slot->op_restart > s->incarnation)
+		w->slot->op_restart = s->incarnation;
 	row = make_row(w);
 	if (row == LEDGER_NONE) {
 		diag_set(&d, -EAGAIN, "all %u rows for processes are in use", LEDGER_ROWS);

@@ -172,6 +172,21 @@ class Handover(HandoverCase):
         self.started_once()
         d.stop()
 
+    def test_a_restart_of_a_start_on_its_way_is_done_once(self):
+        """A start that is taken back gives its number to the next one, which is the restart."""
+        d = self.forked({"web": self.native(settle="0s", restart={"delay": "1ms"}, workers=2)})
+        d.until_all(state="ready")
+        template = d.host(self.template(d)["pid"])
+        procs.kill(template, signal.SIGSTOP)
+        procs.kill(d.host(d.worker("web:1")["pid"]))
+        d.until_worker("web:1", state="starting")
+        d.call("Restart", targets=["web:1"], wait=False)
+        procs.kill(template, signal.SIGCONT)
+        worker = d.until_worker("web:1", state="ready")
+        self.assertEqual((worker["incarnation"], worker["restarts"]), (2, 0))  # a restart zeroes
+        self.assertEqual(d.text().count("web:1: starting -> stopping"), 1)
+        d.stop()
+
     def test_the_manager_is_killed_at_random_under_load(self):
         d = self.forked({"web": self.group("app:runs", workers=12, settle="0s",
                                            restart={"delay": "1ms", "limit": 0})})
