@@ -102,6 +102,7 @@ class Storm(test_walk.Workload):
         self.addCleanup(self.fp.close)
         self.calm, self.point, self.herd, self.later = True, None, None, []
         self.did, self.kills = collections.Counter(), collections.defaultdict(set)
+        self.failed = set()  # lives that could not be started, as their records say
         self.unborn = 0  # lives that were killed at a point before their program ran
         self.prepare_methods()
         self.given = path is not None
@@ -167,7 +168,7 @@ class Storm(test_walk.Workload):
 
     def do_look(self):
         try:
-            shown = client.ask(self.d.socket, "Show", 5, targets=["flaky", "steady", "copies"])
+            shown = client.ask(self.d.socket, "Show", 5, targets=NEVER_TOUCHED)
         except TimeoutError:
             return
         self.check_ends(shown["details"])
@@ -327,14 +328,18 @@ class Storm(test_walk.Workload):
     def check_ends(self, details):
         """8: each end is what the test did to that life, or what the life did itself."""
         self.oracles.check_records(details, self.epoch)
+        tokens = self.oracles.tokens()
         for detail in details:
             name = detail["worker"]["worker"]
             for record in detail.get("exits", []):
                 number = record["incarnation"]
                 ours = self.kills[self.epoch, name, number]
                 said = (record.get("code"), record.get("signal"))
-                if record.get("error") or (said[1] == "KILL" and self.fp.points):
-                    continue  # killed or failed before exec, at a point
+                if record.get("error"):
+                    self.failed.add((self.epoch, name, number))
+                    continue
+                if said[1] == "KILL" and (self.epoch, name, number) not in tokens:
+                    continue  # killed before its program ran, at a point: check_numbers
                 if name.startswith("flaky"):
                     good = said[0] == flaky_code(number)
                 else:
@@ -358,19 +363,21 @@ class Storm(test_walk.Workload):
 
     def check_numbers(self):
         """8, 23: the lives of a slot that nobody stops are numbered 1, 2, 3 … Each left a token, but
-        for those that died at a point between their clone and their program."""
+        for those whose record says that their start failed, and for as many that were killed as
+        were killed at points between clone and program. Records go when newer ones come, so some
+        are never seen; how many that concerns is printed."""
         lives = collections.defaultdict(set)
         for epoch, name, number in self.oracles.tokens():
             if name.startswith(NEVER_TOUCHED):
                 lives[epoch, name].add(number)
         self.assertEqual(len([1 for epoch, _ in lives if epoch == self.epoch]),
                          sum(GROUPS[group] for group in NEVER_TOUCHED), "a slot without a life")
-        missing = [(*who, n) for who, numbers in lives.items()
-                   for n in set(range(1, max(numbers) + 1)) - numbers]
-        self.assertLessEqual(len(missing), self.unborn, f"lives without a trace: {missing}")
-        for life in missing:
-            code, sent, _ = self.oracles.seen.get(life, (None, "KILL", ""))
-            self.assertEqual((code, sent), (None, "KILL"), f"{life} left no token")
+        missing = {(*who, n) for who, numbers in lives.items()
+                   for n in set(range(1, max(numbers) + 1)) - numbers} - self.failed
+        said = {life: self.oracles.seen[life][:2] for life in missing if life in self.oracles.seen}
+        self.did["unseen"] = len(missing) - len(said)
+        self.assertLessEqual(len(said), self.unborn, f"lives that left no token: {said}")
+        self.assertLessEqual(set(said.values()), {(None, "KILL")}, said)
 
     def check_tree(self):
         """Nothing runs that the daemon does not know: 26, 31."""
@@ -434,6 +441,7 @@ class Storm(test_walk.Workload):
         if self.herd:
             self.assertEqual(self.herd.hurt(), [], "signals went to strangers")
         self.ask("Stop", targets=["all"], wait=True)
+        begun = set(self.oracles.tokens())
         for group in GROUPS:
             self.oracles.check_stopped(group)
             self.check_gone(group)
@@ -442,6 +450,7 @@ class Storm(test_walk.Workload):
             self.herd.close()
             self.herd = None
         self.d.stop()
+        self.assertEqual(set(self.oracles.tokens()), begun, "started after the stop")
         self.count_unborn()
         self.check_numbers()
         # what a slot that is scaled away had to say while the disk was full is dropped, and told
@@ -467,6 +476,8 @@ class Storm(test_walk.Workload):
             self.assertIsNone(self.d.poll(), f"reeved ended: {self.d.code}")
             if len(done) % 50 == 0:
                 self.oracles.check_single()
+            if len(done) % 15 == 0:
+                self.do_look()
         return done
 
     def keep_plan(self):
@@ -497,6 +508,6 @@ class Storm(test_walk.Workload):
             raise AssertionError(f"seed {self.seed}, mode {self.mode}: {error}") from error
         self.assertGreater(lines, 10)
         did = {k: self.did[k] for k in ("kill manager", "kill logger", "kill worker", "kill keeper",
-                                        "kill template", "frozen", "armed", "upgrade")}
+                                        "kill template", "frozen", "armed", "upgrade", "unseen")}
         print(f"storm ({self.mode}): seed {self.seed}, {len(self.plan)} steps, {lines} lines, "
               f"{len(self.oracles.tokens())} lives, {did}", flush=True)
