@@ -121,9 +121,10 @@ static int look_at_fd(struct forker *f, pid_t pid, int fd, const char *what, str
 		return diag_set(d, -EBUSY,
 				"template %s: holds a lock on %s (fd %d); take it in @after_fork",
 				group, what, fd);
-	/* what came with a FORK that it is working on, or has not put away yet, is no surprise */
+	/* what came with a FORK that it is working on, or has not put away yet, is no surprise; nor
+	 * is its own look at itself */
 	if (f->w->slot->kind == SLOT_TEMPLATE && f->n_owed == 0 && f->ping == 0 &&
-	    !is_expected(&f->w->slot->template, fd)) {
+	    !begins(what, "/proc/") && !is_expected(&f->w->slot->template, fd)) {
 		f->w->slot->template.recycle = RECYCLE_FD;
 		return diag_set(d, -EBUSY,
 				"template %s: fd %d (%s) was not open at READY; open it in "
