@@ -463,6 +463,19 @@ static void resume_ladder(struct worker *w)
 		tree_watch(w->m, w->slot->life[0]);
 }
 
+/* What makes it ready has been seen, and the input that says so was lost with its queue. */
+static bool is_ready_unsaid(const struct worker *w)
+{
+	const struct conf_group *c = w->group->conf;
+	bool seen = w->slot->w.ready_seen;
+
+	if (!c)
+		return false;
+	if (worker_ready_kind(w) == CONF_READY_EXEC)
+		return worker_life(w)->execed && (seen || c->settle_ms == 0);
+	return seen;
+}
+
 void worker_resume(struct worker *w)
 {
 	struct worker_state *s = &w->slot->w;
@@ -488,7 +501,7 @@ void worker_resume(struct worker *w)
 		}
 		if (!worker_life(w)->execed || w->group->row->configured)
 			worker_took_off(w);
-		if (s->ready_seen && w->group->conf && worker_ready_kind(w) == CONF_READY_NOTIFY)
+		if (is_ready_unsaid(w))
 			worker_post(w, WI_READY);
 		break;
 	case WS_STOPPING:
