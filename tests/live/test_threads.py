@@ -285,6 +285,8 @@ class Threads(Case):
             if round_ % 4 == 3:
                 self.say("exit", round_ % 8)
                 procs.kill(d.role("manager"))
+        until(lambda: not list(self.open_folder().glob("exit.*")), 20, "all words were heard")
+        d.ctl("restart", "web", code=0)  # these hear none
         now = set()
 
         def settled():
