@@ -2,6 +2,7 @@
 """Runs the tests of the Python runtime and prints TAP. REEVE_TEST_PYTHON is another interpreter."""
 import os
 import pathlib
+import signal
 import sys
 import unittest
 
@@ -43,6 +44,8 @@ class Tap(unittest.TestResult):
 
 
 def main():
+    for number in (signal.SIGINT, signal.SIGQUIT):  # a shell ignores them for what it runs behind
+        signal.signal(number, signal.SIG_DFL)
     loader = unittest.TestLoader()
     suite = unittest.TestSuite()
     for path in sorted(HERE.glob("test_*.py")):
