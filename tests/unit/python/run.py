@@ -44,8 +44,10 @@ class Tap(unittest.TestResult):
 
 
 def main():
-    for number in (signal.SIGINT, signal.SIGQUIT):  # a shell ignores them for what it runs behind
-        signal.signal(number, signal.SIG_DFL)
+    for number in signal.valid_signals():  # nohup and shells ignore some for what they run
+        if signal.getsignal(number) == signal.SIG_IGN and number not in (
+                signal.SIGPIPE, signal.SIGXFSZ):  # those are Python's own
+            signal.signal(number, signal.SIG_DFL)
     loader = unittest.TestLoader()
     suite = unittest.TestSuite()
     for path in sorted(HERE.glob("test_*.py")):
