@@ -158,14 +158,14 @@ static void verb_append(struct puppet *p, char *arg, struct words body)
 	close(fd);
 }
 
-/* Read stdin to its end and note how much there was. */
+/* Read stdin to its end and note how much there was; a signal that is counted does not end it. */
 static void verb_stdin(struct puppet *p, char *arg, struct words body)
 {
 	char block[4096], text[64];
 	long long total = 0;
 	ssize_t n;
-	while ((n = read(0, block, sizeof(block))) > 0)
-		total += n;
+	while ((n = read(0, block, sizeof(block))) > 0 || (n < 0 && errno == EINTR))
+		total += n > 0 ? n : 0;
 	snprintf(text, sizeof(text), "%lld %s", total, n < 0 ? strerrorname_np(errno) : "end");
 	journal_write("stdin", text);
 }
