@@ -152,6 +152,7 @@ class Case(unittest.TestCase):
 
     context = None  # set by the runner
     maxDiff = None
+    left_out = False
 
     def setUp(self):
         self.mode = self.context.mode
@@ -253,16 +254,28 @@ class Case(unittest.TestCase):
 
     # --- conditions --------------------------------------------------------------------------
 
+    def leave_out(self, why):
+        """This mode has nothing to say about it, on any machine: not run, and not counted."""
+        self.left_out = True
+        self.skipTest(why)
+
     def need_root(self):
+        if self.mode == "user":
+            self.leave_out("needs root")
         if os.getuid() != 0:
             self.skipTest("needs root")
 
     def need_not(self, mode, why):
         if self.mode == mode:
-            self.skipTest(f"not in mode {mode}: {why}")
+            self.leave_out(why)
+
+    def need_only(self, modes, why):
+        if self.mode not in modes:
+            self.leave_out(f"modes {' '.join(modes)}: {why}")
 
     def need_cgroup(self):
-        if self.mode in ("off", "eperm", "user") or not self.context.cgroup:
+        self.need_only(("default", "pid1"), "needs a cgroup of our own")
+        if not self.context.cgroup:
             self.skipTest("needs a cgroup of our own")
 
     def has_cgroup(self):

@@ -52,14 +52,16 @@ def find_tests(patterns, folder=HERE, prefix=""):
 
 
 def one_result(kind, method):
-    """Run one test here: {"result": passed|failed|skipped, "text"}."""
+    """Run one test here: {"result": passed|failed|skipped|left out, "text"}."""
     result = unittest.TestResult()
-    kind(method).run(result)
+    test = kind(method)
+    test.run(result)
     broken = result.failures + result.errors
     if broken:
         return {"result": "failed", "text": "\n".join(text for _, text in broken)}
     if result.skipped:
-        return {"result": "skipped", "text": result.skipped[0][1]}
+        word = "left out" if test.left_out else "skipped"
+        return {"result": word, "text": result.skipped[0][1]}
     if result.unexpectedSuccesses or result.expectedFailures:
         return {"result": "failed", "text": "expected failures are not used here"}
     return {"result": "passed", "text": ""}
@@ -193,7 +195,7 @@ class Run:
         self.copy_package()
         shutil.copy(build.built("puppet"), self.scratch / "puppet")
         self.cgroup = self.make_cgroup()
-        self.count = {"passed": 0, "failed": 0, "skipped": 0}
+        self.count = {"passed": 0, "failed": 0, "skipped": 0, "left out": 0}
         procs.become_subreaper()
 
     def copy_package(self):
@@ -227,8 +229,8 @@ class Run:
         else:
             self.count[outcome["result"]] += 1
         text = outcome["text"].strip()
-        reason = f": {text.splitlines()[0]}" if text and outcome["result"] == "skipped" else ""
-        word = {"passed": "ok", "failed": "FAILED", "skipped": "skipped"}[outcome["result"]]
+        word = {"passed": "ok", "failed": "FAILED"}.get(outcome["result"], outcome["result"])
+        reason = f": {text.splitlines()[0]}" if text and word in ("skipped", "left out") else ""
         word = "once more:" if later else word
         print(f"{word} {test.mode} {test.full} {outcome['seconds']:.1f}s{reason}", flush=True)
         if outcome["result"] == "failed":
@@ -307,7 +309,8 @@ def run_all(run, name, work):
         run.second_tries()
     finally:
         run.close()
-    print(f"{name}: {time.monotonic() - begin:.0f} s")
+    print(f"{name}: {time.monotonic() - begin:.0f} s, "
+          f"{run.count['left out']} left out where their mode has nothing to say about them")
     print("{passed} passed, {failed} failed, {skipped} skipped".format(**run.count))
     return 1 if run.count["failed"] or not run.count["passed"] else 0
 

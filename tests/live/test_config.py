@@ -321,8 +321,7 @@ class Config(Case):
         relative.stop()
 
     def test_CF17_the_files_of_a_plain_user(self):
-        if os.getuid() == 0:
-            self.skipTest("needs a plain user: mode user")
+        self.need_only(("user",), "needs a plain user")
         home = self.dir / "config/reeve"
         home.mkdir()
         home.chmod(0o755)

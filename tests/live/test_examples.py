@@ -14,8 +14,7 @@ EXAMPLES = pathlib.Path(__file__).resolve().parents[2] / "conf" / "examples"
 
 class Examples(Case):
     def begin(self, name):
-        if self.mode != "default":
-            self.skipTest("one mode is enough for an example")
+        self.need_only(("default",), "one is enough for an example")
         shutil.copytree(EXAMPLES / name, self.dir / "examples" / name)
         shutil.copy(EXAMPLES / f"{name}.conf", self.dir / "examples")
         made = self.daemon(None, start=False, env={"REEVE_EXAMPLE_DIR": str(self.dir / "run-d0")})

@@ -15,8 +15,7 @@ class First(Case):
 
     def setUp(self):
         super().setUp()
-        if self.mode not in ("pid1", "eperm"):
-            self.skipTest("runs in the modes pid1 and eperm")
+        self.need_only(("pid1", "eperm"), "a first process, without a filter and with it")
         self.need_root()
 
     def boot(self, groups, **how):

@@ -274,8 +274,7 @@ class Shutdown(Case):
         d.stop()
 
     def test_SH16_reused_pids_are_never_signalled(self):
-        if self.mode != "pid1":
-            self.skipTest("needs a small pid space of its own: mode pid1")
+        self.need_only(("pid1",), "needs a small pid space of its own")
 
         def small():
             with open("/proc/sys/kernel/pid_max", "w", encoding="ascii") as file:
