@@ -1,15 +1,14 @@
 /*
- * Owns the directory of the daemon's cgroups, the watches of trees that are ending, and the list
- * of leaves that could not be removed yet. A life born in its leaf is judged by the leaf alone, any
- * other by evidence.c; which of both is the life's in_cgroup, so it holds over managers.
+ * Owns the directory of the daemon's cgroups and the list of leaves that could not be removed yet;
+ * trees that are ending are watched by tree_watch.c. A life born in its leaf is judged by the leaf
+ * alone, any other by evidence.c; which of both is the life's in_cgroup, so it holds over managers.
  */
-#include "manager/tree.h"
+#include "manager/trees.h"
 
 #include "base/clock.h"
 #include "base/fd.h"
 #include "base/mem.h"
 #include "manager/cgroup.h"
-#include "manager/evidence.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -18,45 +17,9 @@
 #include <string.h>
 #include <sys/inotify.h>
 
-#define LEAF_BYTES   128
-#define PAUSE_FIRST  .02 /* between two looks at a tree that ends, in seconds */
-#define PAUSE_LAST   .2
-#define PAUSE_STORM  .001
 #define KILL_MS	     10 /* within one call; the watch goes on from there (OR08) */
 #define QUIET_PASSES 8	/* that met nobody: a short-lived one may slip through several */
 #define REMOVALS_MAX 1024
-
-struct watch {
-	struct watch *next;
-	uint32_t life, incarnation;
-	int wd;	   /* of the leaf's cgroup.events, or -1: looked at by the timer */
-	bool kill; /* SIGKILL was asked for: again at each look */
-	bool due;  /* to be looked at now */
-};
-
-struct trees {
-	struct manager *m;
-	struct evidence *evidence;
-	int base;	  /* -1: no cgroups */
-	char prefix[256]; /* path of the base as /proc/PID/cgroup shows it; "" = unknown */
-	int inotify;
-	ev_io io;
-	ev_timer timer;
-	double pause;
-	uint64_t strangers_reaped;
-	struct log_limit untouchable;
-	struct watch *watches;
-	char (*removals)[LEAF_BYTES];
-	size_t n_removals;
-};
-
-static void restart_timer(struct trees *t, double pause)
-{
-	t->pause = pause;
-	ev_timer_stop(t->m->loop, &t->timer);
-	ev_timer_set(&t->timer, pause, 0.);
-	ev_timer_start(t->m->loop, &t->timer);
-}
 
 void tree_leaf(const struct manager *m, uint32_t row, char *ret, size_t size)
 {
@@ -71,18 +34,18 @@ static bool leaf_is_sane(const char *leaf)
 	       !strstr(leaf, "..") && !strstr(leaf, "//");
 }
 
-static int leaf_of(const struct trees *t, uint32_t row, char ret[static LEAF_BYTES])
+int trees_leaf(const struct trees *t, uint32_t row, char ret[static TREES_LEAF_BYTES])
 {
 	if (t->base < 0 || !ledger_life(&t->m->ledger, row)->in_cgroup)
 		return -ENOTSUP;
-	tree_leaf(t->m, row, ret, LEAF_BYTES);
+	tree_leaf(t->m, row, ret, TREES_LEAF_BYTES);
 	return leaf_is_sane(ret) ? 0 : -EINVAL;
 }
 
 int tree_make(struct manager *m, uint32_t row)
 {
 	struct trees *t = m->trees;
-	char leaf[LEAF_BYTES];
+	char leaf[TREES_LEAF_BYTES];
 
 	if (t->base < 0)
 		return -ENOTSUP;
@@ -91,7 +54,7 @@ int tree_make(struct manager *m, uint32_t row)
 }
 
 /* The directory of a group that is gone from the configuration goes with its last leaf. */
-static void remove_group(struct trees *t, uint32_t row, char leaf[static LEAF_BYTES])
+static void remove_group(struct trees *t, uint32_t row, char leaf[static TREES_LEAF_BYTES])
 {
 	const struct ledger_life *life = ledger_life(&t->m->ledger, row);
 
@@ -111,7 +74,7 @@ static bool is_thread(const struct trees *t, uint32_t row)
 void tree_remove(struct manager *m, uint32_t row)
 {
 	struct trees *t = m->trees;
-	char leaf[LEAF_BYTES];
+	char leaf[TREES_LEAF_BYTES];
 
 	if (t->base < 0 || is_thread(t, row))
 		return;
@@ -125,28 +88,28 @@ void tree_remove(struct manager *m, uint32_t row)
 	if (t->n_removals < REMOVALS_MAX) {
 		memcpy(t->removals[t->n_removals++], leaf, sizeof(leaf));
 		if (!ev_is_active(&t->timer))
-			restart_timer(t, PAUSE_LAST);
+			trees_look_in(t, TREES_PAUSE_S);
 	} /* else the sweep of the next start takes it */
 }
 
-static void retry_removals(struct trees *t)
+void trees_retry_removals(struct trees *t)
 {
 	size_t kept = 0;
 
 	for (size_t i = 0; i < t->n_removals; i++)
 		if (cgroup_remove(t->base, t->removals[i]) < 0)
-			memmove(t->removals[kept++], t->removals[i], LEAF_BYTES);
+			memmove(t->removals[kept++], t->removals[i], TREES_LEAF_BYTES);
 	t->n_removals = kept;
 }
 
 bool tree_is_empty(struct manager *m, uint32_t row)
 {
 	struct trees *t = m->trees;
-	char leaf[LEAF_BYTES];
+	char leaf[TREES_LEAF_BYTES];
 
 	if (is_thread(t, row))
 		return true;
-	if (leaf_of(t, row, leaf) == 0)
+	if (trees_leaf(t, row, leaf) == 0)
 		return cgroup_populated(t->base, leaf) == 0;
 	return evidence_empty(t->evidence, row);
 }
@@ -156,8 +119,8 @@ bool tree_is_empty(struct manager *m, uint32_t row)
 int tree_take(struct manager *m, uint32_t row, pid_t pid)
 {
 	struct trees *t = m->trees;
-	char leaf[LEAF_BYTES], file[LEAF_BYTES + 16], text[24];
-	int r = leaf_of(t, row, leaf);
+	char leaf[TREES_LEAF_BYTES], file[TREES_LEAF_BYTES + 16], text[24];
+	int r = trees_leaf(t, row, leaf);
 
 	if (r < 0 || cgroup_has(t->prefix, leaf, pid))
 		return r;
@@ -308,13 +271,13 @@ static int kill_leaf(struct trees *t, uint32_t row, const char *leaf)
 
 /* Once more, from the watch. By evidence only the orphans are met: in a storm a look at everything
  * is long. Whether there was somebody who had not been there a moment before. */
-static bool kill_again(struct trees *t, uint32_t row)
+bool trees_kill_again(struct trees *t, uint32_t row)
 {
-	char leaf[LEAF_BYTES];
+	char leaf[TREES_LEAF_BYTES];
 	struct pids done = { 0 };
 	int n;
 
-	if (leaf_of(t, row, leaf) == 0) {
+	if (trees_leaf(t, row, leaf) == 0) {
 		kill_leaf(t, row, leaf);
 		return false;
 	}
@@ -325,20 +288,12 @@ static bool kill_again(struct trees *t, uint32_t row)
 	return n > 0;
 }
 
-static struct watch *find_watch(const struct trees *t, uint32_t row)
-{
-	for (struct watch *w = t->watches; w; w = w->next)
-		if (w->life == row)
-			return w;
-	return NULL;
-}
-
 int tree_kill(struct manager *m, uint32_t row, int signal)
 {
 	struct trees *t = m->trees;
-	char leaf[LEAF_BYTES];
-	bool in_cgroup = leaf_of(t, row, leaf) == 0;
-	struct watch *w = find_watch(t, row);
+	char leaf[TREES_LEAF_BYTES];
+	bool in_cgroup = trees_leaf(t, row, leaf) == 0;
+	struct watch *w = trees_find_watch(t, row);
 
 	if (w && signal == SIGKILL)
 		w->kill = true;
@@ -353,161 +308,10 @@ int tree_kill(struct manager *m, uint32_t row, int signal)
 void tree_thaw(struct manager *m, uint32_t row)
 {
 	struct trees *t = m->trees;
-	char leaf[LEAF_BYTES];
+	char leaf[TREES_LEAF_BYTES];
 
-	if (leaf_of(t, row, leaf) == 0 && cgroup_frozen(t->base, leaf))
+	if (trees_leaf(t, row, leaf) == 0 && cgroup_frozen(t->base, leaf))
 		cgroup_freeze(t->base, leaf, false);
-}
-
-/* --- watching -------------------------------------------------------------------------------- */
-
-static bool same_life(const struct trees *t, const struct watch *w)
-{
-	const struct ledger_life *life = ledger_life(&t->m->ledger, w->life);
-
-	return life->use != LIFE_FREE && life->incarnation == w->incarnation;
-}
-
-void tree_unwatch(struct manager *m, uint32_t row)
-{
-	struct trees *t = m->trees;
-
-	for (struct watch **at = &t->watches; *at; at = &(*at)->next) {
-		struct watch *w = *at;
-
-		if (w->life != row)
-			continue;
-		*at = w->next;
-		if (w->wd >= 0)
-			inotify_rm_watch(t->inotify, w->wd);
-		free(w);
-		return;
-	}
-}
-
-static void watch_leaf(struct trees *t, struct watch *w)
-{
-	char leaf[LEAF_BYTES], path[512];
-	const char *base = t->m->ledger.h->cgroup_base;
-
-	if (t->inotify < 0 || leaf_of(t, w->life, leaf) < 0)
-		return;
-	if (snprintf(path, sizeof(path), "%s/%s/cgroup.events", base, leaf) < (int)sizeof(path))
-		w->wd = inotify_add_watch(t->inotify, path, IN_MODIFY);
-}
-
-void tree_watch(struct manager *m, uint32_t row)
-{
-	struct trees *t = m->trees;
-	struct watch *w = find_watch(t, row);
-
-	if (!w) {
-		w = calloc(1, sizeof(*w));
-		if (!w)
-			return; /* the manager's tick looks at every life that is ending */
-		w->life = row;
-		w->incarnation = ledger_life(&m->ledger, row)->incarnation;
-		w->wd = -1;
-		watch_leaf(t, w);
-		w->next = t->watches;
-		t->watches = w;
-	}
-	/* it may have become empty before the watch was there */
-	w->due = true;
-	restart_timer(t, 0.);
-}
-
-/* Look at all that are due. life_look() may change the list, so it runs after the walk. */
-static void look_at_due(struct trees *t)
-{
-	struct pids empty = { 0 };
-
-	evidence_stale(t->evidence);
-	for (struct watch *w = t->watches; w; w = w->next) {
-		if (!w->due)
-			continue;
-		w->due = false;
-		if (!same_life(t, w))
-			pids_add(&empty, (pid_t)w->life);
-		else if (w->kill && kill_again(t, w->life))
-			t->pause = PAUSE_STORM;
-		else if (tree_is_empty(t->m, w->life))
-			pids_add(&empty, (pid_t)w->life);
-	}
-	for (size_t i = 0; i < empty.n; i++) {
-		struct watch *w = find_watch(t, (uint32_t)empty.at[i]);
-
-		if (w && !same_life(t, w))
-			tree_unwatch(t->m, w->life);
-		else if (w)
-			life_look(t->m, w->life);
-	}
-	pids_fini(&empty);
-}
-
-static void mark_due(struct trees *t, bool all)
-{
-	for (struct watch *w = t->watches; w; w = w->next)
-		if (all || w->wd < 0 || w->kill)
-			w->due = true;
-}
-
-static bool needs_timer(const struct trees *t)
-{
-	for (const struct watch *w = t->watches; w; w = w->next)
-		if (w->due || w->wd < 0 || w->kill)
-			return true;
-	return t->n_removals > 0;
-}
-
-static void timer_fired(struct ev_loop *loop, ev_timer *timer, int events)
-{
-	struct trees *t = timer->data;
-	double pause = t->pause <= 0. ? PAUSE_FIRST : MIN_OF(t->pause * 1.5, PAUSE_LAST);
-
-	if (t->pause > 0.) {
-		mark_due(t, false);
-		retry_removals(t);
-	}
-	t->pause = pause;
-	look_at_due(t);
-	if (needs_timer(t) && !ev_is_active(&t->timer))
-		restart_timer(t, t->pause);
-}
-
-static void inotify_read(struct ev_loop *loop, ev_io *io, int events)
-{
-	struct trees *t = io->data;
-	_Alignas(struct inotify_event) char text[4096];
-	ssize_t n = read(t->inotify, text, sizeof(text));
-
-	for (ssize_t at = 0; at < n;) {
-		const struct inotify_event *e = (const void *)(text + at);
-
-		if (e->mask & IN_Q_OVERFLOW)
-			mark_due(t, true);
-		for (struct watch *w = t->watches; w; w = w->next)
-			if (w->wd == e->wd && !(e->mask & IN_IGNORED))
-				w->due = true;
-		at += (ssize_t)(sizeof(*e) + e->len);
-	}
-	look_at_due(t);
-}
-
-/* The keeper reaped a child that is in no row: perhaps the last of a tree. */
-void trees_news(struct manager *m)
-{
-	struct trees *t = m->trees;
-	uint64_t reaped = m->ledger.h->strangers_reaped;
-
-	if (reaped == t->strangers_reaped)
-		return;
-	t->strangers_reaped = reaped;
-	evidence_stale(t->evidence);
-	if (!t->watches)
-		return;
-	mark_due(t, false);
-	look_at_due(t);
 }
 
 /* --- life of the module ---------------------------------------------------------------------- */
@@ -531,17 +335,6 @@ static int open_base(struct trees *t)
 	return 0;
 }
 
-static void start_watchers(struct trees *t)
-{
-	ev_init(&t->timer, timer_fired);
-	t->timer.data = t;
-	if (t->inotify < 0)
-		return;
-	ev_io_init(&t->io, inotify_read, t->inotify, EV_READ);
-	t->io.data = t;
-	ev_io_start(t->m->loop, &t->io);
-}
-
 int trees_init(struct manager *m)
 {
 	struct trees *t = calloc(1, sizeof(*t));
@@ -561,7 +354,7 @@ int trees_init(struct manager *m)
 		trees_fini(m);
 		return r;
 	}
-	start_watchers(t);
+	trees_start_watching(t);
 	return 0;
 }
 
@@ -585,11 +378,11 @@ void trees_fini(struct manager *m)
 
 int tree_members(struct manager *m, uint32_t row, int64_t max_age_ms, struct pids *ret)
 {
-	char leaf[LEAF_BYTES];
+	char leaf[TREES_LEAF_BYTES];
 
 	if (is_thread(m->trees, row))
 		return 0;
-	if (leaf_of(m->trees, row, leaf) == 0)
+	if (trees_leaf(m->trees, row, leaf) == 0)
 		return cgroup_pids(m->trees->base, leaf, ret);
 	return evidence_members(m->trees->evidence, row, max_age_ms, ret);
 }
@@ -597,8 +390,8 @@ int tree_members(struct manager *m, uint32_t row, int64_t max_age_ms, struct pid
 int tree_leaf_value(struct manager *m, uint32_t row, const char *file, const char *key,
 		    uint64_t *ret)
 {
-	char leaf[LEAF_BYTES];
-	int r = leaf_of(m->trees, row, leaf);
+	char leaf[TREES_LEAF_BYTES];
+	int r = trees_leaf(m->trees, row, leaf);
 
 	return r < 0 ? r : cgroup_value(m->trees->base, leaf, file, key, ret);
 }
