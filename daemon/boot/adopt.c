@@ -151,6 +151,7 @@ static int adopt(struct keeper *k, struct adoption *a, struct diag *d)
 		err = logbook_adopt(k->book_fd, &k->book, d);
 	if (err < 0)
 		return err;
+	shutdown_resume(k);
 	err = boot_descriptors(k);
 	if (err == 0)
 		err = store_begin(k);

@@ -294,6 +294,8 @@ void shutdown_enter(struct keeper *k, enum phase phase, const char *why);
 void shutdown_signal(struct keeper *k, const char *why);
 /* The manager's wishes, after each bell. */
 void shutdown_look(struct keeper *k);
+/* After an upgrade, once the ledger is there. */
+void shutdown_resume(struct keeper *k);
 int64_t shutdown_due(const struct keeper *k);
 void shutdown_run(struct keeper *k, int64_t now);
 

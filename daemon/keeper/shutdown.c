@@ -144,6 +144,15 @@ void shutdown_look(struct keeper *k)
 	}
 }
 
+/* The image before us may have come as far as that; the phase is only forward. */
+void shutdown_resume(struct keeper *k)
+{
+	const struct ledger_header *h = k->ledger.h;
+
+	if (atomic_load(&h->phase) == PHASE_GONE)
+		k->gone_ms = atomic_load(&h->phase_ms) + GONE_MS;
+}
+
 int64_t shutdown_due(const struct keeper *k)
 {
 	if (k->gone_ms != KEEPER_NEVER && k->roles[ROLE_IS_MANAGER].pid == 0)

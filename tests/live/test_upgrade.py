@@ -329,6 +329,18 @@ class Upgrade(Case):
     def test_DC05_crash_once_it_runs(self):
         self.fails("late-crash", "crashed in its first second (SEGV)")
 
+    def test_a_program_that_crashes_when_all_is_gone(self):
+        """The one that comes back knows that only the end is left."""
+        d = self.start(self.one("wait"), fault="gone-crash")
+        d.until_all(state="ready")
+        self.place("reeved-next")
+        d.roles_may_die = True
+        d.send(signal.SIGUSR2)
+        until(lambda: not os.readlink(f"/proc/{d.pid}/exe").endswith("(deleted)"), 15,
+              "the new program runs", every=0.001)
+        d.stop()
+        self.assertIn("crashed in its first second (SEGV)", d.text())
+
     def test_DC05_hang_at_once(self):
         self.fails("early-hang", "hung in its first second")
 

@@ -58,3 +58,11 @@ WRAP(int, logger_main, (int argc, char **argv))
 	fail_if("logger-crash", "logger-hang");
 	return __real_logger_main(argc, argv);
 }
+
+/* It has taken note that all trees are gone. */
+WRAP(int64_t, shutdown_due, (const struct keeper *k))
+{
+	if (k->gone_ms != KEEPER_NEVER)
+		fail_if("gone-crash", "");
+	return __real_shutdown_due(k);
+}
