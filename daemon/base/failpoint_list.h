@@ -111,10 +111,13 @@ FAILPOINT('M', LEAF_REMOVE, "leaf.remove")
 FAILPOINT('M', SPAWN_EXECED, "spawn.execed")
 FAILPOINT('M', SPAWN_CLONE, "spawn.clone")
 FAILPOINT('M', SPAWN_CLONED, "spawn.cloned")
-/* manager/template.c, manager/handover.c */
+/* manager/template.c, manager/handover.c, manager/handover_born.c */
 FAILPOINT('M', FORK_SEND, "fork.send")
 FAILPOINT('M', FORK_SENT, "fork.sent")
 FAILPOINT('M', TEMPLATE_HEARD, "template.heard")
+FAILPOINT('M', BAD_NOTE, "bad.note")
+FAILPOINT('M', BAD_NOTED, "bad.noted")
+FAILPOINT('M', BAD_CLOSED, "bad.closed")
 /* manager/threads.c */
 FAILPOINT('M', THREAD_START, "thread.start")
 FAILPOINT('M', THREAD_STARTED, "thread.started")

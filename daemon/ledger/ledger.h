@@ -203,8 +203,9 @@ struct ledger_template {
 	uint8_t draining;   /* forks no more: another one serves, or is to */
 	uint8_t unsafe;	    /* the last look refused; why: slot.error */
 	uint8_t fd_map_valid;
-	uint8_t recycle; /* enum template_recycle: the next one is to be loaded */
-	uint8_t reserved_bytes[4];
+	uint8_t recycle;    /* enum template_recycle: the next one is to be loaded */
+	uint8_t ready_next; /* of a seed: READY is the next word on its channel, or was taken */
+	uint8_t reserved_bytes[3];
 	char runtime[48]; /* "python 3.11.2" */
 };
 
@@ -273,7 +274,8 @@ struct ledger_life {
 	uint32_t source_slot; /* M: it was forked from the process of this slot */
 	uint32_t source_incarnation, source_generation; /* M */
 	uint8_t has_channel; /* M: its channel is in the keeper's store */
-	uint8_t reserved_bytes[7];
+	uint8_t unheard; /* M: it broke the rules of its channel: to be ended, not heard any more */
+	uint8_t reserved_bytes[6];
 };
 
 /* K: numbers of fds the keeper stores for a slot, as its own fd numbers + 1; 0 = none. */

@@ -44,9 +44,14 @@ void template_bad(struct worker *w, enum exit_cause cause, const char *format, .
 	str_escape(raw, strlen(raw), text, sizeof(text));
 	log_error("%s: %s: ending it", w->name, text);
 	snprintf(w->slot->error, sizeof(w->slot->error), "%s", text);
-	template_close(w);
 	if (w->slot->w.cause == CAUSE_NONE)
 		w->slot->w.cause = (uint8_t)cause;
+	FAIL_HERE(BAD_NOTE);
+	if (worker_life(w))
+		worker_life(w)->unheard = 1;
+	FAIL_HERE(BAD_NOTED);
+	template_close(w);
+	FAIL_HERE(BAD_CLOSED);
 	worker_post(w, WI_KILL);
 	w->m->changed = true;
 }
@@ -386,12 +391,35 @@ static void ended(struct forker *f)
 	f->w->m->changed = true;
 }
 
+static bool ready_is_next(int fd)
+{
+	uint16_t type;
+
+	return recv(fd, &type, sizeof(type), MSG_PEEK | MSG_DONTWAIT) == sizeof(type) &&
+	       type == CH_READY;
+}
+
+/* A seed cannot be asked whether it has said READY: to it, PING says that nobody waits for a copy.
+ * So the word is noted before it is taken; adopt() sees whether it was. */
+static void note_ready_next(struct forker *f)
+{
+	struct ledger_template *t = &f->w->slot->template;
+
+	if (f->w->slot->kind == SLOT_WORKER && !t->ready_ms && !t->ready_next)
+		t->ready_next = ready_is_next(f->fd);
+}
+
 /* One packet; false when none waits, or there is nobody any more to read from. */
 static bool receive(struct worker *w)
 {
 	struct forker *f = w->forker;
 	auto_channel_packet p = CHANNEL_PACKET_INIT;
-	ssize_t n = f->fd < 0 ? -EAGAIN : channel_recv(f->fd, &p);
+	ssize_t n;
+
+	if (f->fd < 0)
+		return false;
+	note_ready_next(f);
+	n = channel_recv(f->fd, &p);
 
 	if (n == -EAGAIN || n == -EINTR)
 		return false;
@@ -482,8 +510,7 @@ void template_close(struct worker *w)
 	free(f);
 }
 
-/* Of a successor: READY may have been heard and not noted. And once it is answered, descriptors of
- * requests that came before it are put away. */
+/* Once it is answered, descriptors of requests that came before it are put away. */
 void template_ping(struct forker *f)
 {
 	auto_channel_packet p = CHANNEL_PACKET_INIT;
@@ -492,6 +519,21 @@ void template_ping(struct forker *f)
 	channel_begin(&p, CH_PING, f->ping);
 	if (channel_send(f->fd, &p) < 0)
 		f->ping = 0;
+}
+
+/* READY may have been heard and not noted. A template is asked; that of a seed was to come next. */
+static void resume_ready(struct forker *f)
+{
+	struct ledger_template *t = &f->w->slot->template;
+
+	if (t->ready_ms)
+		template_age(f);
+	if (!ledger_life_live(&f->w->m->ledger, f->life))
+		return;
+	if (is_template(f->w) || (!t->ready_ms && f->w->slot->kind == SLOT_HOST))
+		template_ping(f);
+	else if (!t->ready_ms && t->ready_next && !ready_is_next(f->fd))
+		is_ready(f);
 }
 
 static bool adopt(struct manager *m, const struct role_fd *f)
@@ -515,21 +557,24 @@ static bool adopt(struct manager *m, const struct role_fd *f)
 	made->adopted = true;
 	made->inherited = w->slot->template.requests;
 	life->has_channel = 1;
-	if (w->slot->template.ready_ms)
-		template_age(made);
-	if (ledger_life_live(&m->ledger, f->index) &&
-	    (!w->slot->template.ready_ms || is_template(w)))
-		template_ping(made);
+	resume_ready(made);
 	return true;
 }
 
-/* A predecessor gave its channel up and died before it ended it: nobody could reach it any more. */
+/* A predecessor gave its channel up and died before it ended it, or we could not take it over:
+ * nobody could reach it any more. */
+static bool is_unheard(const struct worker *w)
+{
+	return worker_life(w) &&
+	       (worker_life(w)->unheard || (w->slot->kind != SLOT_WORKER && !w->forker));
+}
+
 static void end_unheard(struct manager *m)
 {
 	for (uint32_t i = 0; i < m->ledger.h->slots_high; i++) {
 		struct worker *w = m->by_slot[i];
 
-		if (!w || w->slot->kind == SLOT_WORKER || w->forker || !worker_pid(w) ||
+		if (!w || !is_unheard(w) || !worker_pid(w) ||
 		    (w->slot->w.state != WS_STARTING && w->slot->w.state != WS_READY))
 			continue;
 		if (w->slot->w.cause == CAUSE_NONE)

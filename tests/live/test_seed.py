@@ -1,5 +1,6 @@
 """start_method "fork": worker 0 is the seed, its siblings are copies made at its fork point."""
 from harness import procs, until
+from test_handover import HandoverCase
 from test_template import TemplateCase
 
 SEED = """
@@ -12,6 +13,17 @@ def seeded():
         time.sleep(0.02)
         {again}
     return 0
+"""
+
+
+WARMS = """
+def warms():
+    print("warming", flush=True)
+    while not os.path.exists("{gate}"):
+        time.sleep(0.01)
+    reeve.fork_point()
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    time.sleep(1000)
 """
 
 
@@ -76,3 +88,58 @@ class Seed(TemplateCase):
             until(fits, 20)
         self.assertEqual(d.worker("web:0")["incarnation"], 1)
         d.stop()
+
+
+class SeedHandover(HandoverCase):
+    """A seed and its manager: whatever the successor does not know, copies are made."""
+
+    def warming(self, start, **keys):
+        """A daemon whose seed warms up until the file is there, and the file."""
+        gate = self.dir / "gate"
+        self.app(WARMS.replace("{gate}", str(gate)))
+        d = start({"web": self.group("app:warms", start_method="fork", workers=3, settle="0s",
+                                     **keys)})
+        d.roles_may_die = True
+        until(lambda: "warming" in d.lines("web"), 15, "the seed warms up")
+        return d, gate
+
+    def assert_copies(self, d):
+        def fits():
+            try:
+                workers = d.workers()
+            except (OSError, EOFError):
+                return None
+            return all(w["state"] == "ready" and w["pid"] for w in workers.values()) and workers
+        workers = until(fits, 20, "all are ready")
+        self.assertEqual([workers[f"web:{i}"]["source"] for i in range(3)],
+                         ["exec", "web:0/1", "web:0/1"], d.text())
+
+    def test_the_manager_dies_while_the_seed_warms_up(self):
+        d, gate = self.warming(self.forked)
+        procs.kill(d.role("manager"))
+        self.answers(d)
+        gate.touch()
+        self.assert_copies(d)
+        d.stop()
+
+    def test_the_manager_dies_with_the_READY_of_a_seed(self):
+        d, gate = self.warming(self.armed)
+        self.points.arm("template.heard", "kill", skip=1)  # the first one is its HELLO
+        gate.touch()
+        until(lambda: self.points.happened("template.heard"), 15)
+        self.assert_copies(d)
+        d.stop()
+
+    def test_a_seed_that_broke_the_protocol_is_ended_by_a_successor(self):
+        for point, skip in (("bad.note", 0), ("bad.noted", 0), ("bad.closed", 0),
+                            ("state.set", 3)):
+            d = self.armed({"web": self.raw_group("garbage", start_method="fork", workers=2,
+                                                  settle="20s", restart={"when": "never"})},
+                           name=point, arm=lambda p=point, s=skip: self.points.arm(p, "kill",
+                                                                                   skip=s))
+            until(lambda p=point: self.points.happened(p), 15, f"{point} is met")
+            self.answers(d)
+            worker = d.until_worker("web:0", state="done")
+            self.assertEqual((worker["last_exit"]["signal"], worker["last_exit"]["cause"]),
+                             ("KILL", "probe"), point)
+            d.stop()
