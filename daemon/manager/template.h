@@ -9,7 +9,7 @@
  *   template_look.c    is a fork safe? as /proc shows it
  *   template_plan.c    what is sent: HELLO, FORK
  *   template_show.c    for status and show
- *   handover.c         one worker from FORK to GO
+ *   handover*.c        one worker from FORK to GO
  *
  * A template is a slot of its own kind, so states, back-off, exit records, log stream, tree and
  * stop ladder are those of workers. A group has two such slots, so that a next one can load beside
@@ -82,6 +82,8 @@ struct worker *template_serving(const struct group *g);
 void templates_step(struct manager *m);
 /* The next life of w is to be forked. */
 bool template_makes(const struct worker *w);
+/* A template that loads, or will, may still make workers of the group. */
+bool template_comes(const struct group *g);
 /* w cannot be started now and will be when its template is there. */
 bool template_blocks(const struct worker *w);
 /* Why nobody serves the group, for people. */
@@ -103,6 +105,8 @@ void template_failed(struct worker *w);
 void template_note_fds(struct forker *f);
 /* 0: a fork is safe now. -EBUSY: *d names the culprit. -ESRCH: it is gone. */
 int template_look(struct forker *f, struct diag *d);
+/* The process has this socket open. */
+bool template_holds(pid_t pid, ino_t socket);
 
 /* ---- template_plan.c ---- */
 int template_hello(struct worker *w, const char *mode, int fd);
@@ -118,7 +122,7 @@ void templates_write(struct str *out, const struct group *g);
 /* What a worker's process was made from: "exec", "web/template/3", "web:0/2". */
 void template_source(const struct worker *w, char *ret, size_t size);
 
-/* ---- handover.c ---- */
+/* ---- handover.c, handover_born.c ---- */
 /* Make the life in `row` of w: 0, it is under way; else as spawn_worker(). */
 int handover_begin(struct worker *w, uint32_t row, struct diag *d);
 /* Claimed, refused, or ended before GO. True: it is not to be looked at any further now. */

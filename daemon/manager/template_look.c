@@ -188,6 +188,19 @@ void template_note_fds(struct forker *f)
 		t->fds = (uint32_t)n;
 }
 
+static int is_socket(void *arg, int fd, const char *what)
+{
+	return strcmp(what, arg) == 0 ? -EEXIST : 0;
+}
+
+bool template_holds(pid_t pid, ino_t socket)
+{
+	char what[40];
+
+	snprintf(what, sizeof(what), "socket:[%llu]", (unsigned long long)socket);
+	return walk_fds(pid, is_socket, what) == -EEXIST;
+}
+
 struct look {
 	struct forker *f;
 	pid_t pid;
@@ -284,7 +297,7 @@ int template_look(struct forker *f, struct diag *d)
 	if (r == -EBUSY)
 		say(f, d);
 	if (r < 0)
-		return r == -EBUSY && !t->recycle ? r : -EAGAIN;
+		return r == -EBUSY && !(t->recycle && template_comes(f->w->group)) ? r : -EAGAIN;
 	if (t->unsafe)
 		f->w->slot->error[0] = '\0';
 	t->unsafe = 0;

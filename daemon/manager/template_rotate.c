@@ -115,6 +115,18 @@ static bool seed_may_come(const struct group *g)
 	return patience == DURATION_NEVER || clock_mono_ms() - s->started_ms < patience;
 }
 
+bool template_comes(const struct group *g)
+{
+	for (size_t i = 0; i < ARRAY_LEN(g->templates); i++) {
+		const struct worker *t = g->templates[i];
+
+		if (troubled(t) && (g->conf->template.fallback == CONF_FALLBACK_SPAWN ||
+				    t->slot->w.state == WS_QUARANTINED))
+			return false;
+	}
+	return true;
+}
+
 bool template_blocks(const struct worker *w)
 {
 	const struct group *g = w->group;
@@ -124,19 +136,12 @@ bool template_blocks(const struct worker *w)
 		return false;
 	source = template_serving(g);
 	if (source && source->slot->template.unsafe && source->slot->template.recycle)
-		return true; /* the next one is being loaded */
+		return template_comes(g); /* the next one is being loaded */
 	if (source)
 		return source->forker->n_owed >= TEMPLATE_PIPELINE;
 	if (g->conf->start_method == CONF_START_FORK)
 		return seed_may_come(g);
-	for (size_t i = 0; i < ARRAY_LEN(g->templates); i++) {
-		const struct worker *t = g->templates[i];
-
-		if (troubled(t) && (g->conf->template.fallback == CONF_FALLBACK_SPAWN ||
-				    t->slot->w.state == WS_QUARANTINED))
-			return false;
-	}
-	return true;
+	return template_comes(g);
 }
 
 bool template_makes(const struct worker *w)
@@ -320,7 +325,9 @@ void template_failed(struct worker *w)
 	    serves->slot->w.generation == g->row->generation)
 		return;
 	g->row->template_failed = g->row->generation;
-	w->slot->w.wanted_up = 0;
+	/* where the old one is to go for its own sake another try has to be made, in its time */
+	if (!serves->slot->template.recycle)
+		w->slot->w.wanted_up = 0;
 	log_error("%s: generation %u cannot be loaded%s%s: %s of generation %u goes on", w->name,
 		  w->slot->w.generation, w->slot->error[0] ? ": " : "", w->slot->error,
 		  serves->name, serves->slot->w.generation);

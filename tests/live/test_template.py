@@ -490,3 +490,38 @@ class Hostile(TemplateCase):
         d.until_worker("nothing:0", state="ready", restarts=1)
         self.assertEqual(d.exits("nothing/template")[0]["cause"], "watchdog")
         self.unharmed(d, pids)
+
+    # --- a next one that does not come ------------------------------------------------------
+
+    def test_the_one_that_serves_is_unsafe_and_the_next_one_fails(self):
+        """Nobody waits for ever for a template that is quarantined."""
+        trick = self.dir / "trick"
+        trick.write_text("leak")
+        d = self.forked({"web": self.raw_group(
+            trick, settle="0s", restart={"limit": 2, "delay": "1ms", "retry": "1h"})})
+        d.until_worker("web:0", state="ready")
+        trick.write_text("exit-early")
+        procs.kill(d.host(d.worker("web:0")["pid"]))
+        until(lambda: "web/template.1: quarantined" in d.text(), 15)
+        d.until_worker("web:0", state="quarantined")
+        self.assertIn("was not open at READY", d.exits("web:0")[0]["error"])
+        d.stop()
+
+    def test_one_that_is_to_go_and_new_code_that_cannot_be_loaded(self):
+        """The next one is loaded in its time, not again and again at once."""
+        trick = self.dir / "trick"
+        trick.write_text("")
+        keys = {"settle": "0s", "restart": {"limit": 3, "delay": "1ms", "retry": "1h"},
+                "template": {"max_forks": 2}}
+        d = self.forked({"web": self.raw_group(trick, **keys)})
+        d.until_worker("web:0", state="ready")
+        trick.write_text("exit-early")
+        d.write(self.conf({"web": self.raw_group(trick, env={"CODE": "new"}, **keys)}))
+        d.ctl("reload")
+        until(lambda: "generation 2 cannot be loaded" in d.text(), 15)
+        self.assertEqual(self.template(d)["generation"], 1)
+        procs.kill(d.host(d.worker("web:0")["pid"]))
+        d.until_worker("web:0", state="ready", restarts=1)
+        until(lambda: "web/template.1: quarantined" in d.text(), 15)
+        self.assertLess(d.text().count("cannot be loaded"), 7)
+        d.stop()

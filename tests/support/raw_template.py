@@ -60,6 +60,9 @@ if os.path.exists(trick):  # a file: the trick of now, so that a test can change
     trick = open(trick).read().strip()
 
 
+kept = []
+
+
 def receive(sock):
     data, ancillary, _, _ = sock.recvmsg(65536, socket.CMSG_SPACE(253 * 4))
     fds = array.array("i")
@@ -110,6 +113,10 @@ def worker(records, own, fds, numbers):
     if trick == "worker-hang":
         time.sleep(1000)
     own.send(born)
+    if trick == "worker-closes":
+        own.close()
+        open(env["RAW_CLOSED"], "w").close()
+        time.sleep(1000)
     if trick == "worker-twice":
         own.send(born)
     if trick == "worker-stranger" and os.fork() == 0:
@@ -130,7 +137,10 @@ def fork(records, fds):
             worker(records, own, fds, numbers)
         os._exit(0)
     os.waitpid(middle, 0)
-    own.close()
+    if trick == "worker-closes":
+        kept.append(own)
+    else:
+        own.close()
     for fd in fds[1:]:
         os.close(fd)
     return middle
@@ -202,6 +212,8 @@ def serve():
                                            array.array("i", [0, 1, 2]))])
             else:
                 channel.send(reply)
+        if trick == "leak":
+            kept.append(os.open(__file__, os.O_RDONLY))
         if trick == "close":
             channel.close()
             time.sleep(1000)
