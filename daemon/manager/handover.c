@@ -10,45 +10,27 @@
  *   HAND_GO     the channel is stored, GO is sent. A successor that finds the life not marked as
  *               running says GO again on the stored channel; a second GO means nothing.
  */
-#include "manager/template.h"
+#include "manager/handover.h"
 
-#include "base/clock.h"
 #include "base/failpoint.h"
 #include "base/mem.h"
 #include "base/str.h"
-#include "manager/proc.h"
 #include "manager/spawn.h"
 #include "manager/tree.h"
 #include "manager/worker.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/syscall.h>
+#include <sys/stat.h>
 
-#define LOOK_FIRST_S .0005 /* between two looks whether it is the keeper's child by now */
-#define LOOK_LAST_S  .02
-#define TRIES_MAX    2 /* forks asked for, for one start */
-
-struct request {
-	struct worker *w;
-	uint32_t row, number;
-	uint32_t source; /* slot of the one who was asked */
-	bool gone;	 /* and who is not there any more */
-	int fd, pidfd;
-	pid_t pid;
-	ev_io io;
-	ev_timer clock, look;
-	double pause;
-	bool claim_sent, cancelled, late;
-};
+#define TRIES_MAX 2 /* forks asked for, for one start */
 
 /* --- ends of a request ----------------------------------------------------------------------- */
 
-static void close_request(struct worker *w)
+void request_close(struct worker *w)
 {
 	struct request *r = w->request;
 	struct worker *source;
@@ -74,7 +56,7 @@ void handover_close(struct worker *w)
 {
 	struct ledger_life *life = worker_life(w);
 
-	close_request(w);
+	request_close(w);
 	close_fd(&w->hand_fd);
 	if (life && life->handover != HAND_NONE && life->has_channel) {
 		store_drop(w->m->store, RF_CHANNEL, worker_life_row(w), "");
@@ -82,13 +64,7 @@ void handover_close(struct worker *w)
 	}
 }
 
-/* It is in the row with its pid, or will be: its end is seen by the keeper. */
-static bool has_process(const struct request *r)
-{
-	return r->claim_sent;
-}
-
-static void ask_end(struct worker *w)
+void request_ask_end(struct worker *w)
 {
 	ledger_ask_kill(&w->m->ledger, worker_life_row(w), SIGKILL, CONF_TO_MAIN);
 	bell_ring(w->m->bell_keeper);
@@ -105,7 +81,7 @@ static void end_unclaimed(struct worker *w)
 }
 
 /* The start failed, and is charged like any other that fails before exec. */
-static void fail(struct request *r, int err, const char *text)
+void request_fail(struct request *r, int err, const char *text)
 {
 	struct worker *w = r->w;
 	struct ledger_life *life = ledger_life(&w->m->ledger, r->row);
@@ -115,14 +91,14 @@ static void fail(struct request *r, int err, const char *text)
 	str_escape(text, strlen(text), said, sizeof(said));
 	if (err <= 0)
 		err = ECHILD;
-	if (has_process(r)) {
+	if (request_has_process(r)) {
 		/* its exit record ends the start; the channel's end makes it exit */
 		snprintf(w->slot->error, sizeof(w->slot->error), "%s", said);
 		life->stage = STAGE_PREPARE;
 		life->stage_errno = err;
 		ev_io_stop(w->m->loop, &r->io);
 		close_fd(&r->fd);
-		ask_end(w);
+		request_ask_end(w);
 		return;
 	}
 	end_unclaimed(w);
@@ -133,246 +109,18 @@ static void fail(struct request *r, int err, const char *text)
 }
 
 /* Nobody was born, and it was not the worker's fault: begin again, but not for ever. */
-static void again(struct request *r, const char *why)
+void request_again(struct request *r, const char *why)
 {
 	struct worker *w = r->w;
 
 	if (w->slot->hand_tries >= TRIES_MAX) {
-		fail(r, ECHILD, why);
+		request_fail(r, ECHILD, why);
 		return;
 	}
 	log_debug("%s: %s: asking again", w->name, why);
 	end_unclaimed(w);
 	handover_close(w);
 	exit_never_was(w);
-}
-
-/* --- GO -------------------------------------------------------------------------------------- */
-
-/* Where the one who forked could not make it in the leaf, it is moved before it runs. */
-static int into_leaf(struct worker *w, uint32_t row, pid_t pid)
-{
-	struct ledger_life *life = ledger_life(&w->m->ledger, row);
-
-	return life->in_cgroup ? tree_take(w->m, row, pid) : 0;
-}
-
-static int say_go(int fd)
-{
-	auto_channel_packet p = CHANNEL_PACKET_INIT;
-
-	channel_begin(&p, CH_GO, 0);
-	return channel_send(fd, &p);
-}
-
-/* It runs: from here on it is a worker like any other. */
-static void runs(struct worker *w, uint32_t row)
-{
-	struct ledger_life *life = ledger_life(&w->m->ledger, row);
-	struct worker *source =
-		life->source_slot < LEDGER_ROWS ? w->m->by_slot[life->source_slot] : NULL;
-
-	w->slot->hand_tries = 0;
-	if (source && source->slot->w.incarnation == life->source_incarnation)
-		template_forked(source);
-	log_debug("%s: pid %d forked by %s", w->name, (int)w->m->ledger.pids[row],
-		  source ? source->name : "one that is gone");
-	worker_execed(w);
-	life->has_channel = 0;
-	life->execed = 1;
-	store_drop(w->m->store, RF_CHANNEL, row, "");
-}
-
-static void go(struct request *r)
-{
-	struct worker *w = r->w;
-	struct manager *m = w->m;
-	uint32_t row = r->row;
-	struct ledger_life *life = ledger_life(&m->ledger, row);
-	int err = into_leaf(w, row, r->pid);
-
-	if (err < 0) {
-		fail(r, -err, "moving it into its cgroup failed");
-		return;
-	}
-	FAIL_HERE(GO_STORE);
-	err = store_put(m->store, RF_CHANNEL, row, life->incarnation, "", r->fd);
-	if (err < 0) {
-		fail(r, -err, "storing its channel failed");
-		return;
-	}
-	life->has_channel = 1;
-	FAIL_HERE(GO_STORED);
-	life->handover = HAND_GO;
-	FAIL_HERE(GO_SEND);
-	err = say_go(r->fd);
-	FAIL_HERE(GO_SENT);
-	/* no reader: it has ended, and its exit record says how */
-	if (err < 0 && err != -EPIPE && err != -ECONNRESET)
-		log_warn("%s: GO: %s", w->name, strerror(-err));
-	close_request(w);
-	runs(w, row);
-}
-
-/* --- claim ----------------------------------------------------------------------------------- */
-
-static int open_pidfd(pid_t pid)
-{
-	int fd = (int)syscall(SYS_pidfd_open, pid, 0); /* 5.3 */
-
-	return fd < 0 ? -errno : fd;
-}
-
-static void look_again(struct request *r)
-{
-	struct ev_loop *loop = r->w->m->loop;
-
-	ev_timer_stop(loop, &r->look);
-	ev_timer_set(&r->look, r->pause, 0.);
-	r->pause = MIN_OF(r->pause * 2, LOOK_LAST_S);
-	ev_timer_start(loop, &r->look);
-}
-
-/* Ask the keeper for it once it is the keeper's child; the keeper looks for itself. */
-static void try_claim(struct request *r)
-{
-	struct manager *m = r->w->m;
-	struct proc_stat s;
-	int err;
-
-	if (r->claim_sent || r->cancelled)
-		return;
-	if (proc_stat(r->pid, &s) < 0 || s.state == 'Z' || s.state == 'X') {
-		again(r, "it ended before it was let go");
-		return;
-	}
-	if (s.ppid != m->ledger.h->keeper_pid) {
-		look_again(r);
-		return;
-	}
-	FAIL_HERE(CLAIM_SEND);
-	err = store_claim(m->store, r->row, r->pidfd);
-	FAIL_HERE(CLAIM_SENT);
-	if (err < 0) {
-		look_again(r);
-		return;
-	}
-	r->claim_sent = true;
-}
-
-static void look_fired(struct ev_loop *loop, ev_timer *t, int events)
-{
-	try_claim(t->data);
-}
-
-bool handover_look(struct worker *w)
-{
-	struct ledger_life *life = worker_life(w);
-	struct request *r = w->request;
-
-	if (!handover_pending(life))
-		return false;
-	if (life->exited) {
-		if (r && !r->cancelled && !life->stage_errno && !r->gone) {
-			snprintf(w->slot->error, sizeof(w->slot->error),
-				 "it ended before it was let go");
-			life->stage = STAGE_PREPARE;
-			life->stage_errno = ECHILD;
-		}
-		handover_close(w);
-		return false; /* the end of a life: exit.c */
-	}
-	if (!r || !r->claim_sent || life->claim == CLAIM_NONE)
-		return true;
-	if (life->claim == CLAIM_REFUSED) {
-		r->claim_sent = false; /* no process in the row, and none to come */
-		if (r->cancelled)
-			handover_cancel(w);
-		else
-			fail(r, ECHILD, "it is no child of the daemon");
-		return true;
-	}
-	if (r->cancelled || w->slot->w.state != WS_STARTING)
-		handover_cancel(w);
-	else if (life->stage_errno)
-		ask_end(w);
-	else
-		go(r);
-	return true;
-}
-
-/* --- what the worker says -------------------------------------------------------------------- */
-
-static void on_fail(struct request *r, const struct channel_message *m)
-{
-	char stage[64], text[200], said[300];
-	int err = channel_i32(m, CT_ERRNO, 0);
-
-	channel_text(m, CT_STAGE, stage, sizeof(stage));
-	channel_text(m, CT_TEXT, text, sizeof(text));
-	snprintf(said, sizeof(said), "%s: %s", stage, text[0] ? text : strerror(err));
-	fail(r, err, said);
-}
-
-static void on_born(struct request *r, struct channel_packet *p, const struct channel_message *m)
-{
-	struct ledger_life *life = ledger_life(&r->w->m->ledger, r->row);
-
-	if (r->pid || !channel_text_is(m, CT_NAME, r->w->name)) {
-		fail(r, EPROTO, r->pid ? "BORN twice" : "BORN in another's name");
-		return;
-	}
-	if (p->pid <= 1) {
-		fail(r, EPROTO, "the kernel does not say who was born");
-		return;
-	}
-	r->pid = p->pid;
-	r->pidfd = p->pidfd >= 0 ? p->pidfd : open_pidfd(p->pid);
-	p->pidfd = -1;
-	if (r->pidfd < 0) {
-		r->pidfd = -1;
-		again(r, "it ended before it was let go");
-		return;
-	}
-	life->handover = HAND_BORN;
-	FAIL_HERE(BORN_NOTED);
-	try_claim(r);
-}
-
-/* The end of its channel: nobody holds the other end any more. */
-static void on_end(struct request *r)
-{
-	ev_io_stop(r->w->m->loop, &r->io);
-	if (has_process(r) || r->cancelled)
-		return; /* the keeper's record says more */
-	again(r, r->pid	   ? "it ended before it was let go"
-		 : r->gone ? "the one who was to fork it is gone"
-			   : "it ended before it reported");
-}
-
-static void readable(struct ev_loop *loop, ev_io *io, int events)
-{
-	struct request *r = io->data;
-	auto_channel_packet p = CHANNEL_PACKET_INIT;
-	struct channel_message m;
-	const char *why = "";
-	ssize_t n = channel_recv(r->fd, &p);
-
-	if (n == -EAGAIN || n == -EINTR)
-		return;
-	FAIL_HERE(BORN_HEARD);
-	if (n == 0 || n == -ECONNRESET)
-		on_end(r);
-	else if (n < 0)
-		fail(r, (int)-n, "its channel cannot be read");
-	else if (channel_parse(&p, CHANNEL_WORKER, &m, &why) < 0)
-		fail(r, EPROTO, why);
-	else if (m.type == CH_BORN)
-		on_born(r, &p, &m);
-	else if (m.type == CH_FAIL)
-		on_fail(r, &m);
-	else
-		fail(r, EPROTO, "a message that a worker does not send");
 }
 
 /* --- what the one who was asked says --------------------------------------------------------- */
@@ -390,7 +138,7 @@ void handover_spawned(struct manager *m, const struct owed *o)
 	struct request *r = of_reply(m, o);
 
 	if (r && r->pid)
-		try_claim(r);
+		request_claim(r);
 }
 
 /* Its start is repeated by exec. */
@@ -409,10 +157,10 @@ void handover_failed(struct manager *m, const struct owed *o, int err, const cha
 	const struct conf_group *c = r ? r->w->group->conf : NULL;
 
 	if (r && err == EBUSY && c && c->template.fallback == CONF_FALLBACK_SPAWN &&
-	    !has_process(r))
+	    !request_has_process(r))
 		by_spawn(r);
 	else if (r)
-		fail(r, err, text);
+		request_fail(r, err, text);
 }
 
 bool handover_waits(const struct worker *w)
@@ -459,14 +207,14 @@ static void clock_fired(struct ev_loop *loop, ev_timer *t, int events)
 	ev_timer_start(loop, &r->clock);
 	if (template && template_owes(source->forker, r->number)) {
 		template_bad(source, CAUSE_WATCHDOG, "no answer to a fork within fork_timeout");
-	} else if (source && !template && !has_process(r)) {
+	} else if (source && !template && !request_has_process(r)) {
 		log_info(
 			"%s: %s did not come to a fork point within fork_timeout: started by spawn",
 			w->name, source->name);
 		by_spawn(r);
-	} else if (late || !source || (template && !has_process(r))) {
+	} else if (late || !source || (template && !request_has_process(r))) {
 		/* a worker that hangs on its way is no fault of who has answered */
-		fail(r, ETIMEDOUT, "it did not report within fork_timeout");
+		request_fail(r, ETIMEDOUT, "it did not report within fork_timeout");
 	}
 }
 
@@ -481,9 +229,9 @@ static struct request *new_request(struct worker *w, uint32_t row, int fd)
 	r->row = row;
 	r->fd = fd;
 	r->pidfd = -1;
-	r->pause = LOOK_FIRST_S;
-	ev_io_init(&r->io, readable, fd, EV_READ);
-	ev_timer_init(&r->look, look_fired, LOOK_FIRST_S, 0.);
+	r->pause = HANDOVER_LOOK_FIRST_S;
+	ev_io_init(&r->io, request_readable, fd, EV_READ);
+	ev_timer_init(&r->look, request_look_fired, HANDOVER_LOOK_FIRST_S, 0.);
 	ev_timer_init(&r->clock, clock_fired, (double)c->template.fork_timeout_ms / 1000., 0.);
 	r->io.data = r->look.data = r->clock.data = r;
 	w->request = r;
@@ -507,11 +255,13 @@ int handover_begin(struct worker *w, uint32_t row, struct diag *d)
 	struct worker *source = template_serving(w->group);
 	struct forker *f = source ? source->forker : NULL;
 	auto_fd ours = -1, theirs = -1;
+	struct stat st;
 	int ends[2], r;
 
+	/* admit.c saw it; who goes on with a predecessor's start may not. It waits if one comes */
 	if (!f)
-		return diag_set(d, -ECHILD, "%s/template: %s", w->group->row->name,
-				template_trouble(w->group));
+		return diag_set(d, template_blocks(w) ? -EAGAIN : -ECHILD, "%s/template: %s",
+				w->group->row->name, template_trouble(w->group));
 	r = template_look(f, d);
 	if (r < 0)
 		return r;
@@ -526,6 +276,7 @@ int handover_begin(struct worker *w, uint32_t row, struct diag *d)
 	note_source(w, row, source);
 	w->request->source = source->row;
 	w->request->number = template_number(f);
+	w->request->peer = fstat(theirs, &st) == 0 ? st.st_ino : 0;
 	w->slot->hand_tries++;
 	r = template_order(w, row, f, theirs, w->request->number, d);
 	if (r < 0) {
@@ -553,7 +304,7 @@ bool handover_cancel(struct worker *w)
 		ev_io_stop(w->m->loop, &r->io);
 		close_fd(&r->fd);
 		if (life->claim == CLAIM_TAKEN)
-			ask_end(w);
+			request_ask_end(w);
 		return true;
 	}
 	end_unclaimed(w);
@@ -575,14 +326,15 @@ void handover_resume(struct worker *w)
 	}
 	if (life->handover == HAND_GO && fd >= 0) {
 		if (w->slot->w.state == WS_STARTING)
-			say_go(fd); /* else it is being ended */
-		runs(w, row);
+			request_go(fd); /* else it is being ended */
+		request_runs(w, row);
 		return;
 	}
 	/* its channel ended with our predecessor: it is on its way out, with or without the signal
 	 */
 	store_drop(w->m->store, RF_CHANNEL, row, "");
 	life->has_channel = 0;
+	w->slot->hand_tries = 0;
 	life->handover = HAND_BORN;
 	if (ledger_life_live(&w->m->ledger, row))
 		ledger_ask_kill(&w->m->ledger, row, SIGKILL, CONF_TO_MAIN);

@@ -487,6 +487,7 @@ void worker_resume(struct worker *w)
 		threads_resume(w);
 	} else if (row != LEDGER_NONE && w->m->ledger.pids[row] == 0 && !exit_resume_unborn(w)) {
 		FAIL_HERE(RESUME_UNBORN);
+		w->slot->hand_tries = 0; /* what ended with a predecessor was not tried */
 		life_drop_unborn(w);
 	}
 	handover_resume(w);

@@ -35,16 +35,19 @@ class HandoverCase(TemplateCase):
         self.starts.write_text("")
         self.app(RUNS.replace("{journal}", str(self.starts)))
 
-    def armed(self, groups):
-        """A daemon with failpoints; None in a build without."""
+    def armed(self, groups, name="d0", arm=None, **how):
+        """A daemon with failpoints; `arm` is called before it starts."""
         binary = self.context.program("reeved")
         if not failpoints.listed(binary):
             self.skipTest("a build without failpoints")
-        self.points = failpoints.Failpoints(binary, self.dir / "points")
+        self.points = failpoints.Failpoints(binary, self.dir / f"points-{name}")
         self.addCleanup(self.points.close)
-        d = self.forked(groups, env=self.env(REEVE_FAILPOINTS=str(self.points.path)))
+        d = self.forked(groups, name=name, start=False, **how,
+                        env=self.env(REEVE_FAILPOINTS=str(self.points.path)))
         d.roles_may_die = True
-        return d
+        if arm:
+            arm()
+        return d.start()
 
     def both(self):
         """A group of each runtime."""
@@ -137,6 +140,7 @@ class Handover(HandoverCase):
     def test_both_are_killed_at_every_point(self):
         d = self.armed(self.both())
         self.at_rest(d)
+        restarts = {n: 0 for n in d.workers()}
         for point in POINTS:
             for group in ("py", "nat"):
                 name = f"{group}:0"
@@ -145,10 +149,13 @@ class Handover(HandoverCase):
                 self.points.arm(point, "pause")
                 procs.kill(d.host(workers[name]["pid"]))
                 until(lambda p=point: self.points.happened(p), 15, f"{point} is met")
+                restarts[name] += 1
                 procs.kill(template)
                 procs.kill(d.role("manager"))
                 self.points.disarm(point)
-                self.at_rest(d)
+                worker = self.at_rest(d)[name]
+                self.assertEqual(worker["restarts"], restarts[name], f"{point} {d.text()[-3000:]}")
+                self.assertEqual(worker["last_exit"]["signal"], "KILL", point)
         self.started_once()
         d.stop()
 
@@ -264,3 +271,23 @@ def beats():
         d.send(signal.SIGKILL)
         d.wait_exit()
         until(lambda: not any(procs.alive(p) for p in pids), 10, "all of them are gone")
+
+    def test_kernels_that_name_the_sender_by_number_only(self):
+        """Before Linux 6.5: who does not hold the channel that it was given is not the one."""
+        closed = self.dir / "closed"
+        groups = self.both()
+        groups["raw"] = self.raw_group("worker-closes", settle="0s", autostart=False,
+                                       env={"RAW_CLOSED": str(closed)}, restart={"when": "never"})
+        d = self.armed(groups, prefix=[self.context.program("eperm"), "--no-pidfd-passing"])
+        for name in ("py:0", "py:1", "nat:0", "nat:1"):
+            d.until_worker(name, state="ready", restarts=0)
+        for number in (0, 1):
+            closed.unlink(missing_ok=True)
+            self.points.arm("born.heard", "pause")
+            if number == 0:
+                d.ctl("start", "--no-wait", "raw", code=0)
+            until(lambda: self.points.happened("born.heard") and closed.exists(), 15)
+            self.points.disarm("born.heard")
+        d.until_worker("raw:0", state="done")
+        self.assertIn("it ended before it was let go", d.exits("raw:0")[0]["error"])
+        d.stop()
