@@ -21,6 +21,16 @@
 #include <string.h>
 #include <sys/wait.h>
 
+/* A slot that was lost with its process is begun again, which is charged to its host. "never" is
+ * never. */
+static bool lost_with_host(const struct worker *w, const struct ledger_life *life)
+{
+	const struct conf_group *c = w->group->conf;
+
+	return life->kind == LIFE_THREAD && w->slot->w.cause == CAUSE_PARENT_GONE && c &&
+	       c->restart.when != CONF_WHEN_NEVER;
+}
+
 static void describe_end(const struct worker *w, const struct ledger_life *life,
 			 struct worker_end *e)
 {
@@ -32,8 +42,7 @@ static void describe_end(const struct worker *w, const struct ledger_life *life,
 	e->core = life->exit_how == CLD_DUMPED;
 	e->spawn_failed = life->stage_errno != 0;
 	e->asked = s->cause == CAUSE_STOP || s->cause == CAUSE_STOP_TIMEOUT ||
-		   s->cause == CAUSE_RECYCLE ||
-		   (life->kind == LIFE_THREAD && s->cause == CAUSE_PARENT_GONE);
+		   s->cause == CAUSE_RECYCLE || lost_with_host(w, life);
 	e->not_ready = !e->asked && w->group->conf && worker_ready_kind(w) == CONF_READY_NOTIFY &&
 		       !s->ready_seen;
 	e->lived_ms = life->exit_ms - s->started_ms;

@@ -215,6 +215,17 @@ class Threads(Case):
             self.assertEqual((last["signal"], last["cause"]), ("SEGV", cause), name)
         d.stop()
 
+    def test_SP24_never_is_never(self):
+        """A slot that was lost with its process is not started again where no end leads to a start."""
+        d = self.daemon({"web": self.group(restart={"when": "never"})})
+        d.until_all(30, state="ready")
+        self.say("crash", 1)
+        d.until_all(20, state="done", incarnation=1, restarts=0)
+        d.ctl("start", "web:0", code=0)
+        self.assertEqual(d.worker("web:0")["incarnation"], 2)
+        self.assertEqual(d.worker("web:1")["state"], "done")
+        d.stop()
+
     def test_SP24_a_slot_that_hangs_takes_the_process_with_it(self):
         d = self.daemon({"web": self.group(stop={"timeout": "500ms"})})
         before = d.until_all(30, state="ready")
