@@ -12,6 +12,7 @@
  */
 #include "manager/handover.h"
 
+#include "base/clock.h"
 #include "base/failpoint.h"
 #include "base/mem.h"
 #include "base/str.h"
@@ -137,7 +138,10 @@ void handover_spawned(struct manager *m, const struct owed *o)
 {
 	struct request *r = of_reply(m, o);
 
-	if (r && r->pid)
+	if (!r)
+		return;
+	ev_timer_again(m->loop, &r->clock); /* now it is the worker's time */
+	if (r->pid)
 		request_claim(r);
 }
 
@@ -194,25 +198,26 @@ void handover_orphaned(struct forker *f)
 
 /* --- begin ----------------------------------------------------------------------------------- */
 
-/* It is not coming: a seed is busy with its own work, a template hangs. */
+/* It is not coming: a seed is busy with its own work, a template hangs. Nobody is late while the
+ * one who was asked answers others: they came first. */
 static void clock_fired(struct ev_loop *loop, ev_timer *t, int events)
 {
 	struct request *r = t->data;
 	struct worker *w = r->w, *source = r->gone ? NULL : w->m->by_slot[r->source];
-	const struct conf_group *c = w->group->conf;
 	bool template = source && source->slot->kind == SLOT_TEMPLATE, late = r->late;
+	bool owed = source && template_owes(source->forker, r->number);
 
+	if (owed && (double)(clock_mono_ms() - source->forker->answered_ms) / 1000. < t->repeat)
+		return;
 	r->late = true;
-	ev_timer_set(&r->clock, c ? (double)c->template.fork_timeout_ms / 1000. : 5., 0.);
-	ev_timer_start(loop, &r->clock);
-	if (template && template_owes(source->forker, r->number)) {
+	if (owed && template) {
 		template_bad(source, CAUSE_WATCHDOG, "no answer to a fork within fork_timeout");
-	} else if (source && !template && !request_has_process(r)) {
+	} else if (owed) {
 		log_info(
 			"%s: %s did not come to a fork point within fork_timeout: started by spawn",
 			w->name, source->name);
 		by_spawn(r);
-	} else if (late || !source || (template && !request_has_process(r))) {
+	} else if (late || !source || !request_has_process(r)) {
 		/* a worker that hangs on its way is no fault of who has answered */
 		request_fail(r, ETIMEDOUT, "it did not report within fork_timeout");
 	}
@@ -220,7 +225,7 @@ static void clock_fired(struct ev_loop *loop, ev_timer *t, int events)
 
 static struct request *new_request(struct worker *w, uint32_t row, int fd)
 {
-	const struct conf_group *c = w->group->conf;
+	double timeout = (double)w->group->conf->template.fork_timeout_ms / 1000.;
 	struct request *r = calloc(1, sizeof(*r));
 
 	if (!r)
@@ -232,7 +237,7 @@ static struct request *new_request(struct worker *w, uint32_t row, int fd)
 	r->pause = HANDOVER_LOOK_FIRST_S;
 	ev_io_init(&r->io, request_readable, fd, EV_READ);
 	ev_timer_init(&r->look, request_look_fired, HANDOVER_LOOK_FIRST_S, 0.);
-	ev_timer_init(&r->clock, clock_fired, (double)c->template.fork_timeout_ms / 1000., 0.);
+	ev_timer_init(&r->clock, clock_fired, timeout, timeout);
 	r->io.data = r->look.data = r->clock.data = r;
 	w->request = r;
 	return r;

@@ -131,8 +131,10 @@ int template_ask(struct forker *f, const struct channel_packet *p, uint32_t numb
 /* A reply to a request: 1 = ours and open; 0 = a predecessor's; -1 = it made that up. */
 static int reply_to(struct forker *f, uint32_t number, struct owed *ret)
 {
-	if (settle(f, number, ret))
+	if (settle(f, number, ret)) {
+		f->answered_ms = clock_mono_ms();
 		return 1;
+	}
 	return number != 0 && number <= f->inherited ? 0 : -1;
 }
 

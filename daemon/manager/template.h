@@ -38,6 +38,8 @@ struct forker {
 	uint32_t inherited; /* requests up to this number are a predecessor's */
 	struct owed *owed;  /* requests that it has not answered */
 	size_t n_owed, owed_room;
+	/* its last reply to a FORK */
+	int64_t answered_ms;
 	uint32_t ping; /* number of a PING that is not answered; 0 = none */
 	ev_timer eof;  /* between the end of its channel and its own */
 	bool released; /* a seed was told that nobody waits for it */

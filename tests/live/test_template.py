@@ -461,6 +461,14 @@ class Hostile(TemplateCase):
     def test_forks_refused_for_lack_of_means_keep_no_place(self):
         """A refused start is over for start_concurrency: others need not wait until it is given up."""
         d = self.forked({"poor": self.raw_group("no-means"),
+    def test_a_queue_is_no_hang(self):
+        """Ten forks of 300 ms each, 2 s for one: as long as answers come, nobody is late."""
+        d = self.forked({"slow": self.raw_group("slow", workers=10,
+                                                template={"fork_timeout": "2s"})})
+        d.until_all(state="ready", restarts=0, incarnation=1)
+        self.assertEqual(self.template(d, "slow")["incarnation"], 1)
+        d.stop()
+
                          "plain": {"command": ["/bin/sleep", "1000"], "autostart": False,
                                    "settle": "0s"}}, daemon={"start_concurrency": 1})
         until(lambda: "cannot be started now, not charged" in d.text(), 10)

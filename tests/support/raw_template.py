@@ -193,6 +193,8 @@ def serve():
             continue
         if trick == "die":
             os._exit(9)
+        if trick == "slow":
+            time.sleep(0.3)
         refuses = trick in ("long-text", "unsafe", "no-means")
         pid = fork(records, fds) if not refuses else 0
         for fd in fds if refuses else ():
