@@ -153,6 +153,7 @@ class Case(unittest.TestCase):
     context = None  # set by the runner
     maxDiff = None
     left_out = False
+    stretch = 1   # times the deadline
 
     def setUp(self):
         self.mode = self.context.mode

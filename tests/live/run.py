@@ -124,7 +124,7 @@ class Test:
             os._exit(0)
 
     def late(self):
-        return time.monotonic() - self.begin > self.run.deadline
+        return time.monotonic() - self.begin > self.run.deadline * self.kind.stretch
 
     def sweep(self):
         """End what the test left; complaints."""
@@ -144,7 +144,7 @@ class Test:
     def finish(self):
         """The outcome, when the process is over or its time is up."""
         if self.late() and not self.answer:
-            text = [f"not over after {self.run.deadline} s"]
+            text = [f"not over after {self.run.deadline * self.kind.stretch} s"]
             text += [procs.describe(p) for p in procs.marked(self.mark, str(self.root))]
             procs.kill(self.pid)
             outcome = {"result": "failed", "text": "\n".join(text)}

@@ -6,8 +6,6 @@ import unittest
 from harness import Case, merge, until
 
 METHODS = ("spawn", "forkserver", "fork", "threads")
-# By default these do not end a process.
-HARMLESS = {17, 18, 19, 20, 21, 22, 23, 28}
 
 
 def each_method(*but):
@@ -66,40 +64,6 @@ class Native(Case):
             self.assertEqual((last["code"], last["cause"]), (0, "stop"), last)
         d.stop()
 
-    @each_method("fork", "threads")
-    def test_sh25_exact_ends(self, method):
-        """256 exit codes and 31 signals, each of a worker of its own. (A seed lives longer than its
-        copies, and a thread cannot end by a signal of its own.)"""
-        restart = {"when": "never"}
-        ended = functools.partial(until, timeout=60)
-        d = self.native(method, "exit:%i", workers=256, restart=restart, on_failure="ignore")
-        found = ended(lambda: self.all_ended(d))
-        for i in range(256):
-            last = found[f"web:{i}"]["last_exit"]
-            self.assertEqual((last["code"], last["signal"]), (i, None), last)
-        d.stop()
-        d = self.native(method, "signal:%{1+i}", name=f"s-{method}", workers=31, restart=restart,
-                        on_failure="ignore")
-        found = ended(lambda: self.all_ended(d))
-        for number in range(1, 32):
-            last = found[f"web:{number - 1}"]["last_exit"]
-            if number in HARMLESS:
-                self.assertEqual(last["code"], 100, last)
-            else:
-                self.assertIsNotNone(last["signal"], last)
-                self.assertEqual(self.number_of(last["signal"]), number, last)
-        d.stop()
-
-    @staticmethod
-    def number_of(name):
-        import signal
-        return int(getattr(signal, name if name.startswith("SIG") else f"SIG{name}"))
-
-    @staticmethod
-    def all_ended(d):
-        found = d.workers()
-        return all(w["last_exit"] for w in found.values()) and found
-
     @each_method("spawn")
     def test_random_numbers_differ(self, method):
         d = self.native(method, "rand", workers=4)
@@ -147,11 +111,16 @@ class Native(Case):
         until(lambda: "Owner died" in d.text(), 15, "the error")
         d.stop()
 
-    def test_environment_forces_spawn(self):
+    @each_method()
+    def test_environment_forces_spawn(self, method):
         """REEVE_START_METHOD=spawn! runs an entry by spawn, with the same behaviour."""
-        d = self.daemon({"web": self.group("forkserver", "say", workers=2)},
+        d = self.daemon({"web": self.group(method, "say", workers=2)}, name=f"d-{method}",
                         env={"REEVE_RUNNER": str(self.context.program("reeve-runner")),
                              "REEVE_START_METHOD": "spawn!"})
-        d.until_all(state="ready", start_method="spawn")
-        self.assertIn("web:0 0/2 1.1 web", self.lines(d, "forkserver", "web:", 2)[0])
+        workers = d.until_all(state="ready", start_method="spawn", source="exec",
+                              status="everything was said")
+        self.assertEqual(len({w["pid"] for w in workers.values()}), 2)
+        self.assertIn("web:0 0/2 1.1 web", self.lines(d, method, "web:", 2)[0])
+        d.ctl("stop", "web", code=0)
+        self.assertEqual({w["last_exit"]["code"] for w in d.workers().values()}, {0})
         d.stop()

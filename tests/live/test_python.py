@@ -64,30 +64,6 @@ class Python(Case):
 
 
 class Codes(Python):
-    def check(self, method):
-        self.module("import os, signal\ndef main():\n    n = int(os.environ['N'])\n"
-                    "    if n < 0:\n        signal.signal(-n, signal.SIG_DFL) if n != -9 else 0\n"
-                    "        os.kill(os.getpid(), -n)\n    return n\n")
-        codes = [0, 1, 2, 127, 128, 255, -1, -6, -9, -11, -15, -31]
-        groups = {f"g{i}": {**self.group(method), "restart": {"when": "never"}, "limits": {"core": 0},
-                            "env": {"N": str(n), "PYTHONDONTWRITEBYTECODE": "1"}}
-                  for i, n in enumerate(codes)}
-        d = self.daemon(groups)
-        for i, n in enumerate(codes):
-            worker = d.until_worker(f"g{i}:0", last_exit=bool, timeout=40)
-            last = worker["last_exit"]
-            if n < 0:
-                self.assertEqual(last.get("signal"), signal.Signals(-n).name[3:], last)
-            else:
-                self.assertEqual(last.get("code"), n, last)
-        d.stop()
-
-    def test_PY03_exact_under_forkserver(self):
-        self.check("forkserver")
-
-    def test_PY03_exact_under_spawn(self):
-        self.check("spawn")
-
     def test_PY03_exception_is_code_1_and_its_traceback_is_the_last_words(self):
         for method in ("spawn", "forkserver"):
             d = self.daemon(self.web(method, "def main():\n    raise ValueError('odd')\n",

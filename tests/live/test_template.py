@@ -18,16 +18,6 @@ def main():
         time.sleep(0.02)
     return 0
 
-def index():
-    return int(os.environ["REEVE_INDEX"])
-
-def suicide():
-    number = int(os.environ["REEVE_INDEX"]) + 1
-    if number not in (signal.SIGKILL, signal.SIGSTOP):
-        signal.signal(number, signal.SIG_DFL)
-    os.kill(os.getpid(), number)
-    time.sleep(60)
-
 def early():
     if int(os.environ["REEVE_INDEX"]) % 5 < 2:
         os._exit(40 + int(os.environ["REEVE_INDEX"]) % 7)
@@ -179,27 +169,6 @@ def facts():
             if self.has_cgroup():
                 leaf = f"/w/{worker['group']}/{worker['index']}.1"
                 self.assertTrue(procs.read(f"/proc/{pid}/cgroup").strip().endswith(leaf), leaf)
-        d.stop()
-
-    def test_SH25_every_exit_code_and_signal(self):
-        numbers = [n for n in range(1, 32) if n not in (signal.SIGCHLD, signal.SIGCONT,
-                                                        signal.SIGURG, signal.SIGWINCH,
-                                                        signal.SIGSTOP, signal.SIGTSTP,
-                                                        signal.SIGTTIN, signal.SIGTTOU)]
-        never = {"restart": {"when": "never"}, "settle": "0s", "limits": {"core": 0}}
-        d = self.forked({"codes": self.group("app:index", workers=256, **never),
-                         "signals": self.group("app:suicide", workers=31, **never)},
-                        daemon={"log": {"level": "info"}})
-        until(lambda: all(w["last_exit"] for n, w in d.workers().items()
-                          if n.startswith("codes:") or int(n.split(":")[1]) + 1 in numbers), 40)
-        for name, worker in d.workers().items():
-            number = int(name.split(":")[1])
-            if name.startswith("codes:"):
-                self.assertEqual(worker["last_exit"].get("code"), number, name)
-            elif number + 1 in numbers:
-                self.assertEqual(worker["last_exit"].get("signal"),
-                                 signal.Signals(number + 1).name[3:], name)
-        d.ctl("stop", "--cold", "all", code=0)
         d.stop()
 
     def test_PY01_a_killed_template_costs_nothing(self):

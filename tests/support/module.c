@@ -2,11 +2,12 @@
  * The module of the tests: a puppet under any start method.
  *
  * Without MODULE_RUN its workers do what template_conformance.py asks for. MODULE_RUN: "exit:N",
- * "signal:N" (100 if it does not kill), "wait" (until asked to end; then 0), "rand" (two numbers,
- * then wait), "crash", "hang", "fork" (a copy at a fork point), "say" (everything that it was told,
- * then wait), "life" (what ../chaos/life.py does as `run`). MODULE_LOAD, what load does:
- * "thread:NAME", "open:PATH", "lock:PATH", "fail". MODULE_FORK, what before_fork does:
- * "thread:NAME", "open:PATH".
+ * "signal:N" (100 if it does not kill), "end:N" (one scale for both: 0 stays and is a seed, from 1
+ * on the exit codes from 0 on, from 257 on the signals from 1 on), "wait" (until asked to end; then
+ * 0), "rand" (two numbers, then wait), "crash", "hang", "fork" (a copy at a fork point), "say"
+ * (everything that it was told, then wait), "life" (what ../chaos/life.py does as `run`).
+ * MODULE_LOAD, what load does: "thread:NAME", "open:PATH", "lock:PATH", "fail". MODULE_FORK, what
+ * before_fork does: "thread:NAME", "open:PATH".
  */
 #include "lib/reeve.h"
 
@@ -19,7 +20,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
-#include <sys/resource.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -108,20 +108,31 @@ static int conform(const struct reeve_ctx *ctx)
 	return n > 0 ? atoi(line) : 0;
 }
 
-/* Of signals that do not end a process by default: exit code 100. */
+/* Exit code 100 if it goes on. A host of threads blocks most. */
 static int die_by(int number)
 {
-	static const int harmless[] = { SIGCHLD, SIGCONT, SIGSTOP, SIGTSTP,
-					SIGTTIN, SIGTTOU, SIGURG,  SIGWINCH };
-	struct rlimit no_core = { 0, 0 };
+	sigset_t one;
 
-	for (size_t i = 0; i < sizeof(harmless) / sizeof(harmless[0]); i++)
-		if (harmless[i] == number)
-			return 100;
-	setrlimit(RLIMIT_CORE, &no_core);
+	sigemptyset(&one);
+	sigaddset(&one, number);
 	signal(number, SIG_DFL);
+	pthread_sigmask(SIG_UNBLOCK, &one, NULL);
 	raise(number);
-	return 101;
+	return 100;
+}
+
+/* Where MODULE_RUN is another one in a copy, that one counts. */
+static int end_by(const struct reeve_ctx *ctx)
+{
+	int number;
+
+	while ((number = atoi(own_env(ctx, "MODULE_RUN") + 4)) == 0 && !*ctx->stop) {
+		struct pollfd look = { ctx->stop_fd, POLLIN, 0 };
+
+		poll(&look, 1, 10);
+		ctx->fork_point(ctx);
+	}
+	return number <= 256 ? (number ? number - 1 : 0) : die_by(number - 256);
 }
 
 static int say_all(const struct reeve_ctx *ctx)
@@ -225,6 +236,8 @@ static int run(void *data, const struct reeve_ctx *ctx)
 		return atoi(what + 5);
 	if (strncmp(what, "signal:", 7) == 0)
 		return die_by(atoi(what + 7));
+	if (strncmp(what, "end:", 4) == 0)
+		return end_by(ctx);
 	if (strcmp(what, "crash") == 0)
 		*(volatile int *)(uintptr_t)(ctx->index * 8) = 1;
 	if (strcmp(what, "hang") == 0)

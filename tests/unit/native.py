@@ -8,6 +8,7 @@ import contextlib
 import ctypes
 import os
 import pathlib
+import resource
 import signal
 import socket
 import stat
@@ -490,6 +491,7 @@ def main():
     tests = [value for name, value in globals().items()
              if name.startswith("test_") and (len(sys.argv) < 6 or sys.argv[5] in name)]
     failed = 0
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     print(f"1..{len(tests)}")
     for number, test in enumerate(tests, 1):
         try:
