@@ -77,13 +77,9 @@ static bool begins(const char *text, const char *with)
 	return strncmp(text, with, strlen(with)) == 0;
 }
 
-/* For tests on hosts without one: what is to count as a GPU. */
 static bool is_gpu(const char *what)
 {
-	const char *fake = getenv("REEVE_FAKE_GPU");
-
-	return begins(what, "/dev/nvidia") || begins(what, "/dev/kfd") ||
-	       begins(what, "/dev/dri/") || (fake && *fake && begins(what, fake));
+	return begins(what, "/dev/nvidia") || begins(what, "/dev/kfd") || begins(what, "/dev/dri/");
 }
 
 static bool holds_lock(pid_t pid, int fd)

@@ -246,15 +246,33 @@ def facts():
         d.stop()
 
     def test_a_gpu_is_refused(self):
-        device = self.dir / "fake-gpu0"
-        device.write_text("")
-        self.app(f"gpu = open('{device}')\n")
-        d = self.forked({"web": self.group(preload=["app"], restart={"limit": 2})},
-                        env=self.env(REEVE_FAKE_GPU=str(self.dir / "fake-gpu")))
-        d.until_worker("web:0", state="quarantined")
-        self.assertIn('use start_method = "spawn"', d.exits("web:0")[0]["error"])
-        self.assertIn("fake-gpu0", d.exits("web:0")[0]["error"])
+        """By each runtime, and by the daemon where a template does not look. The device is a fake,
+        in a /dev of its own."""
+        self.need_root()
+        self.app("gpu = open('/dev/nvidia0')\n")
+        end = {"restart": {"limit": 2}}
+        d = self.forked({"py": self.group(preload=["app"], **end),
+                         "nat": self.native(load="open:/dev/nvidia0", **end),
+                         "raw": self.raw_group("gpu", **end),
+                         "free": self.group(start_method="spawn")}, before=self.make_gpu)
+        for group in ("py", "nat", "raw"):
+            d.until_worker(f"{group}:0", state="quarantined")
+            self.assertIn('use start_method = "spawn"', d.exits(f"{group}:0")[0]["error"])
+            self.assertIn("/dev/nvidia0", d.exits(f"{group}:0")[0]["error"])
+        d.until_worker("free:0", state="ready", restarts=0)
         d.stop()
+
+    def make_gpu(self):
+        """A mount namespace whose /dev has null, zero, urandom, and a /dev/nvidia0."""
+        made, bind, private = self.dir / "dev", 0x1000, 0x44000
+        made.mkdir()
+        procs.libc("unshare", procs.CLONE_NEWNS)
+        procs.libc("mount", b"none", b"/", None, private, None)
+        for name, device in (("null", "null"), ("zero", "zero"), ("urandom", "urandom"),
+                             ("nvidia0", "null")):
+            (made / name).touch()
+            procs.libc("mount", f"/dev/{device}".encode(), bytes(made / name), None, bind, None)
+        procs.libc("mount", bytes(made), b"/dev", None, bind | 0x4000, None)  # with what is in it
 
     def test_a_file_lock_is_refused(self):
         lock = self.dir / "lock"
@@ -430,14 +448,6 @@ class Hostile(TemplateCase):
     def test_forks_refused_for_lack_of_means_keep_no_place(self):
         """A refused start is over for start_concurrency: others need not wait until it is given up."""
         d = self.forked({"poor": self.raw_group("no-means"),
-    def test_a_queue_is_no_hang(self):
-        """Ten forks of 300 ms each, 2 s for one: as long as answers come, nobody is late."""
-        d = self.forked({"slow": self.raw_group("slow", workers=10,
-                                                template={"fork_timeout": "2s"})})
-        d.until_all(state="ready", restarts=0, incarnation=1)
-        self.assertEqual(self.template(d, "slow")["incarnation"], 1)
-        d.stop()
-
                          "plain": {"command": ["/bin/sleep", "1000"], "autostart": False,
                                    "settle": "0s"}}, daemon={"start_concurrency": 1})
         until(lambda: "cannot be started now, not charged" in d.text(), 10)
@@ -450,6 +460,14 @@ class Hostile(TemplateCase):
             worker = d.until_worker(f"{trick}:0", state="ready", restarts=0)
             self.assertGreater(worker["pid"], 1)
         self.unharmed(d, pids)
+
+    def test_a_queue_is_no_hang(self):
+        """Ten forks of 300 ms each, 2 s for one: as long as answers come, nobody is late."""
+        d = self.forked({"slow": self.raw_group("slow", workers=10,
+                                                template={"fork_timeout": "2s"})})
+        d.until_all(state="ready", restarts=0, incarnation=1)
+        self.assertEqual(self.template(d, "slow")["incarnation"], 1)
+        d.stop()
 
     def test_a_template_that_exits_early(self):
         d, pids = self.hostile(["exit-early"])

@@ -237,6 +237,8 @@ def main():
         channel.send(hello)
     if trick == "hello-twice":
         channel.send(hello)
+    if trick == "gpu":
+        os.open("/dev/nvidia0", os.O_RDWR)
     if trick == "load-forever":
         time.sleep(1000)
     channel.send(ready)
