@@ -217,6 +217,29 @@ class Life(Python):
         d.until_all(state="ready")
         d.stop()
 
+    def test_PY06_pool_never_stops_replacing(self):
+        """Each life is three tasks long; whatever breaks in between, the next one comes."""
+        self.module(NOTE + "import os, reeve, select\ndef main():\n    reeve.ready()\n"
+                    "    for n in range(3):\n        note('task', reeve.name())\n"
+                    "    if os.path.exists('enough'):\n"
+                    "        select.select([reeve.stop_fd], [], [])\n")
+        d = self.daemon(self.web(ready="notify", workers=4, restart={"limit": 0, "delay": "1ms",
+                                                                     "max_delay": "2ms"}))
+        dice = random.Random(6)
+        for number in range(1, 7):
+            d.until_worker("web:0", 30, incarnation=lambda n, seen=2 * number: n >= seen)
+            for pid in filter(None, (w["pid"] for w in d.workers().values())):
+                if dice.random() < 0.5 and d.host(pid):
+                    procs.kill(d.host(pid))
+            if number % 4 == 2:
+                procs.kill(self.template_pid())
+        (self.dir / "enough").touch()
+        for name, worker in d.until_all(30, state="ready").items():
+            self.assertGreaterEqual(worker["incarnation"], 8, name)
+            self.assertEqual(worker["restarts"], worker["incarnation"] - 1, name)
+        self.assertGreater(len(Journal(self.dir / "journal").entries("task")), 4 * 3 * 4)
+        d.stop()
+
     def test_PY07_helpers_of_multiprocessing(self):
         """The resource tracker is no worker: no noise, nothing left."""
         self.module("from multiprocessing import shared_memory\nimport reeve, select\n"
@@ -229,6 +252,37 @@ class Life(Python):
         d.ctl("stop", "web", code=0)
         self.assertEqual(d.worker("web:0")["last_exit"]["code"], 0)
         self.assertNotIn("leaked", str(d.lines("web")))
+        d.stop()
+
+    def test_PY07_a_helper_is_not_the_worker(self):
+        """The death of one is no crash, and a warm stop asks the worker alone."""
+        self.module(NOTE + "import multiprocessing, reeve, select, signal\n"
+                    "from multiprocessing import shared_memory\ndef child(end):\n"
+                    "    signal.signal(signal.SIGTERM, lambda *_: note('term'))\n"
+                    "    note('child')\n    end.recv()\n    note('told')\ndef main():\n"
+                    "    memory = shared_memory.SharedMemory(create=True, size=64)\n"
+                    "    context = multiprocessing.get_context('fork')\n"
+                    "    here, there = context.Pipe()\n"
+                    "    helper = context.Process(target=child, args=(there,))\n"
+                    "    helper.start()\n    reeve.ready()\n"
+                    "    select.select([reeve.stop_fd], [], [])\n    here.send(0)\n"
+                    "    helper.join()\n    memory.close()\n    memory.unlink()\n")
+        d = self.daemon(self.web(ready="notify"))
+        pid = d.host(d.until_worker("web:0", state="ready")["pid"])
+        journal = Journal(self.dir / "journal")
+        journal.wait("child")
+
+        def tracker():
+            return [p for p in procs.children_of(pid)
+                    if "resource_tracker" in procs.read(f"/proc/{p}/cmdline")]
+        helper = until(tracker, 10, "the tracker runs")[0]
+        procs.kill(helper)
+        until(lambda: not procs.alive(helper), 10)
+        self.never(lambda: d.worker("web:0")["state"] != "ready", 0.2)
+        d.ctl("stop", "web", code=0)
+        last = d.worker("web:0")["last_exit"]
+        self.assertEqual((last["code"], last["cause"], last["incarnation"]), (0, "stop", 1))
+        self.assertEqual([e.word for e in journal.entries()], ["child", "told"])
         d.stop()
 
     def test_PY08_everything_ends_with_the_keeper(self):
