@@ -60,10 +60,12 @@ static void go(struct request *r)
 	struct manager *m = w->m;
 	uint32_t row = r->row;
 	struct ledger_life *life = ledger_life(&m->ledger, row);
+	char said[100];
 	int err = into_leaf(w, row, r->pid);
 
 	if (err < 0) {
-		request_fail(r, -err, "moving it into its cgroup failed");
+		snprintf(said, sizeof(said), "moving it into its cgroup: %s", strerror(-err));
+		request_fail(r, -err, said);
 		return;
 	}
 	FAIL_HERE(GO_STORE);

@@ -42,6 +42,18 @@ int trees_leaf(const struct trees *t, uint32_t row, char ret[static TREES_LEAF_B
 	return leaf_is_sane(ret) ? 0 : -EINVAL;
 }
 
+/* A start that never was leaves its number to the next one, and with it a leaf in which somebody
+ * may still be on his way out: it is not to be removed under the next one. */
+static void keep_leaf(struct trees *t, const char *leaf)
+{
+	for (size_t i = 0; i < t->n_removals; i++) {
+		if (strcmp(t->removals[i], leaf) != 0)
+			continue;
+		memmove(t->removals[i], t->removals[--t->n_removals], TREES_LEAF_BYTES);
+		return;
+	}
+}
+
 int tree_make(struct manager *m, uint32_t row)
 {
 	struct trees *t = m->trees;
@@ -50,7 +62,10 @@ int tree_make(struct manager *m, uint32_t row)
 	if (t->base < 0)
 		return -ENOTSUP;
 	tree_leaf(m, row, leaf, sizeof(leaf));
-	return leaf_is_sane(leaf) ? cgroup_make(t->base, leaf) : -EINVAL;
+	if (!leaf_is_sane(leaf))
+		return -EINVAL;
+	keep_leaf(t, leaf);
+	return cgroup_make(t->base, leaf);
 }
 
 /* The directory of a group that is gone from the configuration goes with its last leaf. */

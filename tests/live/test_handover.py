@@ -194,6 +194,40 @@ class Handover(HandoverCase):
         self.assertEqual(d.text().count("web:1: starting -> stopping"), 1)
         d.stop()
 
+    def test_a_leaf_that_was_busy_is_not_removed_under_the_next_start(self):
+        """Of a start that never was somebody hangs in its leaf, which is that of the start after it."""
+        self.need_cgroup()
+        d = self.armed({"web": self.native(settle="0s", restart={"delay": "1ms", "limit": 0})})
+        self.at_rest(d)
+        template = d.host(self.template(d)["pid"])
+        known = {template, d.pid_of("web:0")}
+        self.points.arm("born.noted", "pause")
+        procs.kill(d.pid_of("web:0"))
+        until(lambda: self.points.happened("born.noted"), 15)
+        hangs, = [p for p in procs.children_of(d.pid) if p not in known and
+                  procs.comm_of(p) not in ("reeve-manager", "reeve-logger")]
+        procs.kill(hangs, signal.SIGSTOP)
+        procs.kill(template, signal.SIGSTOP)
+        sent = self.points.hits("fork.sent")
+        procs.kill(d.role("manager"))
+        self.points.disarm("born.noted")
+        until(lambda: self.points.hits("fork.sent") > sent, 15, "asked again")
+        leaf = self.leaf_of(hangs)
+        procs.kill(hangs)
+        until(lambda: not procs.alive(hangs), 10)
+        self.never(lambda: not leaf.exists(), 0.5, "removed under the next start")
+        procs.kill(template, signal.SIGCONT)
+        worker = d.until_worker("web:0", state="ready", incarnation=2)
+        self.assertEqual(worker["restarts"], 1)
+        self.assertEqual([e["incarnation"] for e in d.exits("web:0")], [1])
+        d.stop()
+
+    def leaf_of(self, pid):
+        """The directory of its cgroup."""
+        line = [l for l in procs.read(f"/proc/{pid}/cgroup").splitlines() if l.startswith("0::")][0]
+        return until(lambda: next((p for p in self.context.cgroup.below()
+                                   if str(p).endswith(line[3:])), None), 1)
+
     def test_the_manager_is_killed_at_random_under_load(self):
         d = self.forked({"web": self.group("app:runs", workers=12, settle="0s",
                                            restart={"delay": "1ms", "limit": 0})})
