@@ -131,6 +131,8 @@ static void forget_last_life(struct worker *w)
 	s->cause = CAUSE_NONE;
 	s->renew = s->main_gone = s->ready_seen = s->step = s->step_intent = 0;
 	s->ready_ms = s->stop_ms = 0;
+	/* of a start that lacked means, whose manager died before it left this state */
+	s->deadline_ms = DURATION_NEVER;
 	s->started_ms = clock_mono_ms();
 	w->slot->status[0] = '\0';
 	w->slot->progress_done = w->slot->progress_total = 0;

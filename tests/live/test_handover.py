@@ -222,6 +222,28 @@ class Handover(HandoverCase):
         self.assertEqual([e["incarnation"] for e in d.exits("web:0")], [1])
         d.stop()
 
+    def test_the_clock_of_a_start_that_lacked_means_makes_nobody_ready(self):
+        """The manager dies when it has set the clock and not yet left `starting`."""
+        self.need_cgroup()
+        d = self.armed({"web": self.native(settle="0s", restart={"delay": "1ms", "limit": 0})})
+        self.at_rest(d)
+        template = d.host(self.template(d)["pid"])
+        procs.kill(template, signal.SIGSTOP)
+        self.points.arm("leaf.open", "errno", "EMFILE")
+        self.points.arm("no.means-clock", "pause")
+        procs.kill(d.pid_of("web:0"))
+        until(lambda: self.points.happened("no.means-clock"), 15)
+        sent = self.points.hits("fork.sent")
+        self.points.arm("state.set", "kill")
+        self.points.disarm("no.means-clock")
+        until(lambda: self.points.hits("fork.sent") > sent, 15, "asked by the successor")
+        self.answers(d)
+        self.never(lambda: d.worker("web:0")["state"] != "starting", 1, "nobody was born")
+        procs.kill(template, signal.SIGCONT)
+        worker = self.at_rest(d)["web:0"]
+        self.assertEqual((worker["incarnation"], worker["restarts"]), (2, 1))
+        d.stop()
+
     def leaf_of(self, pid):
         """The directory of its cgroup."""
         line = [l for l in procs.read(f"/proc/{pid}/cgroup").splitlines() if l.startswith("0::")][0]
