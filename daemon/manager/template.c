@@ -512,14 +512,16 @@ void template_close(struct worker *w)
 	free(f);
 }
 
-/* Once it is answered, descriptors of requests that came before it are put away. */
+/* Once it is answered, descriptors of requests that came before it are put away. Where they fill its
+ * channel, the PING is due later. */
 void template_ping(struct forker *f)
 {
 	auto_channel_packet p = CHANNEL_PACKET_INIT;
 
 	f->ping = template_number(f);
 	channel_begin(&p, CH_PING, f->ping);
-	if (channel_send(f->fd, &p) < 0)
+	f->ping_due = channel_send(f->fd, &p) < 0;
+	if (f->ping_due)
 		f->ping = 0;
 }
 

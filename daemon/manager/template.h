@@ -41,6 +41,7 @@ struct forker {
 	/* its last reply to a FORK */
 	int64_t answered_ms;
 	uint32_t ping; /* number of a PING that is not answered; 0 = none */
+	bool ping_due; /* one could not be sent: what the channel holds is older */
 	ev_timer eof;  /* between the end of its channel and its own */
 	bool released; /* a seed was told that nobody waits for it */
 	ev_timer age;  /* template.max_age */

@@ -119,7 +119,7 @@ static int look_at_fd(struct forker *f, pid_t pid, int fd, const char *what, str
 				group, what, fd);
 	/* what came with a FORK that it is working on, or has not put away yet, is no surprise; nor
 	 * is its own look at itself */
-	if (f->w->slot->kind == SLOT_TEMPLATE && f->n_owed == 0 && f->ping == 0 &&
+	if (f->w->slot->kind == SLOT_TEMPLATE && f->n_owed == 0 && f->ping == 0 && !f->ping_due &&
 	    !begins(what, "/proc/") && !is_expected(&f->w->slot->template, fd)) {
 		f->w->slot->template.recycle = RECYCLE_FD;
 		return diag_set(d, -EBUSY,
@@ -280,6 +280,8 @@ int template_look(struct forker *f, struct diag *d)
 
 	if (!pid)
 		return diag_set(d, -EAGAIN, "%s is gone", f->w->name);
+	if (f->ping_due)
+		template_ping(f);
 	if (clock_mono_ms() - f->looked_ms < LOOK_FRESH_MS && !t->unsafe)
 		return 0;
 	n = look_at_tasks(f->w, pid, names, &others);

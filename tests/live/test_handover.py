@@ -222,6 +222,33 @@ class Handover(HandoverCase):
         self.assertEqual([e["incarnation"] for e in d.exits("web:0")], [1])
         d.stop()
 
+    def test_a_channel_full_of_predecessors_requests_is_no_fault_of_the_template(self):
+        """A successor cannot even say PING; what came with those requests is no surprise to it."""
+        d = self.forked({"web": self.native(workers=32, settle="0s", restart={
+            "delay": "1ms", "limit": 0}, template={"fork_timeout": "60s"})},
+            env=self.env(REEVE_RUNNER=str(self.dir / "reeve-runner")))
+        d.roles_may_die = True
+        self.at_rest(d)
+        template = d.host(self.template(d)["pid"])
+        procs.kill(template, signal.SIGSTOP)
+        for worker in d.workers().values():
+            procs.kill(d.host(worker["pid"]))
+
+        def is_full():
+            if "asking web/template for a fork: Resource temporarily unavailable" in d.text():
+                return True
+            self.answers(d)
+            procs.kill(d.role("manager"))
+            return False
+        until(is_full, 40)
+        procs.kill(d.role("manager"))
+        self.answers(d)
+        procs.kill(template, signal.SIGCONT)
+        self.at_rest(d)
+        self.assertNotIn("was not open at READY", d.text())
+        self.assertEqual(d.host(self.template(d)["pid"]), template)
+        d.stop()
+
     def test_the_clock_of_a_start_that_lacked_means_makes_nobody_ready(self):
         """The manager dies when it has set the clock and not yet left `starting`."""
         self.need_cgroup()
