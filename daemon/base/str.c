@@ -76,6 +76,12 @@ void str_addf(struct str *s, const char *format, ...)
 	s->len += (size_t)n;
 }
 
+void str_cut(struct str *s, size_t n)
+{
+	s->len = n;
+	s->data[n] = '\0';
+}
+
 void str_eat(struct str *s, size_t n)
 {
 	if (n == 0)
@@ -85,9 +91,9 @@ void str_eat(struct str *s, size_t n)
 	s->data[s->len] = '\0';
 }
 
-/* Length of the valid UTF-8 sequence at p (1..4), or 0. */
-static size_t utf8_sequence(const unsigned char *p, size_t len)
+size_t str_utf8_next(const char *text, size_t len)
 {
+	const unsigned char *p = (const unsigned char *)text;
 	size_t n = p[0] < 0x80 ? 1 : p[0] >= 0xf0 ? 4 : p[0] >= 0xe0 ? 3 : p[0] >= 0xc2 ? 2 : 0;
 	uint32_t c;
 
@@ -109,14 +115,12 @@ static size_t utf8_sequence(const unsigned char *p, size_t len)
 
 bool str_utf8_valid(const char *text, size_t len)
 {
-	const unsigned char *p = (const unsigned char *)text;
-
 	while (len > 0) {
-		size_t n = utf8_sequence(p, len);
+		size_t n = str_utf8_next(text, len);
 
 		if (n == 0)
 			return false;
-		p += n;
+		text += n;
 		len -= n;
 	}
 	return true;
@@ -128,7 +132,7 @@ size_t str_escape(const char *text, size_t len, char *ret, size_t size)
 	size_t out = 0;
 
 	while (len > 0) {
-		size_t n = utf8_sequence(p, len);
+		size_t n = str_utf8_next((const char *)p, len);
 		/* C1 controls are two bytes in UTF-8 and some terminals obey them. */
 		bool control = n == 0 || p[0] < 0x20 || p[0] == 0x7f ||
 			       (n == 2 && p[0] == 0xc2 && p[1] < 0xa0);

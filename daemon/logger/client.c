@@ -11,6 +11,7 @@
 #include "base/mem.h"
 #include "logger/marks.h"
 #include "logger/ring.h"
+#include "logger/sink.h"
 
 #include <errno.h>
 #include <string.h>
@@ -145,6 +146,7 @@ static bool give_line(void *arg, uint32_t i, const struct history_line *h)
 		.at_len = 27,
 		.err = h->err,
 		.partial = h->partial,
+		.is_member = h->is_member,
 		.text = {h->text, ""},
 		.len = { h->len, 0 }
 	};
@@ -188,7 +190,7 @@ static bool can_read_back(struct logger *lg, const struct client *c, uint32_t si
 	if (!row || row->to != CONF_LOG_FILE)
 		return false;
 	count_streams(lg, c, sink, &all, &wanted);
-	return atomic_load(&row->format) == CONF_FORMAT_TEXT || all == wanted;
+	return sink_has_heads(row) || all == wanted;
 }
 
 /* The next destination: its files if they can be read, else what the rings hold. What is written

@@ -1,12 +1,14 @@
 /*
- * Owns the two formats. Invariant: format_batch() of exactly the bytes that a batch took, with the
- * same flags, label and stamp and without a limit, gives the same output: a successor relies on it.
+ * Owns the three formats. Invariant: format_batch() of exactly the bytes that a batch took, with
+ * FORMAT_TAKEN, the same flags, label and stamp, and without a limit, gives the same output: a
+ * successor relies on it.
  */
 #include "logger/format.h"
 
 #include "base/clock.h"
 #include "base/mem.h"
 #include "ledger/logbook.h"
+#include "logger/record.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -59,86 +61,183 @@ static char *put_span(const struct span *s, size_t from, size_t len, char *out)
 	return out + len;
 }
 
+static unsigned char byte_at(const struct span *s, size_t at)
+{
+	return (unsigned char)(at < s->len[0] ? s->data[0][at] : s->data[1][at - s->len[0]]);
+}
+
+/* LOGBOOK_LINE bytes from `from` on, without the beginning of a character that goes on behind. */
+static size_t piece_len(const struct span *s, size_t from)
+{
+	for (size_t n = 1; n <= 3; n++) {
+		unsigned char c = byte_at(s, from + LOGBOOK_LINE - n);
+
+		if (c >= 0xc0) {
+			size_t all = c >= 0xf0 ? 4 : c >= 0xe0 ? 3 : 2;
+
+			return all > n ? LOGBOOK_LINE - n : LOGBOOK_LINE;
+		}
+		if (c < 0x80)
+			break;
+	}
+	return LOGBOOK_LINE;
+}
+
 bool format_unit(const struct span *in, size_t from, bool end, struct unit *ret)
 {
-	size_t left = span_len(in) - from, nl;
+	size_t left = span_len(in) - from, n;
 
 	if (left == 0)
 		return false;
-	if (find_newline(in, from, LOGBOOK_LINE, &nl))
-		*ret = (struct unit){ nl - from, nl - from + 1, false };
-	else if (left >= LOGBOOK_LINE)
-		*ret = (struct unit){ LOGBOOK_LINE, LOGBOOK_LINE, true };
-	else if (end)
+	if (find_newline(in, from, LOGBOOK_LINE, &n)) {
+		*ret = (struct unit){ n - from, n - from + 1, false };
+	} else if (left >= LOGBOOK_LINE) {
+		n = piece_len(in, from);
+		*ret = (struct unit){ n, n, true };
+	} else if (end) {
 		*ret = (struct unit){ left, left, false };
-	else
+	} else {
 		return false;
+	}
 	return true;
 }
 
-/* The prefixes of a whole and of a partial line. */
+static bool next_unit(const struct format *f, size_t from, struct unit *ret)
+{
+	size_t left = span_len(&f->in) - from;
+
+	if (format_unit(&f->in, from, f->flags & FORMAT_END, ret))
+		return true;
+	if (!(f->flags & FORMAT_TAKEN) || left == 0)
+		return false;
+	*ret = (struct unit){ left, left, true };
+	return true;
+}
+
+/* What stands before a whole and before a partial line. */
 struct prefix {
-	char text[2][32 + LOGBOOK_LABEL + 4];
+	char text[2][80 + LOGBOOK_LABEL];
 	size_t len[2];
 };
 
 static void make_prefix(const struct format *f, struct prefix *p)
 {
-	const char *err = f->flags & FORMAT_ERR ? "!" : "";
+	bool err = f->flags & FORMAT_ERR;
 	char stamp[32];
 
 	clock_format(f->stamp_us, stamp);
-	for (int i = 0; i < 2; i++)
-		p->len[i] =
-			(size_t)snprintf(p->text[i], sizeof(p->text[i]), "%s %.*s%s%s ", stamp,
-					 (int)LOGBOOK_LABEL - 1, f->label, err, i == 1 ? "+" : "");
+	for (int i = 0; i < 2; i++) {
+		char *to = p->text[i];
+		int n;
+
+		if (f->flags & FORMAT_JSON)
+			n = snprintf(to, sizeof(p->text[i]),
+				     "{\"time\":\"%s\",\"worker\":\"%.*s\",\"stream\":\"%s\",",
+				     stamp, (int)LOGBOOK_LABEL - 1, f->label, err ? "err" : "out");
+		else
+			n = snprintf(to, sizeof(p->text[i]), "%s %.*s%s%s ", stamp,
+				     (int)LOGBOOK_LABEL - 1, f->label, err ? "!" : "",
+				     i == 1 ? "+" : "");
+		p->len[i] = (size_t)n;
+	}
 }
+
+#define HEAD_MAX (sizeof(struct prefix) + 128)
 
 /* What stands before the first line. */
 static char *put_head(const struct format *f, const struct prefix *p, char *out)
 {
+	unsigned long long lost = f->lost;
+
 	if (f->flags & FORMAT_BREAK)
 		*out++ = '\n';
-	if (f->lost > 0) {
-		if (f->flags & FORMAT_TEXT)
-			out = mempcpy(out, p->text[0], p->len[0]);
-		out += sprintf(out, "-- %llu bytes lost --\n", (unsigned long long)f->lost);
-	}
+	if (lost == 0)
+		return out;
+	if (f->flags & (FORMAT_TEXT | FORMAT_JSON))
+		out = mempcpy(out, p->text[0], p->len[0]);
+	if (f->flags & FORMAT_JSON)
+		out += sprintf(out, "\"lost_bytes\":%llu,\"line\":\"-- %llu bytes lost --\"}\n",
+			       lost, lost);
+	else
+		out += sprintf(out, "-- %llu bytes lost --\n", lost);
 	return out;
 }
 
 size_t format_head_len(const struct format *f)
 {
-	char head[sizeof(struct prefix) + 64];
+	char head[HEAD_MAX];
 	struct prefix p;
 
 	make_prefix(f, &p);
 	return (size_t)(put_head(f, &p, head) - head);
 }
 
-static void text_batch(const struct format *f, size_t limit, bool force, char *scratch,
+/* ---- text and json: something stands before each line ---- */
+
+/* The end of the scratch joins a line whose bytes are in two places. */
+#define JOIN_AT (FORMAT_SCRATCH - LOGBOOK_LINE)
+_Static_assert(HEAD_MAX + RECORD_MEMBER_MAX(LOGBOOK_LINE) + 256 < JOIN_AT, "one line fits");
+
+static char *put_text(const struct format *f, size_t from, size_t len, char *out)
+{
+	out = put_span(&f->in, from, len, out);
+	*out++ = '\n';
+	return out;
+}
+
+static char *put_record(const struct format *f, size_t from, const struct unit *u, char *join,
+			char *out)
+{
+	const struct span *in = &f->in;
+	const char *text = join;
+
+	if (from + u->text <= in->len[0])
+		text = in->data[0] + from;
+	else if (from >= in->len[0])
+		text = in->data[1] + (from - in->len[0]);
+	else
+		put_span(in, from, u->text, join);
+	out = record_put_member(text, u->text, out);
+	return stpcpy(out, u->partial ? ",\"partial\":true}\n" : "}\n");
+}
+
+/* Is there room for the line, whatever it looks like? (Of text, exactly: what a former version of
+ * this program began is finished as it was begun.) */
+static bool has_room(const struct format *f, const struct unit *u, size_t prefix, size_t used)
+{
+	return f->flags & FORMAT_JSON ? used + prefix + RECORD_MEMBER_MAX(u->text) + 20 <= JOIN_AT
+				      : used + prefix + u->text + 1 <= FORMAT_SCRATCH;
+}
+
+static void line_batch(const struct format *f, size_t limit, bool force, char *scratch,
 		       struct batch *ret)
 {
 	struct prefix p;
 	struct unit u;
-	char *out, *end;
+	char *out;
 
 	make_prefix(f, &p);
 	out = put_head(f, &p, scratch);
-	end = scratch + MIN_OF(limit, FORMAT_SCRATCH);
-	while (format_unit(&f->in, ret->in_len, f->flags & FORMAT_END, &u)) {
+	while (next_unit(f, ret->in_len, &u)) {
 		size_t prefix = p.len[u.partial];
+		char *next = out;
 
-		if (out + prefix + u.text + 1 > end && !(force && ret->in_len == 0))
+		if (!has_room(f, &u, prefix, (size_t)(out - scratch)))
 			break;
-		out = mempcpy(out, p.text[u.partial], prefix);
-		out = put_span(&f->in, ret->in_len, u.text, out);
-		*out++ = '\n';
+		next = mempcpy(next, p.text[u.partial], prefix);
+		next = f->flags & FORMAT_JSON
+			       ? put_record(f, ret->in_len, &u, scratch + JOIN_AT, next)
+			       : put_text(f, ret->in_len, u.text, next);
+		if ((size_t)(next - scratch) > limit && !(force && ret->in_len == 0))
+			break;
+		out = next;
 		ret->in_len += u.take;
 	}
 	ret->iov[0] = (struct iovec){ scratch, (size_t)(out - scratch) };
 	ret->n_iov = 1;
 }
+
+/* ---- raw ---- */
 
 /* End of the last whole line within the first max bytes; 0 if there is none. */
 static size_t last_line_end(const struct span *s, size_t max)
@@ -168,7 +267,7 @@ static size_t raw_len(const struct format *f, size_t limit, bool force)
 	if ((f->flags & FORMAT_END) && all <= limit)
 		return all;
 	n = last_line_end(&f->in, MIN_OF(all, limit));
-	if (n > 0 || !format_unit(&f->in, 0, f->flags & FORMAT_END, &u))
+	if (n > 0 || !next_unit(f, 0, &u))
 		return n;
 	return force || u.take <= limit ? u.take : 0;
 }
@@ -206,8 +305,8 @@ void format_batch(const struct format *f, size_t limit, bool force, char *scratc
 		  struct batch *ret)
 {
 	*ret = (struct batch){ 0 };
-	if (f->flags & FORMAT_TEXT)
-		text_batch(f, limit, force, scratch, ret);
+	if (f->flags & (FORMAT_TEXT | FORMAT_JSON))
+		line_batch(f, limit, force, scratch, ret);
 	else
 		raw_batch(f, limit, force, scratch, ret);
 	if (ret->in_len == 0)

@@ -10,10 +10,14 @@
 /* Kept in an intent: with them, the range, the label and the stamp a successor makes the same
  * bytes again. */
 enum intent_flag {
-	FORMAT_TEXT = 1u,  /* else raw */
+	FORMAT_TEXT = 1u,  /* this, or json, or else raw */
 	FORMAT_ERR = 2u,   /* from a separate stderr: "web:3!" */
 	FORMAT_END = 4u,   /* the input's end is the end of a life: an unfinished line is ended */
 	FORMAT_BREAK = 8u, /* the destination ends inside a line: a newline goes first */
+	FORMAT_JSON = 16u, /* since 0.2.0 */
+	/* Never in an intent: the input is what a batch took, so its last bytes, if they are no
+	 * whole line, are a piece of one. */
+	FORMAT_TAKEN = 32u,
 };
 
 /* Input: at most two pieces that follow each other. */
@@ -28,7 +32,8 @@ struct unit {
 	size_t take; /* bytes of input */
 	bool partial;
 };
-/* The one at offset `from`; false if it has no end yet (`end`: it has none and comes to none). */
+/* The one at offset `from`; false if it has no end yet (`end`: it has none and comes to none).
+ * Long lines are cut between characters, so that both pieces are UTF-8 if the line is. */
 bool format_unit(const struct span *in, size_t from, bool end, struct unit *ret);
 
 struct format {

@@ -7,6 +7,7 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "logger/place.h"
+#include "logger/record.h"
 #include "logger/sink.h"
 
 #include <errno.h>
@@ -15,10 +16,10 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define BLOCK	  (160u * 1024u) /* longer than any line of a text file */
-#define SHARE_MIN 4096u
-#define FILES_MAX 1000
-#define STAMP_LEN 27
+#define BLOCK	   (160u * 1024u) /* longer than any line of a text file */
+#define BLOCK_JSON (RECORD_MEMBER_MAX(LOGBOOK_LINE) + 1024u)
+#define SHARE_MIN  4096u
+#define FILES_MAX  1000
 
 static int open_file(struct history *h, int file)
 {
@@ -51,6 +52,7 @@ static int open_file(struct history *h, int file)
 int history_begin(struct history *h, const struct logbook_sink *row, int64_t lines,
 		  int64_t since_us, size_t share, bool keep_open)
 {
+	size_t most = atomic_load(&row->format) == CONF_FORMAT_JSON ? BLOCK_JSON : BLOCK;
 	int r;
 
 	*h = (struct history){ .row = row,
@@ -59,7 +61,8 @@ int history_begin(struct history *h, const struct logbook_sink *row, int64_t lin
 			       .rotations = atomic_load(&row->rotations),
 			       .end = UINT64_MAX,
 			       .fd = -1,
-			       .share = MIN_OF(MAX_OF(share, SHARE_MIN), BLOCK) };
+			       .most = most,
+			       .share = MIN_OF(MAX_OF(share, SHARE_MIN), most) };
 	if (since_us > 0)
 		clock_format(since_us, h->since);
 	r = open_file(h, 0);
@@ -94,12 +97,12 @@ static bool resize(struct history *h, size_t size)
 
 bool history_parse(const char *line, size_t len, struct history_line *ret)
 {
-	const char *label = line + STAMP_LEN + 1, *end;
+	const char *label = line + HISTORY_STAMP + 1, *end;
 
-	if (len < STAMP_LEN + 3 || line[10] != 'T' || line[STAMP_LEN - 1] != 'Z' ||
-	    line[STAMP_LEN] != ' ')
+	if (len < HISTORY_STAMP + 3 || line[10] != 'T' || line[HISTORY_STAMP - 1] != 'Z' ||
+	    line[HISTORY_STAMP] != ' ')
 		return false;
-	end = memchr(label, ' ', len - STAMP_LEN - 1);
+	end = memchr(label, ' ', len - HISTORY_STAMP - 1);
 	if (!end || end == label)
 		return false;
 	*ret = (struct history_line){ .at = line, .worker = label };
@@ -120,7 +123,8 @@ bool history_parse(const char *line, size_t len, struct history_line *ret)
 static void parse(const struct history *h, const char *line, size_t len, struct history_line *ret)
 {
 	*ret = (struct history_line){ .text = line, .len = len };
-	if (atomic_load(&h->row->format) == CONF_FORMAT_TEXT)
+	/* The format may have changed within a file. */
+	if (sink_has_heads(h->row) && !record_parse(line, len, ret))
 		history_parse(line, len, ret);
 }
 
@@ -143,7 +147,7 @@ static size_t read_block(struct history *h, char *to_buf, uint64_t from, uint64_
 
 static bool is_old(const struct history *h, const struct history_line *l)
 {
-	return h->since[0] && l->at && memcmp(l->at, h->since, STAMP_LEN) < 0;
+	return h->since[0] && l->at && memcmp(l->at, h->since, HISTORY_STAMP) < 0;
 }
 
 /* Without memory for its lines there are none. */
@@ -195,7 +199,7 @@ static void search_block(struct history *h, uint64_t from, size_t len, history_w
 
 static void search(struct history *h, history_wants *wants, void *arg)
 {
-	uint64_t from = h->pos > BLOCK ? h->pos - BLOCK : 0;
+	uint64_t from = h->pos > h->most ? h->pos - h->most : 0;
 
 	if (h->pos > 0 && reopen(h)) {
 		search_block(h, from, read_block(h, h->block, from, h->pos), wants, arg);
@@ -211,7 +215,7 @@ static void search(struct history *h, history_wants *wants, void *arg)
 bool history_search(struct history *h, history_wants *wants, void *arg)
 {
 	if (h->phase == HISTORY_SEARCH) {
-		if (h->size >= BLOCK || resize(h, BLOCK))
+		if (h->size >= h->most || resize(h, h->most))
 			search(h, wants, arg);
 		else
 			h->phase = HISTORY_DONE;
@@ -244,7 +248,7 @@ static void fill(struct history *h)
 	h->at = 0;
 	h->len = kept;
 	if (kept == h->size)
-		resize(h, BLOCK);
+		resize(h, h->most);
 	else if (kept < h->share && h->size > h->share)
 		resize(h, h->share);
 	if (!reopen(h)) {
@@ -272,7 +276,7 @@ static bool line_at(const struct history *h, size_t *ret_end, size_t *ret_next)
 	if (nl)
 		return true;
 	/* Its last line has no end; nothing has lines longer than a block but raw files. */
-	return h->at < h->len && (h->pos >= h->fd_size || (h->at == 0 && h->len == BLOCK));
+	return h->at < h->len && (h->pos >= h->fd_size || (h->at == 0 && h->len == h->most));
 }
 
 int history_peek(struct history *h, history_wants *wants, void *arg, struct history_line *ret)
@@ -288,7 +292,7 @@ int history_peek(struct history *h, history_wants *wants, void *arg, struct hist
 		parse(h, h->block + h->at, end - h->at, ret);
 		if (wants(arg, ret) && !is_old(h, ret)) {
 			if (ret->at)
-				memcpy(h->key, ret->at, STAMP_LEN);
+				memcpy(h->key, ret->at, HISTORY_STAMP);
 			return 1;
 		}
 		history_advance(h);

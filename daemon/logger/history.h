@@ -12,12 +12,15 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#define HISTORY_STAMP 27 /* bytes of a time */
+
 /* A line as it stands in the file, without its newline. */
 struct history_line {
 	const char *at;	    /* NULL in a raw file */
 	const char *worker; /* NULL in a raw file */
 	size_t worker_len;
 	bool err, partial;
+	bool is_member; /* the text is a member of a JSON object (record.h) */
 	const char *text;
 	size_t len;
 };
@@ -38,7 +41,7 @@ struct history {
 	int fd;		       /* of that file; -1 = not open */
 	uint64_t fd_size;
 	char *block;		  /* room for `size` bytes */
-	size_t size, share;	  /* share: of `size`, while lines are given */
+	size_t size, share, most; /* share: of `size`, while lines are given; most: of it at all */
 	size_t at, len, line_end; /* of the block, giving: the line, what was read, the next line */
 };
 

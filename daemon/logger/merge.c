@@ -6,6 +6,7 @@
 #include "logger/merge.h"
 
 #include "base/mem.h"
+#include "logger/sink.h"
 
 #include <errno.h>
 #include <string.h>
@@ -46,18 +47,13 @@ int merge_open(struct merge *m, uint32_t i, const struct logbook_sink *row)
 			     m->n <= OPEN_LOGS);
 }
 
-static bool has_times(const struct history *h)
-{
-	return atomic_load(&h->row->format) == CONF_FORMAT_TEXT;
-}
-
 static void search(struct merge *m, history_wants *wants, void *arg)
 {
 	struct history *h = &m->logs[m->at];
 
 	if (h->row && history_search(h, wants, arg))
 		return;
-	if (h->row && has_times(h))
+	if (h->row && sink_has_heads(h->row))
 		m->found += (uint64_t)h->found;
 	if (++m->at < m->n)
 		return;
@@ -103,7 +99,7 @@ static void give_lines(struct merge *m, history_wants *wants, merge_give *give, 
 			heap_settle(&m->heap);
 			continue;
 		}
-		if (m->skip > 0 && has_times(h))
+		if (m->skip > 0 && sink_has_heads(h->row))
 			m->skip--;
 		else
 			more = give(arg, i, &l);

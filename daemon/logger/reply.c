@@ -1,8 +1,7 @@
-/* Owns the JSON of `logs`. A line that is no UTF-8, or holds a NUL, goes as base64: JSON carries
- * neither without loss. */
+/* Owns the JSON of `logs`. */
 #include "logger/reply.h"
 
-#include "base/mem.h"
+#include "logger/record.h"
 
 #include <string.h>
 
@@ -11,52 +10,42 @@ void reply_begin(struct str *out)
 	str_add(out, "{\"parameters\":{\"lines\":[");
 }
 
-/* The bytes that JSON wants escaped; text was checked to be UTF-8. */
 static void add_escaped(struct str *out, const char *text, size_t len)
 {
-	static const char hex[] = "0123456789abcdef";
-	size_t from = 0;
+	size_t at = out->len;
+	char *to = str_extend(out, RECORD_MEMBER_MAX(len)), *end;
 
-	for (size_t i = 0; i < len; i++) {
-		unsigned char c = (unsigned char)text[i];
-		char code[7] = { '\\', 'u', '0', '0', hex[c >> 4], hex[c & 15], '\0' };
-
-		if (c >= 0x20 && c != '"' && c != '\\' && c != 0x7f)
-			continue;
-		str_add_bytes(out, text + from, i - from);
-		str_add(out, code);
-		from = i + 1;
-	}
-	str_add_bytes(out, text + from, len - from);
+	if (!to)
+		return;
+	end = record_put_escaped(text, len, to);
+	str_cut(out, end ? (size_t)(end - out->data) : at);
 }
 
-static void add_base64(struct str *out, const unsigned char *p, size_t len)
+static void add_member(struct str *out, const char *text, size_t len)
 {
-	static const char digits[] =
-		"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+	char *to = str_extend(out, RECORD_MEMBER_MAX(len));
 
-	for (size_t i = 0; i < len; i += 3) {
-		size_t n = MIN_OF(len - i, 3u);
-		uint32_t bits = (uint32_t)p[i] << 16 | (n > 1 ? (uint32_t)p[i + 1] << 8 : 0) |
-				(n > 2 ? p[i + 2] : 0);
-		char code[4] = { digits[bits >> 18], digits[bits >> 12 & 63],
-				 n > 1 ? digits[bits >> 6 & 63] : '=',
-				 n > 2 ? digits[bits & 63] : '=' };
-
-		str_add_bytes(out, code, sizeof(code));
-	}
+	if (to)
+		str_cut(out, (size_t)(record_put_member(text, len, to) - out->data));
 }
 
-static void add_text(struct str *out, const char *text, size_t len)
+static void add_text(struct str *out, const struct reply_line *l)
 {
-	if (str_utf8_valid(text, len) && !memchr(text, '\0', len)) {
-		str_add(out, ",\"line\":\"");
-		add_escaped(out, text, len);
-	} else {
-		str_add(out, ",\"bytes\":\"");
-		add_base64(out, (const unsigned char *)text, len);
+	auto_str joined = { 0 };
+
+	if (l->is_member) {
+		str_add_bytes(out, l->text[0], l->len[0]);
+		return;
 	}
-	str_add(out, "\"");
+	if (l->len[1] == 0) {
+		add_member(out, l->text[0], l->len[0]);
+		return;
+	}
+	str_add_bytes(&joined, l->text[0], l->len[0]);
+	str_add_bytes(&joined, l->text[1], l->len[1]);
+	if (!joined.failed)
+		add_member(out, joined.data, joined.len);
+	out->failed |= joined.failed;
 }
 
 void reply_add(struct str *out, const struct reply_line *l)
@@ -69,18 +58,8 @@ void reply_add(struct str *out, const struct reply_line *l)
 		str_add(out, "\",\"at\":\"");
 		str_add_bytes(out, l->at, l->at_len);
 	}
-	str_add(out, l->err ? "\",\"stream\":\"err\"" : "\",\"stream\":\"out\"");
-	if (l->len[1] == 0) {
-		add_text(out, l->text[0], l->len[0]);
-	} else {
-		auto_str joined = { 0 };
-
-		str_add_bytes(&joined, l->text[0], l->len[0]);
-		str_add_bytes(&joined, l->text[1], l->len[1]);
-		if (!joined.failed)
-			add_text(out, joined.data, joined.len);
-		out->failed |= joined.failed;
-	}
+	str_add(out, l->err ? "\",\"stream\":\"err\"," : "\",\"stream\":\"out\",");
+	add_text(out, l);
 	if (l->end > 0)
 		str_addf(out, ",\"place\":\"%u:%llu\"", l->stream, (unsigned long long)l->end);
 	str_add(out, l->partial ? ",\"partial\":true}" : "}");

@@ -13,6 +13,7 @@ struct reply_line {
 	const char *at; /* RFC 3339; NULL = not known */
 	size_t at_len;
 	bool err, partial;
+	bool is_member; /* text[0] is one, as record.h makes them */
 	/* The text, in at most two pieces that follow each other. */
 	const char *text[2];
 	size_t len[2];

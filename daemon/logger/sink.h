@@ -9,6 +9,11 @@
 
 /* sink.c */
 void sink_place(const struct logbook_sink *row, struct place *ret);
+/* Do its lines say when and by whom they were written? */
+static inline bool sink_has_heads(const struct logbook_sink *row)
+{
+	return atomic_load(&row->format) != CONF_FORMAT_RAW;
+}
 /* Close the file; it is opened again by the next write. */
 void sink_close(struct logger *lg, uint32_t sink);
 /* It did not take data: remember why, say so, set the time of the next try. Returns err. */

@@ -169,6 +169,11 @@ struct job {
 	char label[LOGBOOK_LABEL]; /* the row's may be changed while we look */
 };
 
+static const uint32_t format_flags[CONF_FORMAT_COUNT + 1] = {
+	[CONF_FORMAT_TEXT] = FORMAT_TEXT,
+	[CONF_FORMAT_JSON] = FORMAT_JSON,
+};
+
 /* What the stream has to say now. */
 static void make_job(struct logger *lg, uint32_t sink, uint32_t stream, struct job *j)
 {
@@ -182,8 +187,7 @@ static void make_job(struct logger *lg, uint32_t sink, uint32_t stream, struct j
 	memcpy(j->label, s->label, sizeof(j->label));
 	j->f.label = j->label;
 	j->f.lost = j->told - atomic_load(&s->told);
-	if (atomic_load(&row->format) == CONF_FORMAT_TEXT)
-		j->f.flags |= FORMAT_TEXT;
+	j->f.flags |= format_flags[MIN_OF(atomic_load(&row->format), CONF_FORMAT_COUNT)];
 	if (atomic_load(&s->flags) & STREAM_ERR)
 		j->f.flags |= FORMAT_ERR;
 	if (atomic_load(&row->torn))
@@ -296,9 +300,7 @@ int write_resume(struct logger *lg, uint32_t sink)
 {
 	struct logbook_intent *in = &logbook_sink(&lg->lb, sink)->intent;
 	struct logbook_stream *s = logbook_stream(&lg->lb, in->stream);
-	struct format f = {
-		.flags = in->flags, .label = in->label, .lost = in->lost, .stamp_us = in->stamp_us
-	};
+	struct format f = format_of(in);
 	struct batch b;
 	uint64_t done;
 	int r;
@@ -310,6 +312,7 @@ int write_resume(struct logger *lg, uint32_t sink)
 			write_abandon(lg, sink);
 		return 0;
 	}
+	f.flags |= FORMAT_TAKEN;
 	ring_span(&lg->lb, in->stream, in->from, in->to, &f.in);
 	format_batch(&f, SIZE_MAX, true, lg->scratch, &b);
 	done = bytes_out(lg, sink, b.out_len);

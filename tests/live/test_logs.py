@@ -1,4 +1,6 @@
 """What workers write: kept, in order, whatever happens to files, roles and disks."""
+import base64
+import json
 import os
 import re
 import signal
@@ -33,6 +35,19 @@ class Logs(Case):
 
     def all_text(self, group):
         return "".join(procs.read(p) for p in self.files(group))
+
+    def records(self, group):
+        """The objects of a json log; a line that is none, or no UTF-8, fails the test."""
+        return [json.loads(line) for path in self.files(group)
+                for line in path.read_bytes().decode().splitlines()]
+
+    @staticmethod
+    def said(record):
+        """The bytes that a worker wrote."""
+        assert ("line" in record) != ("bytes" in record), record
+        if "bytes" in record:
+            return base64.b64decode(record["bytes"], validate=True)
+        return record["line"].encode()
 
     def until_text(self, group, text, timeout=15):
         until(lambda: text in self.all_text(group), timeout, f"{text!r} in the log of {group}")
@@ -121,6 +136,29 @@ class Logs(Case):
         self.assertEqual(d.detail("web:0")["log_dropped_bytes"], 0)
         d.stop()
 
+    def test_LG02_what_is_lost_is_a_record_of_json(self):
+        self.need_root()
+        small = self.small_disk()
+        journal = self.journal()
+        d = self.daemon(self.one(journal, "lines=60000:0:" + '"' * 40, "note=written", self.gate(),
+                                 "out=afterwards", "wait",
+                                 log={"file": f"{small}/%g.log", "max_size": "100M", "format": "json"}))
+        journal.wait("note", "written", timeout=30)
+        until(lambda: d.detail("web:0")["log_dropped_bytes"] > 0, 10)
+        self.make_bigger(small)
+        self.gate_open()
+        log = small / "web.log"
+        until(lambda: b'"afterwards"}\n' in log.read_bytes(), 30, "it is resumed")
+        records = [json.loads(line) for line in log.read_text().splitlines()]
+        lost = [r for r in records if "lost_bytes" in r]
+        self.assertEqual(sum(r["lost_bytes"] for r in lost), d.detail("web:0")["log_dropped_bytes"])
+        for record in lost:
+            self.assertEqual(record["line"], f"-- {record['lost_bytes']} bytes lost --")
+        self.assertIn(lost[0]["line"], d.ctl("logs", "web", "-n", "100000", code=0).out)
+        kept = sum(len(self.said(r)) + 1 for r in records if "lost_bytes" not in r)
+        self.assertEqual(kept, d.detail("web:0")["log_written_bytes"])
+        d.stop()
+
     def make_bigger(self, small):
         """In every mount namespace that shares the file system."""
         procs.libc("mount", b"none", str(small).encode(), b"tmpfs", 0x20, b"size=64m")  # remount
@@ -174,6 +212,30 @@ class Logs(Case):
                                   if f" web:{index} " in line], "row", 40000)
         d.stop()
 
+    def test_LG04_killed_loggers_lose_no_record(self):
+        """In json, over rotation, of two workers and their standard errors, in one file."""
+        journal = self.journal()
+        words = self.words(journal, "lines=10000:50:row", "note=written", "wait")
+        d = self.daemon({"web": {"command": ["/bin/sh", "-c", '"$@" >&2 & exec "$@"', "sh", *words],
+                                 "workers": 2, "log": {"format": "json", "stderr": "separate",
+                                                       "max_size": "300K", "keep": 1000}}})
+        d.roles_may_die = True
+        count = 0
+        while len(journal.entries("note", "written")) < 4 and count < 30:
+            procs.kill(d.role("logger"))
+            count += 1
+            self.pause(0.04)
+        journal.wait("note", "written", n=4, timeout=40)
+        self.assertGreater(count, 3)
+        until(lambda: self.all_text("web").count('"row 9999"}') == 4, 15, "the last line is there")
+        records = self.records("web")
+        for worker in ("web:0", "web:1"):
+            for stream in ("out", "err"):
+                self.assert_numbered([r["line"] for r in records if
+                                      (r["worker"], r["stream"]) == (worker, stream)], "row", 10000)
+        self.assertGreater(len(self.files("web")), 10)
+        d.stop()
+
     def test_LG05_no_newline(self):
         d = self.daemon(self.one("fill=16M:x", "out=", "out=end", "wait",
                                  log={"max_size": "1G"}))
@@ -194,6 +256,67 @@ class Logs(Case):
         result = d.ctl("logs", "web", "-n", "50", code=0)
         self.assertNotRegex(result.out, "[\x00-\x08\x0b-\x1f\x7f]")
         d.ctl("status", "web", code=0)
+        d.stop()
+
+    def test_LG05_LG06_any_byte_as_json(self):
+        """Each byte can be had again, from the files and by `logs`; pieces of text are text."""
+        euro = "\N{EURO SIGN}" * 40000
+        d = self.daemon(self.one("noise=300000:77", "out=", "out=a\tb\x1b[1m\"\\", 'out={"line": 1}',
+                                 "bare=x", *40 * ["bare=" + euro[:1000]], "out=", "out=end", "wait",
+                                 log={"format": "json", "max_size": "10M"}))
+        wanted = (noise(300000, 77) + b'\na\tb\x1b[1m"\\\n{"line": 1}\nx' + euro.encode() +
+                  b"\nend\n")
+        self.until_text("web", '"line":"end"}\n')
+        records = self.records("web")
+
+        def joined(lines):
+            return b"".join(self.said(r) + (b"" if r.get("partial") else b"\n") for r in lines)
+        self.assertEqual(joined(records), wanted)
+        for record in records:
+            self.assertEqual(list(record)[:3], ["time", "worker", "stream"])
+            self.assertRegex(record["time"], r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z$")
+            self.assertEqual((record["worker"], record["stream"]), ("web:0", "out"))
+        self.assertEqual([r["line"] for r in records[-5:-3]], ['a\tb\x1b[1m"\\', '{"line": 1}'])
+        pieces = [r for r in records if "\N{EURO SIGN}" in r.get("line", "")]
+        self.assertEqual("".join(r["line"] for r in pieces), "x" + euro)
+        self.assertEqual([r.get("partial", False) for r in pieces], [True, False])
+        shown = d.ctl("--json", "logs", "web", "-n", "100000", code=0).out
+        self.assertEqual(joined(map(json.loads, shown.splitlines())), wanted)
+        human = d.ctl("logs", "web", "-n", "100000", code=0).out
+        self.assertIn('web:0 a\\tb\\e[1m"\\\n', human)
+        self.assertIn('web:0 {"line": 1}\n', human)
+        self.assertNotRegex(human, "[\x00-\x08\x0b-\x1f\x7f]")
+        d.stop()
+
+    def test_LG13_json_marks_a_separate_stderr(self):
+        d = self.daemon({"sep": {"command": self.words("err=oops", "out=fine", "wait"),
+                                 "log": {"stderr": "separate", "format": "json"}},
+                         "end": {"command": self.words("out=last", "bare=words", "exit=1"),
+                                 "log": {"format": "json"}, "restart": {"when": "never"}}})
+        until(lambda: len(self.records("sep")) == 2, 10)
+        self.assertEqual({(r["worker"], r["stream"], r["line"]) for r in self.records("sep")},
+                         {("sep:0", "err", "oops"), ("sep:0", "out", "fine")})
+        only = d.ctl("logs", "sep", "--stream", "err", code=0).out
+        self.assertRegex(only, r"^\S+Z sep:0! oops\n$")
+        record = until(lambda: [e for e in d.exits("end:0") if e.get("lines")], 10)[0]
+        self.assertEqual(record["lines"], ["last", "words"])
+        self.assertEqual([r["line"] for r in self.records("end")], ["last", "words"])
+        d.stop()
+
+    def test_LG13_the_format_changes_while_it_runs(self):
+        """From the reload on, in the same file; `logs` reads both."""
+        groups = self.one(self.gate("gate1"), "out=one", self.gate("gate2"), "out=two", "wait")
+        d = self.daemon(groups)
+        d.until_worker("web:0", state="ready")
+        self.gate_open("gate1")
+        self.until_text("web", " web:0 one\n")
+        groups["web"]["log"] = {"format": "json"}
+        d.write({**d.conf, "groups": groups})
+        d.ctl("reload", code=0)
+        self.gate_open("gate2")
+        self.until_text("web", '"line":"two"}\n')
+        self.assertEqual(d.worker("web:0")["restarts"], 0)
+        self.assertRegex(d.ctl("logs", "web", code=0).out, r"^\S+Z web:0 one\n\S+Z web:0 two\n$")
         d.stop()
 
     def test_LG07_rotation_loses_nothing(self):
@@ -258,6 +381,16 @@ class Logs(Case):
     def test_LG07_to_standard_output(self):
         d = self.daemon(self.one("out=hello there", "wait", log={"to": "stdout"}))
         until(lambda: re.search(r"^\d{4}-\S+Z web:0 hello there$", d.text(), re.M), 10)
+        d.stop()
+
+    def test_LG07_json_to_standard_output(self):
+        """A line of text and an object on one stream: each whole."""
+        d = self.daemon({"web": {"command": self.words("out=hello there", "wait"),
+                                 "log": {"to": "stdout", "format": "json"}},
+                         "db": {"command": self.words("out=as text", "wait"), "log": {"to": "stdout"}}})
+        found = until(lambda: re.search(r'^{"time":.*"hello there"}$', d.text(), re.M), 10)
+        self.assertEqual(json.loads(found[0])["worker"], "web:0")
+        until(lambda: re.search(r"^\d{4}-\S+Z db:0 as text$", d.text(), re.M), 10)
         d.stop()
 
     def test_LG08_chatter_does_not_starve_control(self):

@@ -1,4 +1,4 @@
-/* The two formats: whole lines only, pieces of long ones, and the same bytes again on request. */
+/* The three formats: whole lines only, pieces of long ones, and the same bytes again on request. */
 #include "logger/format.h"
 
 #include "ledger/logbook.h"
@@ -91,6 +91,77 @@ Test(logger_format, lost_bytes_and_a_torn_line_go_first)
 	expect(&raw, 2, "\n-- 4096 bytes lost --\nx\n");
 }
 
+#define JSON "{\"time\":\"" STAMP "\",\"worker\":\"web:3\",\"stream\":\"out\","
+
+Test(logger_format, json_has_an_object_a_line)
+{
+	struct format f = make("one\ntw", "o\n\nunfinished", FORMAT_JSON);
+	struct format e = make("o\"o\\p\ts\x1b[0m\x7f \xc3\xa4\n", "", FORMAT_JSON | FORMAT_ERR);
+
+	expect(&f, 9,
+	       JSON "\"line\":\"one\"}\n" JSON "\"line\":\"two\"}\n" JSON "\"line\":\"\"}\n");
+	expect(&e, 16,
+	       "{\"time\":\"" STAMP "\",\"worker\":\"web:3\",\"stream\":\"err\","
+	       "\"line\":\"o\\\"o\\\\p\\ts\\u001b[0m\\u007f \xc3\xa4\"}\n");
+}
+
+/* A worker's own JSON is text like any other: what it says of itself is not believed. */
+Test(logger_format, json_of_a_worker_stays_a_string)
+{
+	struct format f = make("{\"worker\":\"db:0\"}\n", "", FORMAT_JSON);
+
+	expect(&f, 18, JSON "\"line\":\"{\\\"worker\\\":\\\"db:0\\\"}\"}\n");
+}
+
+/* JSON has no way to say such bytes; base64 has. */
+Test(logger_format, json_of_bytes_that_are_no_text)
+{
+	struct format f = make("caf\xe9\nok\n", "", FORMAT_JSON);
+	struct format nul = make("a?b\n", "", FORMAT_JSON);
+
+	expect(&f, 8, JSON "\"bytes\":\"Y2Fm6Q==\"}\n" JSON "\"line\":\"ok\"}\n");
+	nul.in.data[0] = "a\0b\n";
+	expect(&nul, 4, JSON "\"bytes\":\"YQBi\"}\n");
+}
+
+Test(logger_format, json_of_lost_bytes_and_a_torn_line)
+{
+	struct format f = make("x\n", "", FORMAT_JSON | FORMAT_BREAK);
+
+	f.lost = 4096;
+	expect(&f, 2,
+	       "\n" JSON "\"lost_bytes\":4096,\"line\":\"-- 4096 bytes lost --\"}\n" JSON
+	       "\"line\":\"x\"}\n");
+	cr_expect_eq(format_head_len(&f), 1 + strlen(JSON) + 50);
+}
+
+/* LG05: of the longest, all of it escaped; and what is cut is cut between two characters. */
+Test(logger_format, json_of_long_lines)
+{
+	size_t n = LOGBOOK_LINE + 10;
+	char *line = malloc(n + 2), *text;
+	struct format f;
+	struct batch b;
+
+	memset(line, 1, n);
+	strcpy(line + n, "\n");
+	f = make(line, "", FORMAT_JSON);
+	text = run(&f, SIZE_MAX, true, &b);
+	cr_expect_eq(b.in_len, n + 1);
+	cr_expect_eq(b.out_len, 2 * strlen(JSON "\"line\":\"\"}\n") + 15 + 6 * n);
+	cr_expect_not_null(strstr(text, "\\u0001\",\"partial\":true}\n" JSON "\"line\":\"\\u0001"));
+	free(text);
+	memset(line, 'x', n);
+	memcpy(line + LOGBOOK_LINE - 2, "\xe2\x82\xac", 3);
+	text = run(&f, SIZE_MAX, true, &b);
+	cr_expect_eq(b.in_len, n + 1);
+	cr_expect_null(strstr(text, "\"bytes\""));
+	cr_expect_not_null(
+		strstr(text, "x\",\"partial\":true}\n" JSON "\"line\":\"\xe2\x82\xacxxx"));
+	free(text);
+	free(line);
+}
+
 /* LG05 */
 Test(logger_format, long_lines_are_cut_and_marked)
 {
@@ -118,7 +189,8 @@ Test(logger_format, long_lines_are_cut_and_marked)
 Test(logger_format, the_limit_is_kept_at_line_ends)
 {
 	struct format f = make("aaaa\nbbbb\ncccc\n", "", 0),
-		      t = make("aaaa\nbb\n", "", FORMAT_TEXT);
+		      t = make("aaaa\nbb\n", "", FORMAT_TEXT),
+		      j = make("a\"\"a\nbb\n", "", FORMAT_JSON);
 	struct batch b;
 
 	free(run(&f, 11, false, &b));
@@ -131,6 +203,11 @@ Test(logger_format, the_limit_is_kept_at_line_ends)
 	free(run(&t, 40, false, &b));
 	cr_expect_eq(b.in_len, 5);
 	free(run(&t, 10, false, &b));
+	cr_expect_eq(b.in_len, 0);
+	free(run(&j, strlen(JSON) + 17, false, &b));
+	cr_expect_eq(b.in_len, 5);
+	cr_expect_eq(b.out_len, strlen(JSON) + 17);
+	free(run(&j, strlen(JSON) + 16, false, &b));
 	cr_expect_eq(b.in_len, 0);
 }
 
@@ -145,6 +222,8 @@ Test(logger_format, a_batch_can_be_made_again)
 		data[i] = (seed >> 16) % 40 == 0 ? '\n' : (char)(seed >> 16);
 	}
 	memset(data + 5000, 'y', 140000); /* lines longer than the bound */
+	for (size_t i = 5000; i + 4 < 145000; i += 7)
+		memcpy(data + i, "\xf0\x9f\x90\x9c\x01\xff", i < 80000 ? 5 : 6);
 	for (size_t i = 0; i < 600; i++) {
 		size_t from = i * 300, len = (i * 7919) % (sizeof(data) - from) + 1;
 		size_t half = i * 31 % (len + 1);
@@ -157,10 +236,11 @@ Test(logger_format, a_batch_can_be_made_again)
 		struct batch first, again;
 		char *a, *b;
 
-		f.flags = (uint32_t)i % 16;
+		f.flags = (uint32_t)i % 16 | (i % 5 < 2 ? FORMAT_JSON : 0);
 		a = run(&f, i % 2 ? 3000 : SIZE_MAX, i % 4 < 2, &first);
 		if (first.in_len < len)
 			f.flags &= ~(uint32_t)FORMAT_END;
+		f.flags |= FORMAT_TAKEN;
 		f.in.len[0] = half < first.in_len ? half : first.in_len;
 		f.in.len[1] = first.in_len - f.in.len[0];
 		b = run(&f, SIZE_MAX, true, &again);

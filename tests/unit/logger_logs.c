@@ -124,13 +124,18 @@ static void expect(struct rig *r, const char *request, const char *want)
 	end(&c);
 }
 
-static void say(struct rig *r, uint32_t stream, const char *text)
+static void say_bytes(struct rig *r, uint32_t stream, const char *text, size_t len)
 {
 	int fd = rig_open(r, stream);
 
-	rig_put(fd, text);
+	cr_assert_eq(write(fd, text, len), (ssize_t)len);
 	close(fd);
 	cr_assert_eq(rig_drain(r, stream, false, RIG_LIMIT_MS), 0);
+}
+
+static void say(struct rig *r, uint32_t stream, const char *text)
+{
+	say_bytes(r, stream, text, strlen(text));
 }
 
 Test(logger_logs, history_of_a_shared_file)
@@ -338,6 +343,48 @@ Test(logger_logs, raw_files_and_rings)
 	cr_expect_eq(c.no_time, 1);
 	cr_expect_str_eq(c.got.data, "q:0 out c|q:0 out d|");
 	end(&c);
+	rig_fini(&r);
+}
+
+/* What the file says comes back as the worker said it, whatever the format was meanwhile. */
+Test(logger_logs, json_files)
+{
+	struct conf_log log = rig_log();
+	char odd[] = "a\"\\\t\x1b[1m\x7f \xc3\xa4\nNUL:?\n\xe9\n", path[256];
+	struct rig r;
+	FILE *file;
+
+	*strchr(odd, '?') = '\0';
+	log.format = CONF_FORMAT_JSON;
+	log.max_size_bytes = 400;
+	rig_init(&r);
+	rig_stream(&r, 0, "web:0", &log, "web.log");
+	rig_stream(&r, LOGBOOK_ERR, "web:0", &log, "web.log");
+	rig_stream(&r, 1, "web:1", &log, "web.log");
+	atomic_store(&logbook_stream(&r.lb, LOGBOOK_ERR)->flags, STREAM_ERR);
+	rig_start(&r);
+	say_bytes(&r, 0, odd, sizeof(odd) - 1);
+	say(&r, 1, "{\"line\":\"mine\"}\n");
+	say(&r, LOGBOOK_ERR, "oops\n");
+	expect(&r, "{\"all\":true}",
+	       "web:0 out a\"\\\t\x1b[1m\x7f \xc3\xa4|web:0 out base64:TlVMOgA=|"
+	       "web:0 out base64:6Q==|web:1 out {\"line\":\"mine\"}|web:0 err oops|");
+	expect(&r, "{\"streams\":[[0,0,1],[1,1,1]]}",
+	       "web:1 out {\"line\":\"mine\"}|web:0 err oops|");
+	log.format = CONF_FORMAT_TEXT;
+	rig_stream(&r, 1, "web:1", &log, "web.log");
+	say(&r, 1, "text by now\n");
+	expect(&r, "{\"streams\":[[0,0,1],[1,1,1]]}",
+	       "web:1 out {\"line\":\"mine\"}|web:0 err oops|web:1 out text by now|");
+	/* By another hand: nothing of it is taken for a member. */
+	file = fopen(rig_path(&r, "web.log", path), "ae");
+	fprintf(file,
+		"{\"time\":\"2026-01-31T12:00:00.123456Z\",\"worker\":\"web:0\",\"stream\":\"out\","
+		"\"line\":\"x\\\"}\n");
+	fclose(file);
+	expect(&r, "{\"all\":true,\"lines\":1}",
+	       "web out {\"time\":\"2026-01-31T12:00:00.123456Z\",\"worker\":\"web:0\","
+	       "\"stream\":\"out\",\"line\":\"x\\\"}|");
 	rig_fini(&r);
 }
 

@@ -94,7 +94,19 @@ static void fill_pipe(struct rig *r)
 	close(fd);
 }
 
-static void check_chain(struct rig *r, bool text, const char *when)
+/* What stands around a line (the time is not looked at), and a size that few lines fill. */
+static const struct {
+	const char *before;
+	const char *behind;
+	int max_size;
+} shapes[] = {
+	[CONF_FORMAT_TEXT] = {"2026-01-31T12:00:00.123456Z web:0 ",			     "",	 150},
+	[CONF_FORMAT_RAW] = { "",							     "",    25 },
+	[CONF_FORMAT_JSON] = { "{\"time\":\"2026-01-31T12:00:00.123456Z\",\"worker\":\"web:0\","
+			       "\"stream\":\"out\",\"line\":\"", "\"}", 330},
+};
+
+static void check_chain(struct rig *r, enum conf_log_format format, const char *when)
 {
 	int next = 0;
 
@@ -105,11 +117,13 @@ static void check_chain(struct rig *r, bool text, const char *when)
 		all = rig_file(r, name, NULL);
 		for (line = all ? strtok_r(all, "\n", &save) : NULL; line;
 		     line = strtok_r(NULL, "\n", &save), next++) {
-			char want[32];
+			size_t before = strlen(shapes[format].before);
+			char want[64];
 
-			cr_assert(!text || strlen(line) > 34, "%s: %s: %s", when, name, line);
-			line += text ? 34 : 0; /* behind "TIME web:0 " */
+			cr_assert_gt(strlen(line), before, "%s: %s: %s", when, name, line);
+			line += before;
 			snprintf(want, sizeof(want), next < LINES ? "line %d" : "unfinished", next);
+			strcat(want, shapes[format].behind);
 			cr_assert_str_eq(line, want, "%s: %s: %s", when, name, line);
 		}
 		free(all);
@@ -127,7 +141,7 @@ static bool die_after(int calls, int steps, enum conf_log_format format)
 	bool reached;
 
 	log.format = format;
-	log.max_size_bytes = format == CONF_FORMAT_TEXT ? 150 : 25;
+	log.max_size_bytes = shapes[format].max_size;
 	log.keep = 20;
 	rig_init(&r);
 	rig_stream(&r, 0, "web:0", &log, "l");
@@ -142,7 +156,7 @@ static bool die_after(int calls, int steps, enum conf_log_format format)
 	rig_start(&r);
 	cr_assert_eq(rig_drain(&r, 0, true, RIG_LIMIT_MS), 0);
 	snprintf(when, sizeof(when), "killed %d calls and %d steps on", calls, steps);
-	check_chain(&r, format == CONF_FORMAT_TEXT, when);
+	check_chain(&r, format, when);
 	c = rig_counters(&r, 0);
 	cr_assert_eq(c.in, c.written);
 	cr_assert_eq(c.dropped, 0);
@@ -182,4 +196,9 @@ Test(logger_steps, raw, .timeout = 3600)
 Test(logger_steps, text, .timeout = 3600)
 {
 	walk(CONF_FORMAT_TEXT);
+}
+
+Test(logger_steps, json, .timeout = 3600)
+{
+	walk(CONF_FORMAT_JSON);
 }
