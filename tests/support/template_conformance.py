@@ -483,11 +483,11 @@ def check_skips(options, template):
     worker.finish()
 
 
-def refuses(options, data):
+def refuses(options, data, fds=()):
     template = Template(options)
     try:
         template.ready()
-        template.channel.send(data)
+        socket.send_fds(template.channel, [data], fds)
         template.ends_with(1)
         need(template.said(), "it ended without a word")
     finally:
@@ -525,6 +525,16 @@ def check_padding(options):
 def check_cut_record(options):
     """a record longer than its packet ends it"""
     refuses(options, packet(FORK, 5, struct.pack("=HHI", TAG["NAME"], 0, 4000)))
+
+
+def check_descriptors_and_map(options):
+    """a FORK with more or fewer descriptors than its FD_MAP ends it"""
+    for sent, mapped in (3, 4), (4, 3), (0, 4), (4, 0):
+        numbers = [-1, 0, 1, 2][:mapped]
+        refuses(options, packet(
+            FORK, 5, record("NAME", "web:0"), record("INDEX", 0), record("COUNT", 1),
+            record("INCARNATION", 1), record("GENERATION", 1), record("CWD", "/"),
+            record("FD_MAP", struct.pack(f"={mapped}i", *numbers))), [0, 0, 1, 2][:sent])
 
 
 def check_second_hello(options):
@@ -588,7 +598,8 @@ WITH_TEMPLATE = [check_greeting, check_ping, check_order, check_closed_behind_go
                  check_descriptors, check_no_go, check_failure, check_many, check_unwanted,
                  check_quit, check_end, check_skips]
 ALONE = [check_unknown_type, check_unknown_tag, check_length, check_zeros, check_padding,
-         check_cut_record, check_second_hello, check_versions, check_death_signal]
+         check_cut_record, check_descriptors_and_map, check_second_hello, check_versions,
+         check_death_signal]
 
 
 def perform(check, options):
