@@ -26,12 +26,3 @@ class Points(Case):
         # test_ends kills the keeper at all of its points, other roles at those that an end passes
         others = {n for role, n in listed if n in ends and role != "K"}
         self.assertEqual(others, set(test_ends.OTHERS))
-
-    def test_the_tests_that_the_readme_names_exist(self):
-        named = re.findall(r"`(\w+)\.(test_\w+)`", (HERE / "README.md").read_text())
-        self.assertGreater(len(named), 20)
-        for area, test in named:
-            paths = (HERE / f"test_{area}.py", HERE.parent / f"live/test_{area}.py")
-            texts = [path.read_text() for path in paths if path.exists()]
-            self.assertTrue(any(f"    def {test}(self)" in text for text in texts),
-                            f"{area}.{test}")

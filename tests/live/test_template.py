@@ -429,7 +429,8 @@ REFUSED = {
     "unsafe": "2 threads",
 }
 # tricks that mean nothing: a hint is a hint
-HARMLESS = ("pid-none", "pid-all", "pid-init", "worker-stranger", "nothing")
+HARMLESS = ("pid-none", "pid-all", "pid-init", "pid-keeper", "pid-again", "worker-stranger",
+            "nothing")
 
 
 class Hostile(TemplateCase):
@@ -499,6 +500,13 @@ class Hostile(TemplateCase):
         self.assertEqual(d.exits("exit-early/template")[0]["code"], 7)
         self.assertEqual(d.worker("exit-early:0")["waiting_for"], ["exit-early/template"])
         self.unharmed(d, pids)
+
+    def test_a_template_that_says_nothing(self):
+        d = self.forked({"web": self.raw_group("hello-never", template={"load_timeout": "500ms"})})
+        until(lambda: d.exits("web/template"), 20)
+        self.assertEqual(d.exits("web/template")[0]["cause"], "start-timeout")
+        self.assertEqual(d.worker("web:0")["waiting_for"], ["web/template"])
+        d.stop()
 
     def test_a_stopped_template_is_replaced(self):
         d, pids = self.hostile(["nothing"])

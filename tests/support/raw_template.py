@@ -158,6 +158,8 @@ def misbehave(request, pid):
         "spawned-failed": [spawned, failed],
         "pid-none": [packet(SPAWNED, request, i32(PID, 0))],
         "pid-all": [packet(SPAWNED, request, i32(PID, -1))],
+        "pid-keeper": [packet(SPAWNED, request, i32(PID, os.getppid()))],
+        "pid-again": [packet(SPAWNED, request, i32(PID, os.getpid()))],
         "pid-init": [packet(SPAWNED, request, i32(PID, 1))],
         "no-pid": [packet(SPAWNED, request)],
         "trailing": [spawned + b"\0" * 8],
@@ -226,6 +228,8 @@ def main():
         os._exit(7)
     kind, _, _ = parse(receive(channel)[0])
     assert kind == HELLO
+    if trick == "hello-never":
+        time.sleep(1000)
     if trick == "garbage":
         channel.send(b"GET / HTTP/1.1\r\n\r\n")
     if trick == "print":
