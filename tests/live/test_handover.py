@@ -97,6 +97,8 @@ class HandoverCase(TemplateCase):
 
 
 class Handover(HandoverCase):
+    stretch = 60 if BIG else 2
+
     def test_the_manager_is_killed_at_every_point(self):
         d = self.armed(self.both())
         self.at_rest(d)
@@ -293,30 +295,35 @@ class Handover(HandoverCase):
         self.started_once()
         d.stop()
 
-    def test_pipelined_forks_with_early_deaths_and_template_kills(self):
+    def pipelined(self, group, code_of):
         """40 % die at once, the template is killed again and again: 0 wrong statuses."""
         workers, waves, kills = (500, 10, 5) if BIG else (150, 2, 3)
-        d = self.forked({"web": self.group("app:early", workers=workers, settle="0s",
-                                           restart={"when": "never"})},
-                        daemon={"log": {"level": "info"}})
+        d = self.forked({"web": {**group, "workers": workers, "settle": "0s",
+                                 "restart": {"when": "never"}}}, daemon={"log": {"level": "info"}})
         wrong, killed = [], 0
         for wave in range(waves):
             if wave:
                 d.ctl("restart", "--no-wait", "web", code=0)
             for _ in range(kills):
                 t = until(lambda: (t := self.template(d)) and t["state"] == "ready" and
-                          t["forks"] > workers // 20 and t, 20, "the template forks")
+                          t["forks"] > workers // 20 and t, 30 * self.stretch, "the template forks")
                 pid = d.host(t["pid"])
                 killed += bool(pid and procs.kill(pid))
             until(lambda w=wave: all(x["state"] == "done" and x["incarnation"] == w + 1
-                                     for x in d.workers().values()), 60, "all have ended")
+                                     for x in d.workers().values()), 30 * self.stretch,
+                  "all have ended", every=0.1)
             for name, worker in d.workers().items():
-                index = worker["index"]
-                code = 40 + index % 7 if index % 5 < 2 else 0
-                if worker["last_exit"]["code"] != code:
+                if worker["last_exit"]["code"] != code_of(worker["index"]):
                     wrong.append((name, wave, worker["last_exit"], worker["status"]))
+        print(f"{workers * waves} forks, {killed} templates killed, {len(wrong)} wrong", flush=True)
         self.assertEqual(wrong, [], f"{len(wrong)} of {workers * waves}, {killed} kills")
         d.stop()
+
+    def test_pipelined_forks_with_early_deaths_and_template_kills(self):
+        self.pipelined(self.group("app:early"), lambda i: 40 + i % 7 if i % 5 < 2 else 0)
+
+    def test_pipelined_native_forks_with_early_deaths_and_template_kills(self):
+        self.pipelined(self.native("exit:%{(i-5*(i/5))/3}"), lambda i: i % 5 // 3)
 
     def test_PY05_workers_killed_at_random_hold_nobody_up(self):
         """No lock is shared: whoever dies wherever, the others go on beating."""

@@ -438,7 +438,7 @@ class Hostile(TemplateCase):
 
     def hostile(self, tricks, **keys):
         groups = {t: self.raw_group(t, restart={"limit": 0, "delay": "100ms"},
-                                    template={"fork_timeout": "500ms"}, **keys) for t in tricks}
+                                    template={"fork_timeout": "2s"}, **keys) for t in tricks}
         groups["sane"] = self.raw_group(workers=2)
         d = self.forked(groups)
         for n in (0, 1):
