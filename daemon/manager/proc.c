@@ -283,17 +283,19 @@ static bool field(const char *text, const char *name, int base, unsigned long lo
 int proc_details(pid_t pid, struct tree_member *m)
 {
 	const unsigned long long term = 1ull << (SIGTERM - 1);
-	unsigned long long uid = 0, ignored = 0, caught = 0, blocked = 0;
+	unsigned long long uid = 0, threads = 0, ignored = 0, caught = 0, blocked = 0;
 	char text[4096];
 	ssize_t n = read_entry(pid, "status", text, sizeof(text));
 
 	if (n < 0)
 		return (int)n;
 	field(text, "\nUid:", 10, &uid);
+	field(text, "\nThreads:", 10, &threads);
 	field(text, "\nSigIgn:", 16, &ignored);
 	field(text, "\nSigCgt:", 16, &caught);
 	field(text, "\nSigBlk:", 16, &blocked);
 	m->uid = (uid_t)uid;
+	m->threads = (int)threads;
 	m->ignores_term = ((ignored | caught | blocked) & term) != 0;
 	return 0;
 }

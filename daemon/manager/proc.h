@@ -51,7 +51,7 @@ ssize_t proc_scan(struct proc_pair **ret);
 /* Its REEVE_ID, "" if there is none; -EAGAIN if it is in exec and has no environment yet, other
  * -errno if it cannot be read. */
 int proc_marker(pid_t pid, char *ret, size_t size);
-/* uid, and whether TERM is ignored or caught and pending. */
+/* uid, threads, and whether TERM is ignored or caught and pending. */
 int proc_details(pid_t pid, struct tree_member *m);
 /* Path of its cgroup v2 ("/a/b"); length or -errno. */
 ssize_t proc_cgroup(pid_t pid, char *ret, size_t size);

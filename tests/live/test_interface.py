@@ -58,6 +58,7 @@ class Replies(harness.Case):
         tree = self.checked(d, "Tree", memory=True)
         self.assertIn("late", tree["after"])
         self.assertTrue(all(p["pss_bytes"] > 0 for p in tree["processes"] if p["main"]))
+        self.assertEqual({p["threads"] for p in tree["processes"]}, {1})
         events = self.checked(d, "Events", since=1)
         self.assertEqual([e["seq"] for e in events["events"]], list(range(1, events["next"])))
         for method in ("Version", "Doctor", "Plan", "Dump"):
