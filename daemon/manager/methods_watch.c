@@ -171,7 +171,8 @@ void method_events(struct vl_call *c, const void *args)
 	}
 	f->control = control;
 	f->call = c;
-	f->at = a->since > 0		    ? (uint64_t)a->since
+	/* a number that did not come yet, of another daemon's life perhaps: from the next one on */
+	f->at = a->since > 0		    ? MIN_OF((uint64_t)a->since, m->ledger.h->event_seq + 1)
 		: a->follow && a->since < 0 ? m->ledger.h->event_seq + 1
 					    : 1;
 	if (targets_refuse_unknown(c, m, &f->targets)) {
@@ -243,6 +244,17 @@ static bool has_word(const json_t *words, const char *word)
 	return false;
 }
 
+/* "out" and "err", nothing else. */
+static bool streams_known(const json_t *words)
+{
+	const json_t *w;
+	size_t i;
+
+	json_array_foreach(words, i, w) if (strcmp(json_string_value(w), "out") != 0 &&
+					    strcmp(json_string_value(w), "err") != 0) return false;
+	return true;
+}
+
 static size_t workers_of(const struct manager *m)
 {
 	size_t n = 0;
@@ -312,6 +324,10 @@ void method_logs(struct vl_call *c, const void *args)
 
 	if (a->since && parse_time(a->since, &since) < 0) {
 		vl_error_parameter(c, "since");
+		return;
+	}
+	if (a->streams && !streams_known(a->streams)) {
+		vl_error_parameter(c, "streams");
 		return;
 	}
 	if (targets_resolve(m, a->targets, &t) < 0) {

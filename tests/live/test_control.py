@@ -306,6 +306,21 @@ class Control(Case):
         follow.wait()
         self.assertEqual(d.wait_exit(), 0)
 
+    def test_CT11_a_number_that_did_not_come_yet(self):
+        """`next` is the number of the next event whatever was asked for, so that nothing is missed."""
+        d = self.daemon(self.one("wait"))
+        d.until_all(state="ready")
+        following = d.call("Events")["next"]
+        for since in (following, following + 1, 1 << 62):
+            self.assertEqual(d.call("Events", since=since), {"events": [], "next": following})
+        client = d.connect()
+        self.addCleanup(client.close)
+        client.send("Events", {"since": 1 << 62, "follow": True}, more=True)
+        self.assertEqual(client.reply()["next"], following)
+        procs.kill(d.pid_of("web:0"))
+        self.assertEqual(client.reply()["events"][0]["seq"], following)
+        d.stop()
+
     def test_CT11_a_gap_is_said(self):
         # Starts that fail make many events and cost little.
         d = self.daemon({"web": {"command": [str(self.dir / "missing")], "workers": 20,
@@ -364,6 +379,9 @@ class Control(Case):
         with self.assertRaises(varlink.Refused) as caught:
             d.call("Scale", group="web", workers="many")
         self.assertEqual(caught.exception.full_name, "org.varlink.service.InvalidParameter")
+        with d.connect() as client, self.assertRaises(varlink.Refused) as caught:
+            list(client.stream("Logs", {"streams": ["out", "stdout"]}))
+        self.assertEqual(caught.exception.parameters, {"parameter": "streams"})
         version = d.ctl("version", "--json", code=0).json()
         self.assertTrue(version)
         d.stop()
