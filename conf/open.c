@@ -18,6 +18,7 @@
 #include <sys/stat.h>
 #include <sys/vfs.h>
 #include <sys/xattr.h>
+#include <unistd.h>
 
 #define LINKS_MAX 40
 
@@ -72,8 +73,23 @@ static bool group_may_write(int fd, const struct stat *st)
 	return st->st_gid != 0 && st->st_gid != st->st_uid;
 }
 
+/* The directory that the walk has come to, as the kernel calls it. */
+static const char *where(const struct walk *w, char ret[static PATH_MAX])
+{
+	char link[64];
+	ssize_t n;
+
+	snprintf(link, sizeof(link), "/proc/self/fd/%d", w->dir);
+	n = readlink(link, ret, PATH_MAX - 1);
+	if (n < 0)
+		return "a directory on the way";
+	ret[n] = '\0';
+	return ret;
+}
+
 static int check_dir(struct walk *w)
 {
+	char dir[PATH_MAX];
 	struct stat st;
 
 	if (fstat(w->dir, &st) < 0)
@@ -83,14 +99,14 @@ static int check_dir(struct walk *w)
 	if (!trusted_owner(st.st_uid) && !w->options->pid1)
 		return diag_set(
 			w->d, -EPERM,
-			"%s: a directory on the way belongs to uid %u, who could replace the "
-			"file; it must belong to root or to the daemon's user (before \"%s\")",
-			w->path, (unsigned)st.st_uid, w->rest);
+			"%s: %s belongs to uid %u, who could replace the file; it must belong to "
+			"root or to the daemon's user",
+			w->path, where(w, dir), (unsigned)st.st_uid);
 	if (!(st.st_mode & S_ISVTX) && ((st.st_mode & S_IWOTH) || group_may_write(-1, &st)))
 		return diag_set(w->d, -EPERM,
-				"%s: a directory on the way is writable by others (mode %04o); "
-				"chmod go-w the one before \"%s\"",
-				w->path, (unsigned)st.st_mode & 07777, w->rest);
+				"%s: its directory is writable by others (mode %04o); chmod go-w "
+				"%s",
+				w->path, (unsigned)st.st_mode & 07777, where(w, dir));
 	return 0;
 }
 

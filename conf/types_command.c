@@ -104,14 +104,15 @@ static int read_command(struct reading *r, struct value v, void *field)
 	if (!words || !words[0] || !words[0][0]) {
 		err = say_bad(r, v, NULL, "nothing to execute");
 	} else if (words[0][0] != '/' && strchr(words[0], '/')) {
-		const char *w = strncmp(words[0], "./", 2) == 0 ? words[0] + 2 : words[0];
+		bool home = strncmp(words[0], "~/", 2) == 0, list = value_kind(v) == VALUE_LIST;
+		const char *w = home || strncmp(words[0], "./", 2) == 0 ? words[0] + 2 : words[0];
 
-		if (value_kind(v) == VALUE_LIST)
-			snprintf(mended, sizeof(mended), "[ \"%%d/%.200s\"%s ]", w,
-				 words[1] ? ", ..." : "");
-		else
-			snprintf(mended, sizeof(mended), "\"%%d/%.200s%s\"", w,
-				 words[1] ? " ..." : "");
+		snprintf(mended, sizeof(mended), "%s\"%%%c/%.200s%s%s%s", list ? "[ " : "",
+			 home ? 'h' : 'd', w, list ? "\"" : "",
+			 !words[1] ? ""
+			 : list	   ? ", ..."
+				   : " ...",
+			 list ? " ]" : "\"");
 		err = say_bad(r, v, mended, "the program's path is relative");
 	}
 	if (err < 0) {

@@ -58,8 +58,13 @@ static int open_dir(const char *path)
 		if (chmod(path, 0755) < 0)
 			return -errno;
 	} else if (errno != EEXIST) {
-		log_error("%s: making the runtime directory: %s", path, strerror(errno));
-		return -errno;
+		int err = errno;
+
+		log_error("%s: making the runtime directory: %s%s", path, strerror(err),
+			  err == ENOENT ? " above it; XDG_RUNTIME_DIR (of a plain user) or "
+					  "daemon.runtime_dir names another place"
+					: "");
+		return -err;
 	}
 	fd = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 	if (fd < 0 || fstat(fd, &st) < 0) {

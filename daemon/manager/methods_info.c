@@ -104,9 +104,9 @@ static void check_cgroup(const struct manager *m, struct check *r)
 	snprintf(r->text, sizeof(r->text), "no cgroups: %.200s",
 		 h->cgroup_note[0] ? h->cgroup_note : "switched off");
 	say(r, m->conf->daemon.cgroup == CONF_CGROUP_OFF ? CHECK_OK : CHECK_DEGRADED,
-	    "run under systemd with Delegate=yes, or set daemon.cgroup = \"require\"; without, a "
-	    "process "
-	    "that leaves its session and clears its environment is a stray");
+	    "run under systemd with Delegate=yes; without cgroups a process that leaves its "
+	    "session "
+	    "and clears its environment is a stray; daemon.cgroup = \"off\" says that you know");
 }
 
 static void check_starts(const struct manager *m, struct check *r)

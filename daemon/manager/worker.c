@@ -8,6 +8,7 @@
 #include "base/clock.h"
 #include "base/failpoint.h"
 #include "base/mem.h"
+#include "base/names.h"
 #include "manager/template.h"
 #include "manager/threads.h"
 #include "manager/tree.h"
@@ -284,6 +285,18 @@ static void stop_begin(struct worker *w, enum worker_input input)
 	worker_arm(w);
 }
 
+static void say_quarantined(const struct worker *w)
+{
+	int64_t left_ms = w->slot->w.deadline_ms - clock_mono_ms();
+	char text[48];
+
+	if (w->slot->w.deadline_ms == DURATION_NEVER)
+		log_error("%s: quarantined", w->name);
+	else /* the clock was set just now: whole seconds are those of the configuration */
+		log_error("%s: quarantined, tried again in %s", w->name,
+			  duration_format((left_ms + 999) / 1000 * 1000, text));
+}
+
 static void run_effect(struct worker *w, enum worker_effect effect, enum worker_input input)
 {
 	struct worker_state *s = &w->slot->w;
@@ -312,8 +325,7 @@ static void run_effect(struct worker *w, enum worker_effect effect, enum worker_
 		kill_tree(w);
 		break;
 	case DO_ARM_RETRY:
-		log_error("%s: quarantined%s", w->name,
-			  s->deadline_ms == DURATION_NEVER ? "" : ", will be tried again");
+		say_quarantined(w);
 		shutdown_consider(w->m, w);
 		break;
 	case DO_SETTLE_DOWN:

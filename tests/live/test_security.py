@@ -95,6 +95,7 @@ class Security(Case):
         d.file.rename(moved)
         d.file = moved
         self.assertEqual(d.launch().wait_exit(), 78, d.text())
+        self.assertIn(f"chmod go-w {folder}\n", d.text())
         folder.chmod(0o755)
         d.start()
         d.stop()
