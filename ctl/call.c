@@ -32,6 +32,17 @@ json_t *with_targets(const struct ctl *c, json_t *parameters)
 	return parameters;
 }
 
+int need_groups(const struct ctl *c, size_t n)
+{
+	for (size_t i = 0; i < n; i++) {
+		if (!strpbrk(c->args[i], ":*?[/"))
+			continue;
+		fail("`%s` takes groups, and %s names workers", c->verb->name, c->args[i]);
+		return CODE_USAGE;
+	}
+	return CODE_OK;
+}
+
 static void set_operation(json_t *parameters)
 {
 	unsigned char id[16];

@@ -111,6 +111,8 @@ int cmd_scale(struct ctl *c)
 {
 	long long n;
 
+	if (need_groups(c, 1) != CODE_OK)
+		return CODE_USAGE;
 	if (str_to_int(c->args[1], 0, 65536, &n) < 0) {
 		fail("usage: reevectl scale GROUP N; N is a number of workers, not %s", c->args[1]);
 		return CODE_USAGE;

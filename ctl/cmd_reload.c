@@ -186,6 +186,10 @@ int cmd_reload(struct ctl *c)
 		fail("--dry-run and groups do not go together");
 		return CODE_USAGE;
 	}
+	if (need_groups(c, c->n_args) != CODE_OK) {
+		json_decref(p);
+		return CODE_USAGE;
+	}
 	if (c->n_args > 0) {
 		with_targets(c, p);
 		json_object_set(p, "groups", json_object_get(p, "targets"));

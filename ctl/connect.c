@@ -36,6 +36,7 @@ static int too_long(const char *path)
 int socket_choose(struct ctl *c)
 {
 	const char *given = c->set.socket, *runtime = getenv("XDG_RUNTIME_DIR");
+	char fallback[32];
 	struct stat st;
 
 	if (c->set.user && c->set.system) {
@@ -46,11 +47,11 @@ int socket_choose(struct ctl *c)
 		given = getenv("REEVE_SOCKET");
 	if (given && *given)
 		return set_path(c, given, "") ? CODE_OK : too_long(given);
-	if (c->set.user || (!c->set.system && geteuid() != 0 && runtime && *runtime)) {
-		if (!runtime || !*runtime) {
-			fail("--user: XDG_RUNTIME_DIR is not set");
-			return CODE_USAGE;
-		}
+	if (!runtime || runtime[0] != '/') { /* as the daemon does */
+		snprintf(fallback, sizeof(fallback), "/run/user/%u", (unsigned)geteuid());
+		runtime = fallback;
+	}
+	if (c->set.user || (!c->set.system && geteuid() != 0)) {
 		if (!set_path(c, runtime, "/reeve/control.sock"))
 			return too_long(runtime);
 		if (c->set.user || stat(c->socket, &st) == 0)
@@ -79,8 +80,8 @@ static bool pid_lives(const char *pid)
 	return str_to_int(pid, 2, INT32_MAX, &n) == 0 && (kill((pid_t)n, 0) == 0 || errno == EPERM);
 }
 
-/* "keeper pid 812 runs; its manager is being restarted since …" */
-static void say_keeper(const struct ctl *c)
+/* "keeper pid 812 runs; its manager is being restarted since …"; false: nothing is known of one. */
+static bool say_keeper(const struct ctl *c)
 {
 	char dir[sizeof(c->socket)], text[1024], pid[16] = "", manager[64] = "", since[64] = "",
 						 state[64] = "";
@@ -90,11 +91,11 @@ static void say_keeper(const struct ctl *c)
 	memcpy(dir, c->socket, sizeof(dir));
 	slash = strrchr(dir, '/');
 	if (!slash)
-		return;
+		return false;
 	snprintf(slash, sizeof(dir) - (size_t)(slash - dir), "/keeper");
 	n = fd_read_at(AT_FDCWD, dir, text, sizeof(text));
 	if (n <= 0 || !state_value(text, "pid=", pid, sizeof(pid)))
-		return;
+		return false;
 	state_value(text, "state=", state, sizeof(state));
 	state_value(text, "manager=", manager, sizeof(manager));
 	state_value(text, "since=", since, sizeof(since));
@@ -103,6 +104,7 @@ static void say_keeper(const struct ctl *c)
 		     since);
 	else
 		fail("the keeper that was here, pid %s, is gone", pid);
+	return true;
 }
 
 int say_no_daemon(const struct ctl *c, int err)
@@ -126,7 +128,9 @@ int say_no_daemon(const struct ctl *c, int err)
 		fail("no daemon answers at %s (%s)", c->socket, strerror(-err));
 		break;
 	}
-	say_keeper(c);
+	if (!say_keeper(c) && err != -ETIMEDOUT)
+		fail("`reeved -c FILE` starts one; one that has another socket is named by -s or "
+		     "REEVE_SOCKET");
 	return err == -ETIMEDOUT && c->deadline_ms != VL_NO_DEADLINE ? CODE_TIMEOUT
 								     : CODE_NO_DAEMON;
 }

@@ -133,6 +133,8 @@ int ctl_stream_text(struct ctl *c, const char *method, json_t *parameters, text_
 int say_error(struct ctl *c, const char *method, const struct vl_reply *reply);
 /* Add the targets given on the command line ("targets", or key). */
 json_t *with_targets(const struct ctl *c, json_t *parameters);
+/* CODE_OK, or CODE_USAGE after a message if one of the first n arguments cannot name a group. */
+int need_groups(const struct ctl *c, size_t n);
 /* wait, timeout_ms and an operation id, as every changing method takes them. */
 json_t *with_waiting(const struct ctl *c, json_t *parameters);
 /* The exit code that results amount to. */

@@ -110,7 +110,12 @@ static int set_value(struct ctl *c, int option, const char *value)
 	case DURATION:
 		if (duration_parse(value, (int64_t *)to) == 0)
 			return 0;
-		fail("--%s %s: a duration looks like 500ms, 10s, 1m30s, 2h", r->name, value);
+		if (str_to_int(value, 1, INT32_MAX, &n) == 0) {
+			*(int64_t *)to = n * 1000;
+			return 0;
+		}
+		fail("--%s %s: a duration looks like 500ms, 10s, 1m30s, 2h; a number is seconds",
+		     r->name, value);
 		return CODE_USAGE;
 	case COUNT:
 		if (str_to_int(value, 0, 1000000, &n) < 0) {
@@ -144,10 +149,12 @@ static int take_value(struct walk *w, struct item *item, const char *rest)
 	} else if (w->at < w->argc) {
 		item->value = w->argv[w->at++];
 	} else {
-		fail("%s needs a value", item->text);
-		return CODE_USAGE;
+		item->value = "";
 	}
-	return 0;
+	if (item->value[0])
+		return 0;
+	fail("%s needs a value", item->text);
+	return CODE_USAGE;
 }
 
 static int long_option(struct walk *w, struct item *item)
@@ -194,7 +201,9 @@ static int walk_next(struct walk *w, const struct verb *verb, struct item *item)
 	if (w->at >= w->argc)
 		return -1;
 	*item = (struct item){ .option = -1, .text = w->argv[w->at++] };
-	if (w->words_only || item->text[0] != '-' || item->text[1] == '\0')
+	/* no option is a digit: -1 is a number that somebody meant */
+	if (w->words_only || item->text[0] != '-' || item->text[1] == '\0' ||
+	    (item->text[1] >= '0' && item->text[1] <= '9'))
 		return 0;
 	if (strcmp(item->text, "--") == 0) {
 		w->words_only = true;
@@ -242,7 +251,8 @@ static int check_use(const struct ctl *c, unsigned used)
 	if (c->set.help)
 		return 0;
 	if (c->n_args < c->verb->min_args || c->n_args > c->verb->max_args) {
-		fail("usage: reevectl %s %s", c->verb->name, c->verb->usage);
+		fail("usage: reevectl %s%s%s", c->verb->name, c->verb->usage[0] ? " " : "",
+		     c->verb->usage);
 		return CODE_USAGE;
 	}
 	return 0;

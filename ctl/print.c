@@ -65,9 +65,7 @@ static int dump_to_str(const char *bytes, size_t len, void *data)
 
 void out_json(struct ctl *c, const json_t *value)
 {
-	if (!value)
-		str_add(&c->out, "null");
-	else if (value)
+	if (value)
 		json_dump_callback(value, dump_to_str, &c->out,
 				   JSON_COMPACT | JSON_ENCODE_ANY | JSON_REAL_PRECISION(15) |
 					   JSON_ENSURE_ASCII);

@@ -61,7 +61,7 @@ static int say_unknown_method(const json_t *p)
 
 static int say_bad_parameter(const json_t *p)
 {
-	fail("the daemon does not take this %s", get_text(p, "parameter", "call"));
+	fail("the daemon does not take this as `%s`", get_text(p, "parameter", "call"));
 	return CODE_USAGE;
 }
 

@@ -197,6 +197,9 @@ static void print_row(const struct table *t, size_t row, const int *widths, stru
 			break;
 		pad(&c->out, model->right ? 2 : gap + 2);
 	}
+	/* an empty last cell needs no way to it */
+	while (c->out.len > 0 && c->out.data[c->out.len - 1] == ' ')
+		c->out.len--;
 	str_add(&c->out, "\n");
 }
 

@@ -77,25 +77,15 @@ static const char help[] =
 	"      --offline       with --check: nothing that depends on this host\n"
 	"      --user          directories of the calling user (default unless root)\n"
 	"      --system        directories of the system (default for root)\n"
-	"      --log-level L   error, warning, info or debug\n"
+	"      --log-level L   error, warn, info or debug\n"
 	"      --run FD        what reevectl run starts: one command, given behind --\n"
 	"      --run-terminal  with --run: the command gets the terminal\n"
-	"      --version       print the version and exit\n"
-	"      --help          print this and exit\n"
+	"  -V, --version       print the version and exit\n"
+	"  -h, --help          print this and exit\n"
 	"\n"
 	"reevectl(1) controls a running daemon. Manuals: reeved(8), reeve.conf(5).\n";
 
-enum {
-	OPT_CHECK = 256,
-	OPT_OFFLINE,
-	OPT_USER,
-	OPT_SYSTEM,
-	OPT_LEVEL,
-	OPT_RUN,
-	OPT_RUN_TERMINAL,
-	OPT_VERSION,
-	OPT_HELP
-};
+enum { OPT_CHECK = 256, OPT_OFFLINE, OPT_USER, OPT_SYSTEM, OPT_LEVEL, OPT_RUN, OPT_RUN_TERMINAL };
 #define OPTIONS_SAID -1
 
 static const struct option long_options[] = {
@@ -107,8 +97,8 @@ static const struct option long_options[] = {
 	{ "log-level",    required_argument, NULL, OPT_LEVEL	  },
 	{ "run",		 required_argument, NULL, OPT_RUN	  },
 	{ "run-terminal", no_argument,       NULL, OPT_RUN_TERMINAL},
-	{ "version",	     no_argument,	  NULL, OPT_VERSION	    },
-	{ "help",	  no_argument,       NULL, OPT_HELP	      },
+	{ "version",	     no_argument,	  NULL, 'V'		    },
+	{ "help",	  no_argument,       NULL, 'h'		 },
 	{ NULL,		0,		   NULL, 0		   },
 };
 
@@ -121,7 +111,10 @@ static int usage(const char *what, const char *detail)
 
 static int parse_level(const char *word)
 {
-	static const char *const words[] = { "error", "warning", "info", "debug" };
+	static const char *const words[] = { "error", "warn", "info", "debug" };
+
+	if (strcmp(word, "warning") == 0) /* as the lines of the log say */
+		word = "warn";
 
 	for (size_t i = 0; i < ARRAY_LEN(words); i++) {
 		if (strcmp(word, words[i]) == 0)
@@ -235,16 +228,18 @@ static int take_option(struct keeper_options *o, int c, const char *word, const 
 		return 0;
 	case OPT_LEVEL:
 		o->forced_level = parse_level(optarg);
-		return o->forced_level < 0 ? usage("no such log level", optarg) : 0;
+		return o->forced_level < 0
+			       ? usage("--log-level takes error, warn, info or debug, not", optarg)
+			       : 0;
 	case OPT_RUN:
 		o->run = true;
 		return parse_fd(optarg, &o->run_conf);
 	case OPT_RUN_TERMINAL:
 		o->run_terminal = true;
 		return 0;
-	case OPT_VERSION:
+	case 'V':
 		return show("reeved " REEVE_VERSION "\n");
-	case OPT_HELP:
+	case 'h':
 		return show(help);
 	default:
 		return usage(c == ':' ? "an argument is missing" : "unknown option", word);
@@ -261,7 +256,7 @@ static bool parse_options(int argc, char **argv, struct keeper_options *o, int *
 	o->user = geteuid() != 0;
 	opterr = 0;
 	*ret_code = 0;
-	while (*ret_code == 0 && (c = getopt_long(argc, argv, ":c:", long_options, NULL)) != -1)
+	while (*ret_code == 0 && (c = getopt_long(argc, argv, ":c:hV", long_options, NULL)) != -1)
 		*ret_code = take_option(o, c, argv[optind - 1], &file);
 	if (*ret_code) {
 		*ret_code = *ret_code == OPTIONS_SAID ? 0 : *ret_code;

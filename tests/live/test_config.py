@@ -346,6 +346,31 @@ class Config(Case):
             self.assertEqual(done.returncode, 0, done)
         d.stop()
 
+    def test_CF17_options_of_the_daemon(self):
+        d = self.daemon(self.one("wait"), start=False)
+
+        def said(*args):
+            done = subprocess.run([d.binary, *args], env=d.environment(), capture_output=True,
+                                  timeout=20, text=True, cwd=self.dir)
+            return done.returncode, done.stdout, done.stderr
+        for args in (["--version"], ["-V"]):
+            code, out, _ = said(*args)
+            self.assertEqual(code, 0)
+            self.assertRegex(out, r"^reeved \d+\.\d+\.\d+\n$")
+        for args in (["--help"], ["-h"]):
+            code, out, _ = said(*args)
+            self.assertEqual(code, 0)
+            self.assertIn("--config FILE", out)
+        for args, word in ((["--nonsense"], "--nonsense"), (["-c"], "-c"), (["-c", ""], "empty"),
+                           (["web"], "web"), (["--offline", "-c", str(d.file)], "--check"),
+                           (["--log-level", "loud"], "error, warn, info or debug")):
+            code, out, err = said(*args)
+            self.assertEqual((code, out), (2, ""), args)
+            self.assertIn(word, err)
+        for level in ("error", "warn", "warning", "info", "debug"):
+            self.assertEqual(said("--log-level", level, "--check", "-c", d.file.name)[0], 0, level)
+        self.assertEqual(said("--check", "-c", "missing.conf")[0], 78)
+
     def test_CF17_check_and_dump_without_a_daemon(self):
         d = self.daemon(self.one("wait"), start=False)
         d.ctl("check", d.file, code=0)
