@@ -16,9 +16,10 @@ struct process {
 	bool armed;	       /* the handlers are ours */
 	int worker_channel;    /* of a forked worker; -1: none */
 	bool knows_fds;
-	char *fd_names; /* copy of LISTEN_FDNAMES; NULL: none */
-	bool greeted;	/* HELLO was said and answered on the forker's channel */
-	bool seeding;	/* READY, too */
+	char *fd_names;	 /* copy of LISTEN_FDNAMES; NULL: none */
+	int64_t beat_ms; /* when the last sign of life was said, CLOCK_MONOTONIC; 0: not yet */
+	bool greeted;	 /* HELLO was said and answered on the forker's channel */
+	bool seeding;	 /* READY, too */
 	struct forker forker;
 	/* in a forked worker, before BORN; NULL or 0 or -errno */
 	int (*on_copy)(void *arg, const struct birth *b);
@@ -30,5 +31,11 @@ struct process *process_self(void);
 int process_arm(void);
 /* One datagram to NOTIFY_SOCKET; without one nothing. */
 int process_notify(const char *text);
+/*
+ * A sign of life is worth saying: four times in a watchdog's period, and once a second at least, so
+ * that a worker may beat in its innermost loop. period: WATCHDOG_USEC of the worker, or NULL;
+ * *said_ms is taken forward if it is.
+ */
+bool process_beat_due(const char *period, int64_t *said_ms);
 
 #endif

@@ -16,13 +16,16 @@
 #include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <sys/un.h>
+#include <time.h>
 #include <unistd.h>
 
-#define FIRST_FD 3 /* sd_listen_fds(3) */
+#define FIRST_FD    3 /* sd_listen_fds(3) */
+#define BEATS	    4 /* in a period */
+#define BEAT_MAX_MS 1000
 
 /* --- notifications ------------------------------------------------------------------------- */
 
-int process_notify(const char *text)
+static int notify(const char *text, int flags)
 {
 	const char *path = getenv("NOTIFY_SOCKET");
 	struct sockaddr_un at = { .sun_family = AF_UNIX };
@@ -39,11 +42,32 @@ int process_notify(const char *text)
 	sock = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
 	if (sock < 0)
 		return -errno;
-	if (sendto(sock, text, strlen(text), MSG_NOSIGNAL, (const struct sockaddr *)&at,
+	if (sendto(sock, text, strlen(text), MSG_NOSIGNAL | flags, (const struct sockaddr *)&at,
 		   (socklen_t)(offsetof(struct sockaddr_un, sun_path) + len)) < 0)
 		r = -errno;
 	close(sock);
 	return r;
+}
+
+int process_notify(const char *text)
+{
+	return notify(text, 0);
+}
+
+bool process_beat_due(const char *period, int64_t *said_ms)
+{
+	uint64_t usec = period ? strtoull(period, NULL, 10) : 0;
+	int64_t gap = usec > 0 && usec / BEATS < BEAT_MAX_MS * 1000 ? (int64_t)(usec / BEATS / 1000)
+								    : BEAT_MAX_MS;
+	struct timespec now;
+	int64_t now_ms;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	now_ms = (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+	if (*said_ms && now_ms - *said_ms < gap)
+		return false;
+	*said_ms = now_ms;
+	return true;
 }
 
 int reeve_ready(void)
@@ -53,7 +77,15 @@ int reeve_ready(void)
 
 int reeve_beat(void)
 {
-	return process_notify("WATCHDOG=1");
+	struct process *self = process_self();
+	int r;
+
+	if (!getenv("NOTIFY_SOCKET") || !process_beat_due(getenv("WATCHDOG_USEC"), &self->beat_ms))
+		return 0;
+	r = notify("WATCHDOG=1", MSG_DONTWAIT);
+	if (r < 0)
+		self->beat_ms = 0; /* the next call says it */
+	return r;
 }
 
 int reeve_status(const char *text)
@@ -234,6 +266,7 @@ static int be_reborn(void *arg, const struct birth *b)
 	self->stop_fd = -1;
 	self->armed = false;
 	self->worker_channel = b->channel;
+	self->beat_ms = 0;
 	self->greeted = self->seeding = false;
 	free(self->fd_names);
 	self->fd_names = NULL;

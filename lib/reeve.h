@@ -26,7 +26,11 @@ extern "C" {
 
 /* Ready to work (ready = "notify"). */
 REEVE_PUBLIC int reeve_ready(void);
-/* Still alive (watchdog). */
+/*
+ * Still alive (watchdog). To be called often, in the loop that must not hang: it is said four times
+ * in the group's `watchdog`, else once a second, and never waits. -EAGAIN: nobody reads; call
+ * again.
+ */
 REEVE_PUBLIC int reeve_beat(void);
 /* One line for `reevectl status`; longer than 159 bytes is cut. */
 REEVE_PUBLIC int reeve_status(const char *text);

@@ -28,6 +28,7 @@ struct slot {
 	char name[64], group[64];
 	uint32_t request;  /* of its START */
 	const char *state; /* "started", then "ready" */
+	int64_t beat_ms;   /* see process_beat_due() */
 	volatile int stop;
 	_Atomic bool ended; /* the thread is about to return */
 	int code;	    /* valid with ended */
@@ -76,12 +77,29 @@ static int slot_ready(const struct reeve_ctx *ctx)
 	return forker_send(s->host->channel, &p);
 }
 
+static const char *own_env(const struct slot *s, const char *name)
+{
+	size_t len = strlen(name);
+
+	for (char **e = s->env; e && *e; e++)
+		if (strncmp(*e, name, len) == 0 && (*e)[len] == '=')
+			return *e + len + 1;
+	return NULL;
+}
+
 static int slot_beat(const struct reeve_ctx *ctx)
 {
+	struct slot *s = ctx->host;
 	struct channel_packet p;
+	int r;
 
-	begin_news(&p, ctx->host, 0, "beat");
-	return send_news(ctx->host, &p);
+	if (!process_beat_due(own_env(s, "WATCHDOG_USEC"), &s->beat_ms))
+		return 0;
+	begin_news(&p, s, 0, "beat");
+	r = send_news(s, &p);
+	if (r < 0)
+		s->beat_ms = 0;
+	return r;
 }
 
 static int slot_status(const struct reeve_ctx *ctx, const char *text)

@@ -6,6 +6,7 @@
 import argparse
 import contextlib
 import ctypes
+import errno
 import os
 import pathlib
 import resource
@@ -464,6 +465,42 @@ def test_library():
     need(not call(library, "reeve_stopping"), "stopping")
     os.kill(os.getpid(), signal.SIGTERM)
     need(call(library, "reeve_stopping") & 1, "not stopping")
+
+
+def drain(server):
+    words = []
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            words.append(server.recv(4096))
+    return words
+
+
+def test_library_beats():
+    """reeve_beat() in any loop: four in a period are said, it never waits, and a lost one is said"""
+    library = load_library()
+    with tempfile.TemporaryDirectory() as folder:
+        path = os.path.join(folder, "n")
+        os.environ.update(NOTIFY_SOCKET=path, WATCHDOG_USEC="1")
+        need(library.reeve_beat() == -errno.ENOENT, "nobody is there")
+        os.environ["WATCHDOG_USEC"] = "1000000"
+        with contextlib.closing(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)) as s, \
+                contextlib.closing(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)) as other:
+            s.bind(path)
+            s.setblocking(False)
+            other.setblocking(False)
+            end = time.monotonic() + 0.9
+            while time.monotonic() < end:
+                need(library.reeve_beat() == 0, "it could not be said")
+            said = drain(s)
+            need(set(said) == {b"WATCHDOG=1"} and 2 <= len(said) <= 4, f"{said}")
+            os.environ["WATCHDOG_USEC"] = "1"
+            with contextlib.suppress(BlockingIOError):
+                while True:
+                    other.sendto(b"STATUS=full", path)
+            need(library.reeve_beat() == -errno.EAGAIN, "it waited, or lied")
+            drain(s)
+            need(library.reeve_beat() == 0 and drain(s) == [b"WATCHDOG=1"], "it was not said again")
+        del os.environ["NOTIFY_SOCKET"], os.environ["WATCHDOG_USEC"]
 
 
 class ReeveFd(ctypes.Structure):

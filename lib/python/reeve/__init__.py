@@ -32,7 +32,10 @@ def ready() -> bool:
 
 
 def beat() -> bool:
-    """This worker is alive (WATCHDOG=1; `watchdog`)."""
+    """
+    This worker is alive (WATCHDOG=1; `watchdog`). To be called often, in the loop that must not hang:
+    it is said four times in the group's `watchdog`, else once a second, and never waits.
+    """
     return bool(_context.me().beat())
 
 

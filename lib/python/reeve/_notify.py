@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import os
 import socket
+import time
 from typing import Optional
 
 
@@ -37,6 +38,28 @@ class Notifier:
         if not self.send(f"X_REEVE_JOBS={self._jobs}"):
             return False
         self._jobs = 0
+        return True
+
+
+class Pace:
+    """
+    How often a sign of life is worth saying: four times in a watchdog's period, and once a second at
+    least. So a worker may beat in its innermost loop.
+    """
+
+    def __init__(self, period_usec: Optional[str]) -> None:
+        try:
+            period = int(period_usec or "")
+        except ValueError:
+            period = 0
+        self._gap = min(period / 4e6, 1.0) if period > 0 else 1.0
+        self._next = 0.0
+
+    def due(self) -> bool:
+        return time.monotonic() >= self._next
+
+    def said(self) -> bool:
+        self._next = time.monotonic() + self._gap
         return True
 
 

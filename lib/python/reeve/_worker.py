@@ -57,6 +57,7 @@ class Worker(Nobody):
     def __init__(self) -> None:
         super().__init__()
         self._notifier: Optional[_notify.Notifier] = None
+        self._pace: Optional[_notify.Pace] = None
         self.signals = Signals(self.stop)
         self.on_fork_point: Optional[Callable[[], None]] = None
 
@@ -74,7 +75,11 @@ class Worker(Nobody):
         return self.notifier.send("READY=1", wait=True)
 
     def beat(self) -> bool:
-        return self.notifier.send("WATCHDOG=1")
+        if self._pace is None:
+            self._pace = _notify.Pace(os.environ.get("WATCHDOG_USEC"))
+        if self.notifier.address and not self._pace.due():
+            return True
+        return self.notifier.send("WATCHDOG=1") and self._pace.said()
 
     def status(self, text: str) -> bool:
         return self.notifier.send("STATUS=" + _notify.one_line(text))

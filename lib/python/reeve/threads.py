@@ -40,6 +40,7 @@ class Slot(Nobody):
             **{os.fsdecode(key): os.fsdecode(value) for key, _, value in own}}
         self.state = "started"
         self._jobs = 0
+        self._pace = _notify.Pace(self.environ.get("WATCHDOG_USEC"))
 
     def message(self, state: str, *records: Record, request: int = 0) -> Message:
         return Message(Type.SLOT, request, [(Tag.INDEX, self.index),
@@ -54,7 +55,7 @@ class Slot(Nobody):
         return self.say("ready", keep=True)
 
     def beat(self) -> bool:
-        return self.say("beat")
+        return not self._pace.due() or (self.say("beat") and self._pace.said())
 
     def status(self, text: str) -> bool:
         return self.say(self.state, (Tag.TEXT, _notify.one_line(text)[:1024]))

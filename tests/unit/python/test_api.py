@@ -49,6 +49,28 @@ class Api(Case):
                               "X_REEVE_JOBS=1", "X_REEVE_JOBS=3", "X_REEVE_BUSY=1",
                               "X_REEVE_BUSY=0"])
 
+    def test_beats_in_a_tight_loop(self):
+        """Four in a watchdog's period are said, else one a second; a lost one is said again."""
+        server = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.addCleanup(server.close)
+        server.bind(str(self.dir / "notify"))
+        server.settimeout(20)
+        beats = ("import time, reeve\nend = time.monotonic() + 0.9\nn = 0\n"
+                 "while time.monotonic() < end:\n    assert reeve.beat()\n    n += 1\n"
+                 "reeve.status(n)\n")
+
+        def said(**env):
+            self.script(beats, NOTIFY_SOCKET=str(self.dir / "notify"), **env)
+            words = []
+            while not words or not words[-1].startswith("STATUS="):
+                words.append(server.recv(4096).decode())
+            self.assertGreater(int(words.pop().partition("=")[2]), 50, "it waits")
+            self.assertEqual(set(words), {"WATCHDOG=1"})
+            return len(words)
+        self.assertIn(said(WATCHDOG_USEC="1000000"), (2, 3, 4))
+        for odd in ("", "x", "-5", "0", "99999999999999999999", "4000000"):
+            self.assertEqual(said(WATCHDOG_USEC=odd), 1, odd)
+
     def test_nobody_reads(self):
         """A full socket costs the worker no time, and jobs are not lost."""
         server = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)

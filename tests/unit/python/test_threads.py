@@ -143,9 +143,10 @@ class Threads(Case):
         self.slot(host, "started")
 
     def test_nobody_listens(self):
-        """Beats of a worker never wait; what must arrive does."""
-        host = self.host("import reeve\ndef main():\n    for _ in range(5000):\n"
-                         "        reeve.beat()\n    open('through', 'w').close()\n    return 7\n")
+        """News of a worker never wait; what must arrive does."""
+        host = self.host("import reeve\ndef main():\n    for n in range(5000):\n"
+                         "        reeve.status(n)\n        reeve.beat()\n"
+                         "    open('through', 'w').close()\n    return 7\n")
         self.start(host, 0)
         self.slot(host, "started")
         host.channel.send(Type.PING, request=77)
