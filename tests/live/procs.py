@@ -198,9 +198,8 @@ class Cgroup:
         self.path = pathlib.Path(path)
 
     def below(self):
-        """All directories below, the deepest first."""
-        return sorted((p for p in self.path.rglob("*") if p.is_dir()),
-                      key=lambda p: -len(p.parts))
+        """All directories below, the deepest first. (rglob fails when one goes meanwhile.)"""
+        return [pathlib.Path(top) for top, _, _ in os.walk(self.path, topdown=False)][:-1]
 
     def members(self):
         found = set()
