@@ -1,7 +1,7 @@
 /*
- * checklines LINE TEXT WRITERS LINES FILE...: reads the log files of `writer`, the oldest first,
- * and counts what happened to its lines; one JSON object on stdout. TEXT is 1 where the supervisor
- * puts "TIME NAME " before each line. Other lines (of a supervisor's own) count as `foreign`, but
+ * checklines LINE FORMAT WRITERS LINES FILE...: reads the log files of `writer`, the oldest first,
+ * and counts what happened to its lines; one JSON object on stdout. FORMAT is raw, text ("TIME NAME
+ * " stands before each line) or json. Other lines (of a supervisor's own) count as `foreign`, but
  * a piece of a writer's line counts as `cut`.
  */
 #include <ctype.h>
@@ -14,7 +14,7 @@
 
 struct tally {
 	size_t line;
-	bool text;
+	const char *format;
 	unsigned writers;
 	unsigned long lines;
 	unsigned long *next; /* by writer: the sequence number that comes next */
@@ -28,6 +28,20 @@ static bool all_digits(const char *s, size_t n)
 		if (!isdigit((unsigned char)s[i]))
 			return false;
 	return true;
+}
+
+/* What the worker wrote, of an object; *end is moved before what stands behind. NULL if it is none.
+ */
+static const char *open_object(const char *s, const char **end)
+{
+	static const char member[] = ",\"line\":\"";
+	size_t n = (size_t)(*end - s);
+	const char *text = memmem(s, n, member, sizeof member - 1);
+
+	if (!text || s[0] != '{' || memcmp(*end - 2, "\"}", 2) != 0)
+		return NULL;
+	*end -= 2;
+	return text + sizeof member - 1;
 }
 
 /* The line after "TIME NAME ", or NULL. */
@@ -58,8 +72,10 @@ static void count_line(struct tally *t, const char *s, size_t n)
 	const char *end = s + n;
 	unsigned long writer, sequence;
 
-	if (t->text)
+	if (t->format[0] == 't')
 		s = skip_prefix(s, end);
+	else if (t->format[0] == 'j')
+		s = open_object(s, &end);
 	if (!s || !is_whole(t, s, (size_t)(end - s))) {
 		if (s && (memchr(s, '.', (size_t)(end - s)) || all_digits(s, (size_t)(end - s))))
 			t->cut++;
@@ -110,7 +126,7 @@ int main(int argc, char **argv)
 	if (argc < 5)
 		return 2;
 	t.line = strtoul(argv[1], NULL, 10);
-	t.text = argv[2][0] == '1';
+	t.format = argv[2];
 	t.writers = (unsigned)strtoul(argv[3], NULL, 10);
 	t.lines = strtoul(argv[4], NULL, 10);
 	t.next = calloc(t.writers ? t.writers : 1, sizeof *t.next);

@@ -205,8 +205,8 @@ def check_lines(subject):
     total = {"good": 0, "cut": 0, "doubled": 0}
     for names in files.values():
         # The numbers of a worker's file begin at its index, so every file knows all writers.
-        text = "1" if job.text and subject.name.startswith("reeve") else "0"
-        out = subprocess.run([place.program("checklines"), str(line), text, str(job.n), str(lines),
+        form = job.format if subject.name.startswith("reeve") else "raw"
+        out = subprocess.run([place.program("checklines"), str(line), form, str(job.n), str(lines),
                               *names], check=True, capture_output=True, text=True).stdout
         found = json.loads(out)
         for key in total:
@@ -288,22 +288,24 @@ def other_cases(quick):
 
 
 def log_cases(quick):
-    """(name, writers, (line, block), MiB in all, text)"""
-    rows = (("log 4k", 1, (128, 4096), 1024, False), ("log 4k text", 1, (128, 4096), 1024, True),
-            ("log 4k text, long lines", 1, (4096, 4096), 1024, True),
-            ("log lines", 1, (100, 100), 256, False), ("log lines text", 1, (100, 100), 256, True),
-            ("log 100 writers", 100, (100, 100), 256, False),
-            ("log 100 writers text", 100, (100, 100), 256, True))
-    for name, writers, (line, block), mib, text in rows:
+    """(name, writers, (line, block), MiB in all, format)"""
+    rows = (("log 4k", 1, (128, 4096), 1024, "raw"), ("log 4k text", 1, (128, 4096), 1024, "text"),
+            ("log 4k text, long lines", 1, (4096, 4096), 1024, "text"),
+            ("log 4k json", 1, (128, 4096), 1024, "json"),
+            ("log lines", 1, (100, 100), 256, "raw"), ("log lines text", 1, (100, 100), 256, "text"),
+            ("log lines json", 1, (100, 100), 256, "json"),
+            ("log 100 writers", 100, (100, 100), 256, "raw"),
+            ("log 100 writers text", 100, (100, 100), 256, "text"))
+    for name, writers, (line, block), mib, form in rows:
         subjects = ("floor", "reeve") if writers > 1 else THREE
         if writers > 1:
             subjects += ("reeve-merged",)
-        elif not text:
+        elif form == "raw":
             subjects = ("limit", "limit-nap", "limit-splice", "floor", "reeve")
         size = (mib << 20) // (16 if quick else 1)
         lines = size // writers // block * (block // line)
         yield Case(name, measure_log, subjects, 1 if quick else 5, "writer", writers,
-                   writer=(line, block, lines), text=text, keep=80)
+                   writer=(line, block, lines), format=form, keep=80)
 
 
 def cases(quick):

@@ -18,7 +18,7 @@ class Job:
         self.mode = mode
         self.stop_ms = 10000
         self.writer = None  # (line, block, lines) instead of a worker
-        self.text = False
+        self.format = "raw"
         self.merged = False  # all workers write one file
         self.max_size = 50 << 20
         self.keep = 5
@@ -231,7 +231,7 @@ class Reeve(Subject):
             run=place.directory / "run", directory=place.directory, cgroup=self.cgroup,
             command=", ".join(f'"{word}"' for word in place.command(job)), n=n,
             stop_ms=job.stop_ms, logs=place.logs, file="%g" if job.merged else "%g-%i",
-            format="text" if job.text else "raw", max_size=job.max_size, keep=job.keep))
+            format=job.format, max_size=job.max_size, keep=job.keep))
         return str(path)
 
     def start(self):

@@ -50,7 +50,7 @@ class Storm(test_walk.Workload):
                     "workers": GROUPS["web"], "ready": "notify", "env": {"GREETING": str(greeting)},
                     "sockets": [{"name": "a", "listen": f"unix://{self.dir}/web.sock"}]},
             "plain": {"command": life(world.rows(PAUSE_US)), "workers": GROUPS["plain"],
-                      "stop": {"timeout": "300ms"}},
+                      "stop": {"timeout": "300ms"}, "log": {"format": "json"}},
             "tree": {"command": life("fork=2", "[", "setsid", "ignore=TERM", "wait", "]",
                                      "orphan=1", "[", "wait", "]", "wait"),
                      "workers": GROUPS["tree"], "stop": {"timeout": "80ms"}},
@@ -58,7 +58,8 @@ class Storm(test_walk.Workload):
             "steady": {"command": life(world.rows(PAUSE_US)), "workers": GROUPS["steady"],
                        "log": {"max_size": "60K", "keep": 1000, "stderr": "separate"}},
             "block": {"command": life(world.rows(500)), "workers": GROUPS["block"],
-                      "log": {"overflow": "block", "max_size": "100K", "keep": 1000}},
+                      "log": {"overflow": "block", "max_size": "100K", "keep": 1000,
+                              "format": "json"}},
         }
         groups.update(self.started_otherwise())
         if guest:

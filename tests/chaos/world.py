@@ -6,6 +6,7 @@ long as it lives, and numbers its lines. So a doubled, lost or mixed-up life is 
 the daemon, and then the daemon's word is compared.
 """
 import collections
+import json
 import os
 import re
 
@@ -34,6 +35,20 @@ def wrote(pid, entry):
     fields = procs.stat_of(pid)
     tick = os.sysconf("SC_CLK_TCK")
     return bool(fields) and fields[0] not in "ZX" and int(fields[19]) * 1000000 <= entry.us * tick
+
+
+def as_text(line):
+    """A line of a log; an object, which must be whole, as it would stand in a text log."""
+    if not line.startswith("{"):
+        return line
+    try:
+        said = json.loads(line)
+        mark = {"out": "", "err": "!"}[said["stream"]] + "+" * said.get("partial", False)
+        if "lost_bytes" in said and said["line"] != f"-- {said['lost_bytes']} bytes lost --":
+            return line
+        return f"{said['time']} {said['worker']}{mark} {said['line']}"
+    except (ValueError, KeyError):
+        return line  # torn
 
 
 class Oracles:
@@ -78,7 +93,7 @@ class Oracles:
             for path in paths:
                 text = path.read_bytes()
                 self.case.assertTrue(not text or text.endswith(b"\n"), f"{path} has no last end")
-                for line in text.decode().splitlines():
+                for line in map(as_text, text.decode().splitlines()):
                     if group in lossy and LOST.match(line):
                         continue
                     if group in spoken and RUNTIME.match(line):
