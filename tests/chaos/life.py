@@ -1,6 +1,7 @@
 """
 The workers that are forked, or are threads: they leave the same traces as the puppet (world.py), in
 Python. `run`, `seed` and `slot` are entries of groups under forkserver, fork and threads.
+CHAOS_LINE_US apart, for ever or CHAOS_LINES of them and then an exit code that says which life it was.
 """
 import fcntl
 import os
@@ -9,7 +10,6 @@ import time
 
 import reeve
 
-LINE_S = .004  # between two lines
 BEGAN = os.getpid()  # of the process that loaded this
 
 
@@ -21,6 +21,8 @@ class Life:
         self.name = env["REEVE_WORKER"]
         self.life = f"{env['EPOCH']} {self.name} {env['REEVE_INCARNATION']}"
         self.pid, self.lock, self.number = os.getpid(), -1, 0
+        self.apart_s = int(env.get("CHAOS_LINE_US", "4000")) / 1e6
+        self.lines = int(env.get("CHAOS_LINES", "0"))
 
     def note(self, word, text):
         """One entry as the puppet writes it, with one write."""
@@ -46,7 +48,13 @@ class Life:
         row = f"row-{self.env['EPOCH']}.{self.env['REEVE_INCARNATION']}.{third} {self.number}\n"
         os.write(1, row.encode())
         self.number += 1
-        time.sleep(LINE_S)
+        time.sleep(self.apart_s)
+
+    def over(self):
+        return bool(self.lines) and self.number >= self.lines
+
+    def code(self):
+        return int(self.env["REEVE_INCARNATION"]) % 7 + 1
 
     def drop(self):
         os.close(self.lock)
@@ -62,8 +70,9 @@ def run():
     default_signals()
     life = Life(os.environ)
     life.begin()
-    while True:
+    while not life.over():
         life.line(life.pid)
+    return life.code()
 
 
 def seed():
@@ -87,7 +96,7 @@ def seed():
 def slot():
     life = Life(reeve.environ())
     life.begin()
-    while not reeve.stopping():
+    while not reeve.stopping() and not life.over():
         life.line(life.env["REEVE_INDEX"])
     life.drop()
-    return 0
+    return life.code() if life.over() else 0

@@ -66,7 +66,7 @@ def main():
     options = parser.parse_args()
     if options.shrink:
         return shrink(options.shrink, options.mode or "default", options.build)
-    patterns = options.patterns or (["walk", "ends"] if options.walk else
+    patterns = options.patterns or (["walk.", "ends.", "points."] if options.walk else
                                     ["kills"] if options.kills else [])
     modes = live.modes_for(options)
     if not options.walk:
@@ -79,6 +79,8 @@ def main():
         os.environ["REEVE_CHAOS_SEED"] = str(options.seed)
     tests = [test for test in live.find_tests(patterns, HERE, "chaos.")
              if options.kills or "kills" not in test[0]]
+    if options.walk and not options.patterns:
+        tests += live.find_tests(["killed_at_every_point"])  # test_points.py: which those are
     run = live.Run(options)
     run.deadline = 180 + 60 * (options.minutes or 0)
     if options.walk or options.kills:

@@ -10,7 +10,6 @@ import json
 import os
 import pathlib
 import random
-import shutil
 import socket
 import time
 
@@ -85,14 +84,6 @@ class Storm(test_walk.Workload):
                 group["template"] = {"fork_timeout": "500ms"}
         return groups
 
-    def prepare_methods(self):
-        shutil.copy(os.path.join(HERE, "life.py"), self.dir / "life.py")
-        for name in ("module.so", "reeve-runner"):
-            shutil.copy(self.context.program(name), self.dir / name)
-        if not (self.dir / "python").exists():
-            shutil.copytree(os.path.join(HERE, "../../lib/python"), self.dir / "python",
-                            ignore=shutil.ignore_patterns("__pycache__", "tests"))
-
     def prepare_storm(self, path):
         self.seed = test_walk.draw()
         self.records = self.journal()
@@ -105,7 +96,7 @@ class Storm(test_walk.Workload):
         self.did, self.kills = collections.Counter(), collections.defaultdict(set)
         self.failed = set()  # lives that could not be started, as their records say
         self.unborn = 0  # lives that were killed at a point before their program ran
-        self.prepare_methods()
+        self.runtimes = world.bring_runtimes(self)
         self.given = path is not None
         if path:
             with open(path, encoding="utf-8") as file:
@@ -115,8 +106,7 @@ class Storm(test_walk.Workload):
 
     def launch(self):
         before = decoys.narrow if self.mode == "pid1" else None
-        env = {"REEVE_PYTHON_DIR": str(self.dir / "python"),
-               "REEVE_RUNNER": str(self.dir / "reeve-runner")}
+        env = dict(self.runtimes)
         if self.fp.points:
             env["REEVE_FAILPOINTS"] = str(self.fp.path)
         self.d = self.daemon(self.whole(), start=False, env=env, before=before)

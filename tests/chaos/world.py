@@ -9,12 +9,14 @@ import collections
 import json
 import os
 import re
+import shutil
 
 import procs
 
 LINE = re.compile(r"\S+ (\w+(?::\d+|/host))!? row-(\d+\.\d+\.\d+) (\d+)$")
 # What a runtime says of a start that the daemon has given up, as the worker or still as its template.
 RUNTIME = re.compile(r"\S+ \w+(:\d+|/template(\.1)?)!? reeve(-runner)?: ")
+RAW = re.compile(r"(row)-(\d+\.\d+\.\d+) (\d+)$")
 LOST = re.compile(r"\S+ (\w+:\d+)!? -- (\d+) bytes lost --$")
 TOKEN = re.compile(r"(\d+) (\w+:\d+) (\d+)$")
 
@@ -23,6 +25,20 @@ def life(case, journal, *words):
     """Words of a puppet that leaves all that the oracles need; `words` follow."""
     return (case.words(journal, "token", "note=@env:EPOCH@ @env:REEVE_WORKER@ @inc@") +
             [f"flock={case.dir}/lock-%n"] + case.words(*words)[1:])
+
+
+def bring_runtimes(case):
+    """What workers that are forked or are threads run by, into the case's directory; returns what
+    the daemon's environment has to name."""
+    here = os.path.dirname(os.path.abspath(__file__))
+    shutil.copy(os.path.join(here, "life.py"), case.dir / "life.py")
+    for name in ("module.so", "reeve-runner"):
+        shutil.copy(case.context.program(name), case.dir / name)
+    if not (case.dir / "python").exists():
+        shutil.copytree(os.path.join(here, "../../lib/python"), case.dir / "python",
+                        ignore=shutil.ignore_patterns("__pycache__", "tests"))
+    return {"REEVE_PYTHON_DIR": str(case.dir / "python"),
+            "REEVE_RUNNER": str(case.dir / "reeve-runner")}
 
 
 def rows(micros, count=0):
@@ -82,9 +98,9 @@ class Oracles:
         self.case.assertEqual(self.journal.entries("write-error"), [], "its pipe broke")
         self.case.assertEqual(self.journal.entries("failed"), [], "a puppet failed")
 
-    def check_lines(self, *groups, lossy=(), spoken=()):
+    def check_lines(self, *groups, lossy=(), spoken=(), raw=()):
         """19: of each life 0, 1, 2 … without a hole, in order, whole. Returns how many lines. In a
-        `spoken` group a runtime may speak too."""
+        `spoken` group a runtime may speak too; `raw` ones are written without time and name."""
         lines = 0
         for group in groups:
             expected = collections.Counter()
@@ -98,7 +114,7 @@ class Oracles:
                         continue
                     if group in spoken and RUNTIME.match(line):
                         continue
-                    found = LINE.match(line)
+                    found = (RAW if group in raw else LINE).match(line)
                     self.case.assertTrue(found, f"torn: {line!r} in {path}")
                     key, number = (found[1], found[2]), int(found[3])
                     if group in lossy:

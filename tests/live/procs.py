@@ -90,10 +90,24 @@ def roles_of(keeper):
     forked and has not exec'ed (PF_FORKNOEXEC in its flags). One read says both."""
     found = {}
     for pid in read(f"/proc/{keeper}/task/{keeper}/children").split():
-        match = re.match(r"\d+ \(reeve-(\w+)\) ([^ZX] .*)", read(f"/proc/{pid}/stat"))
-        if match and not int(match[2].split()[6]) & 0x40:
-            found[match[1]] = int(pid)
+        name = role_name(pid)
+        if name:
+            found[name] = int(pid)
     return found
+
+
+def role_name(pid):
+    match = re.match(r"\d+ \(reeve-(\w+)\) ([^ZX] .*)", read(f"/proc/{pid}/stat"))
+    return match[1] if match and not int(match[2].split()[6]) & 0x40 else None
+
+
+def newest_role(keeper, name, known=None, among=200):
+    """The pid of one role, for keepers of thousands: the one that was known, if it lives, or looked
+    for among the newest children."""
+    if known and role_name(known) == name:
+        return known
+    children = read(f"/proc/{keeper}/task/{keeper}/children").split()[-among:]
+    return next((int(pid) for pid in reversed(children) if role_name(pid) == name), None)
 
 
 def fds_of(pid):

@@ -13,6 +13,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
@@ -195,11 +196,23 @@ static int note(const struct reeve_ctx *ctx, const char *word, const char *text)
 	return n < 0 ? -1 : 0;
 }
 
-/* Token, lock of the slot (held by not closing it), numbered lines. */
+static long own_number(const struct reeve_ctx *ctx, const char *name, long otherwise)
+{
+	const char *text = own_env(ctx, name);
+
+	return text ? atol(text) : otherwise;
+}
+
+/*
+ * Token, lock of the slot (held by not closing it), numbered lines: CHAOS_LINE_US apart, for ever
+ * or CHAOS_LINES of them and then an exit code that says which life it was.
+ */
 static int leave_traces(const struct reeve_ctx *ctx)
 {
 	const char *epoch = own_env(ctx, "EPOCH"), *locks = own_env(ctx, "CHAOS_LOCKS");
-	const struct timespec pause = { 0, 4000000 };
+	const long apart_us = own_number(ctx, "CHAOS_LINE_US", 4000);
+	const unsigned long lines = own_number(ctx, "CHAOS_LINES", LONG_MAX);
+	const struct timespec pause = { apart_us / 1000000, apart_us % 1000000 * 1000 };
 	char text[256];
 	int fd;
 
@@ -214,10 +227,11 @@ static int leave_traces(const struct reeve_ctx *ctx)
 		return 6;
 	if (flock(fd, LOCK_EX | LOCK_NB) < 0)
 		note(ctx, "double", ctx->worker);
-	for (unsigned long n = 0;; n++) {
+	for (unsigned long n = 0; n < lines; n++) {
 		dprintf(1, "row-%s.%u.%d %lu\n", epoch, ctx->incarnation, (int)getpid(), n);
 		nanosleep(&pause, NULL);
 	}
+	return (int)(ctx->incarnation % 7 + 1);
 }
 
 static int run(void *data, const struct reeve_ctx *ctx)
