@@ -215,24 +215,24 @@ class Logs(Case):
     def test_LG04_killed_loggers_lose_no_record(self):
         """In json, over rotation, of two workers and their standard errors, in one file."""
         journal = self.journal()
-        words = self.words(journal, "lines=10000:50:row", "note=written", "wait")
+        words = self.words(journal, "lines=6000:50:row", "note=written", "wait")
         d = self.daemon({"web": {"command": ["/bin/sh", "-c", '"$@" >&2 & exec "$@"', "sh", *words],
                                  "workers": 2, "log": {"format": "json", "stderr": "separate",
-                                                       "max_size": "300K", "keep": 1000}}})
+                                                       "max_size": "150K", "keep": 1000}}})
         d.roles_may_die = True
         count = 0
-        while len(journal.entries("note", "written")) < 4 and count < 30:
+        while len(journal.entries("note", "written")) < 4 and count < 15:
             procs.kill(d.role("logger"))
             count += 1
             self.pause(0.04)
         journal.wait("note", "written", n=4, timeout=40)
         self.assertGreater(count, 3)
-        until(lambda: self.all_text("web").count('"row 9999"}') == 4, 15, "the last line is there")
+        until(lambda: self.all_text("web").count('"row 5999"}') == 4, 15, "the last line is there")
         records = self.records("web")
         for worker in ("web:0", "web:1"):
             for stream in ("out", "err"):
                 self.assert_numbered([r["line"] for r in records if
-                                      (r["worker"], r["stream"]) == (worker, stream)], "row", 10000)
+                                      (r["worker"], r["stream"]) == (worker, stream)], "row", 6000)
         self.assertGreater(len(self.files("web")), 10)
         d.stop()
 
