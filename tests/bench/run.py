@@ -34,7 +34,8 @@ def parse():
                         help="scenarios whose name begins so (start, restart, stop, idle, list, "
                              "log…); may be given again")
     parser.add_argument("--n", type=int, help="only this number of workers")
-    parser.add_argument("--worker", choices=["glibc", "nolibc"], help="only this worker")
+    parser.add_argument("--worker", choices=["glibc", "nolibc", *subjects.LOADS],
+                        help="only this worker")
     parser.add_argument("--subject", action="append", metavar="NAME",
                         help="only " + ", ".join(subjects.ALL) + "; may be given again")
     parser.add_argument("--rounds", type=int, help="instead of the scenario's own number")

@@ -9,7 +9,7 @@ import json
 
 import gauge
 import varlink
-from subjects import Job
+from subjects import LOADS, METHODS, Job
 
 
 class Case:
@@ -124,6 +124,55 @@ def measure_rest(subject):
                                      "")
     take_down(subject)
     return result
+
+
+# --- start methods ------------------------------------------------------------------------------
+
+def scale(subject, n):
+    subject.call("Scale", group="bench", workers=n, wait=True)
+
+
+def measure_first(subject):
+    """From a request to the daemon to the first statement of the worker; and of its next life,
+    from kill -9. Worker 0 is there before: the seed, or the first thread."""
+    subject.job.n = 1
+    bring_up(subject)
+    marks, first, again = subject.place.marks, [], []
+    for _ in range(subject.job.times):
+        begin = gauge.now_ns()
+        subject.call("Scale", group="bench", workers=2, wait=False)
+        first.append((marks.next(1, 30) - begin) / 1e6)
+        gauge.until(lambda: worker_states(subject) == {"ready"}, 30, "both are ready")
+        begin = gauge.now_ns()
+        os.kill(marks.pids[1], 9)
+        again.append((marks.next(1, 30) - begin) / 1e6)
+        gauge.until(lambda: worker_states(subject) == {"ready"}, 30, "both are ready")
+        scale(subject, 1)
+    take_down(subject)
+    return {"first line": (statistics.median(first), "ms"),
+            "after kill -9": (statistics.median(again), "ms")}
+
+
+def worker_states(subject):
+    client = varlink.Client(subject.socket)
+    reply = json.loads(client.exchange(varlink.request("List"))[:-1])
+    client.close()
+    return {worker["state"] for worker in reply["parameters"]["workers"]}
+
+
+def measure_memory(subject):
+    """PSS of all workers and of what makes them; what one of them has for itself."""
+    bring_up(subject)
+    gauge.until(lambda: worker_states(subject) == {"ready"}, 60, "all are ready")
+    roles = set(subject.roles.values())
+    own = set(subject.place.marks.pids.values())
+    pids = {int(pid) for pid in gauge.read_file(
+        f"/proc/{subject.pid}/task/{subject.pid}/children").split()} - roles
+    sizes = {pid: gauge.memory_kib(pid) for pid in pids | own}
+    private = statistics.median(sizes[pid][1] for pid in own)
+    take_down(subject)
+    return {"pss": (sum(pss for pss, _ in sizes.values()) / 1024, "MiB"),
+            "own, each": (private, "KiB")}
 
 
 # --- asking -------------------------------------------------------------------------------------
@@ -308,7 +357,19 @@ def log_cases(quick):
                    writer=(line, block, lines), format=form, keep=80)
 
 
+def method_cases(quick):
+    methods = tuple(kind.name for kind in METHODS)
+    for load in LOADS:
+        if load == "numpy" and subprocess.run(["/usr/bin/python3", "-c", "import numpy"],
+                                              stderr=subprocess.DEVNULL, check=False).returncode:
+            continue
+        yield Case("method start", measure_first, methods, 1 if quick else 3, load, 1,
+                   times=3 if quick else 20)
+        yield Case("method memory", measure_memory, methods, 1, load, 10 if quick else 100)
+
+
 def cases(quick):
     yield from start_cases(quick)
     yield from other_cases(quick)
     yield from log_cases(quick)
+    yield from method_cases(quick)

@@ -309,5 +309,56 @@ class ReeveMerged(Reeve):
         super().start()
 
 
+STDLIB = ("json,logging.handlers,asyncio,http.client,http.server,sqlite3,decimal,email.message,"
+          "xml.etree.ElementTree,urllib.request,concurrent.futures,subprocess,argparse,csv,ssl,"
+          "ctypes,hashlib,unittest")
+LOADS = {"C": None, "bare": "", "stdlib": STDLIB, "numpy": "numpy"}
+ENTRY = """
+daemon: {{ runtime_dir = "{run}"; log: {{ to = "{directory}/daemon.log"; level = "warn"; }}; }};
+groups: {{
+	bench: {{
+		entry = "{entry}"; cwd = "{cwd}"; start_method = "{method}"; workers = {n}; settle = 0;
+		env: {{ BENCH_MARKS = "{marks}"; BENCH_METHOD = "{method}"; BENCH_MODULES = "{modules}"; }};
+		restart: {{ delay = "1ms"; reset_after = "1ms"; limit = 0; }};
+		log: {{ file = "{logs}/bench.log"; }};
+	}};
+}};
+"""
+
+
+class Method(Reeve):
+    """Workers of an entry: C, or Python that imports what the job's worker is called after."""
+
+    def configure(self, n):
+        place, modules = self.place, LOADS[self.job.worker]
+        here = pathlib.Path(__file__).resolve().parent
+        os.environ["REEVE_RUNNER"] = str(place.build.resolve() / "lib/reeve-runner")
+        os.environ["REEVE_PYTHON_DIR"] = str(here.parent.parent / "lib/python")
+        native = str(place.build.resolve() / "tests/bench/methods-module.so")
+        path = place.directory / "reeve.conf"
+        path.write_text(ENTRY.format(
+            run=place.directory / "run", directory=place.directory, logs=place.logs, n=n,
+            entry=native if modules is None else "methods_worker:main", cwd=here,
+            method=self.name, marks=place.marks.path, modules=modules or ""))
+        return str(path)
+
+
+class Spawn(Method):
+    name = "spawn"
+
+
+class Forkserver(Method):
+    name = "forkserver"
+
+
+class Fork(Method):
+    name = "fork"
+
+
+class Threads(Method):
+    name = "threads"
+
+
+METHODS = (Spawn, Forkserver, Fork, Threads)
 ALL = {kind.name: kind for kind in (Limit, LimitNap, LimitSplice, Floor, Reeve, ReeveCgroup,
-                                    ReeveScale, ReeveMerged)}
+                                    ReeveScale, ReeveMerged, *METHODS)}
