@@ -204,8 +204,8 @@ static void refuse(struct worker *w, const char *why, long long detail)
 	uint32_t dropped;
 
 	if (log_limit_pass(&w->notify_limit, 10, 60000, &dropped))
-		log_warn("%s: notification dropped: %s (%lld); %u more were left unsaid", w->name,
-			 why, detail, dropped);
+		log_warn("%s: notification dropped: %s (%lld)%s", w->name, why, detail,
+			 dropped > 0 ? "; others before it were left unsaid" : "");
 }
 
 /* One datagram; false when none waits. It is looked at, acted on, and only then taken: what a

@@ -159,7 +159,8 @@ static void say_untouchable(struct trees *t, uint32_t row, const struct proc_sta
 		 "pid %d (%s) of uid %u may not be signalled", (int)s->pid, s->comm,
 		 (unsigned)member.uid);
 	if (log_limit_pass(&t->untouchable, 5, 60000, &dropped))
-		log_warn("%s: %s; %u more were left unsaid", w->name, w->slot->error, dropped);
+		log_warn("%s: %s%s", w->name, w->slot->error,
+			 dropped > 0 ? "; others before it were left unsaid" : "");
 }
 
 /* Signal one member whose membership was just established; stopped ones are woken to act on it. */

@@ -4,6 +4,7 @@ import os
 import pathlib
 import shutil
 import signal
+import socket
 import subprocess
 
 from harness import Case, NOBODY, procs, until
@@ -159,6 +160,53 @@ class Security(Case):
             self.assertEqual(self.as_user(d, uid, "shutdown").returncode, 6)
             self.assertEqual(self.as_user(d, uid, "upgrade").returncode, 6)
         self.assertEqual(d.worker("web:0")["incarnation"], 3)
+        d.stop()
+
+    def test_SE08_a_right_that_is_taken_away(self):
+        """Asked at each call: a connection that is open keeps none of the rights it came with."""
+        self.need_root()
+        name, entry = self.some_user()
+
+        def control(**who):
+            return self.conf(self.one("wait"), daemon={"control": {"mode": "0666", **who}})
+        d = self.daemon(control(operators=[name]))
+        d.until_all(state="ready")
+        ends = socket.socketpair()
+        child = os.fork()
+        if child == 0:  # connects as that user, and hands the connection over
+            code = 1
+            try:
+                os.setgroups([])
+                os.setresgid(entry.pw_gid, entry.pw_gid, entry.pw_gid)
+                os.setresuid(entry.pw_uid, entry.pw_uid, entry.pw_uid)
+                with socket.socket(socket.AF_UNIX) as sock:
+                    sock.connect(str(d.socket))
+                    socket.send_fds(ends[1], [b"x"], [sock.fileno()])
+                code = 0
+            finally:
+                os._exit(code)
+        self.assertEqual(os.waitpid(child, 0)[1], 0)
+        client = d.connect()
+        client.sock.close()
+        client.sock = socket.socket(fileno=socket.recv_fds(ends[0], 1, 1)[1][0])
+        client.sock.settimeout(20)
+        self.addCleanup(client.close)
+        for end in ends:
+            end.close()
+        self.assertTrue(client.call("Restart", {"targets": ["web"]})["results"][0]["ok"])
+        # root speaks through it, but it is still the connection of that user
+        self.assertEqual(self.assert_refused("NotPermitted", client.call, "Shutdown", parameters={})
+                         .parameters["needs"], "admin")
+        d.write(control(readers=[name]))
+        d.ctl("reload", code=0)
+        self.assertEqual(len(client.call("List")["workers"]), 1)
+        self.assertEqual(self.assert_refused("NotPermitted", client.call, "Restart",
+                                             parameters={"targets": ["web"]}).parameters["needs"],
+                         "operator")
+        d.write(control())
+        d.ctl("reload", code=0)
+        self.assert_refused("NotPermitted", client.call, "List")
+        self.assertEqual(d.worker("web:0")["incarnation"], 2)
         d.stop()
 
     def test_SE08_no_access_at_all(self):

@@ -8,7 +8,7 @@ import signal
 import socket
 import time
 
-from harness import Case, procs, until
+from harness import PYTHON, Case, procs, until
 
 
 class Spawn(Case):
@@ -416,4 +416,62 @@ class Spawn(Case):
         self.assertEqual(seen["limits"]["fsize"], [1000000, -1])
         self.assertIn("PORT=8000", seen["env"])
         self.assertIn("ONE=1", seen["env"])
+        d.stop()
+
+
+class Methods(Case):
+    """What a worker must not get, by each way to make one that is a process."""
+
+    FACTS = """
+import json, os, reeve
+def links():
+    for fd in os.listdir("/proc/self/fd"):
+        try:
+            yield int(fd), os.readlink("/proc/self/fd/" + fd)
+        except FileNotFoundError:
+            pass  # the listing's own
+def main():
+    reeve.fork_point()
+    status = dict(line.split(":\\t", 1) for line in open("/proc/self/status"))
+    facts = {"fds": dict(links()), "env": dict(os.environ), "pid": os.getpid(),
+             **{k: int(status[k], 16) for k in ("SigBlk", "SigIgn")}}
+    name = os.environ["REEVE_WORKER"].replace(":", ".")
+    with open(name + ".new", "w") as file:
+        json.dump(facts, file)
+    os.rename(name + ".new", name)
+    reeve.stop_fd and __import__("select").select([reeve.stop_fd], [], [])
+"""
+
+    def test_SP05_SP06_SP20_in_every_start_method(self):
+        if not os.access(PYTHON, os.X_OK):
+            self.skipTest(f"no {PYTHON}")
+        (self.dir / "app.py").write_text(self.FACTS)
+
+        def odd():
+            for fd in range(50, 60):
+                os.dup2(0, fd)
+            signal.pthread_sigmask(signal.SIG_SETMASK, range(1, 32))
+            for number in (signal.SIGCHLD, signal.SIGHUP, signal.SIGINT, signal.SIGUSR2):
+                signal.signal(number, signal.SIG_IGN)
+        methods = ("spawn", "forkserver", "fork")
+        d = self.daemon({m: {"entry": "app:main", "start_method": m, "cwd": str(self.dir), "workers": 2,
+                             "env": {"PYTHONDONTWRITEBYTECODE": "1"}, "inherit_env": ["*"]}
+                         for m in methods}, before=odd,
+                        env={"WATCHDOG_USEC": "60000000", "WATCHDOG_PID": "1", "LISTEN_FDS": "2",
+                             "LISTEN_PID": "1", "NOTIFY_SOCKET": f"{self.dir}/nobody-listens"})
+        # of Python's own: it ignores these two
+        ignored = 1 << signal.SIGPIPE - 1 | 1 << signal.SIGXFSZ - 1
+        d.until_all(30, state="ready")
+        for method in methods:
+            for index in range(2):
+                seen = self.dump(self.dir / f"{method}.{index}")
+                more = [what for fd, what in seen["fds"].items() if int(fd) > 2]
+                self.assertLessEqual(len(more), method != "spawn", "more than the channel")
+                self.assertTrue(all(what.startswith("socket:") for what in more), seen["fds"])
+                self.assertLessEqual({"0", "1", "2"}, set(seen["fds"]))
+                self.assertEqual(seen["SigBlk"], 0, method)
+                self.assertEqual(seen["SigIgn"], ignored, method)
+                self.assertEqual([n for n in seen["env"] if n.startswith(("WATCHDOG_", "LISTEN_")) or
+                                  n == "NOTIFY_SOCKET"], [], method)
+                self.assertEqual(seen["env"]["REEVE_WORKER"], f"{method}:{index}")
         d.stop()
