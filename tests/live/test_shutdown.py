@@ -45,6 +45,29 @@ class Shutdown(Case):
         self.assertEqual(len(journal.entries("signal")), 1)
         d.check_gone()
 
+    def test_SH02_every_signal_in_every_phase(self):
+        """Forward only: in the warm phase QUIT goes on to the cold one, nothing goes back."""
+        journal = self.journal()
+        d = self.daemon(self.one(journal, "token", "ignore=TERM", "on=HUP,USR1,USR2:count",
+                                 "notify=READY=1", "wait", ready="notify", stop={"timeout": "1h"}))
+        d.until_worker("web:0", state="ready")
+        pids = d.roles
+        d.send(signal.SIGTERM)
+        until(lambda: d.call("Version")["phase"] == "warm", 10)
+        for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGWINCH, signal.SIGCHLD,
+                       signal.SIGPIPE, signal.SIGALRM, signal.SIGCONT, signal.SIGRTMIN):
+            d.send(number)
+            version = d.call("Version")
+            self.assertEqual((version["phase"], version["manager_pid"]), ("warm", pids["manager_pid"]))
+        self.assertEqual(d.worker("web:0")["incarnation"], 1)
+        for number in (signal.SIGQUIT, signal.SIGHUP, signal.SIGTERM, signal.SIGUSR2, signal.SIGINT):
+            if d.poll() is None:
+                d.send(number)
+        self.assertEqual(d.wait_exit(), 0, d.text())
+        self.assertEqual(len(journal.entries("start")), 1)
+        self.assertEqual(journal.entries("signal"), [], "a worker heard what was said to the daemon")
+        d.check_gone()
+
     def test_SH03_stop_cancels_restarts(self):
         journal = self.journal()
         d = self.daemon(self.one(journal, "token", "exit=1",
@@ -176,6 +199,58 @@ class Shutdown(Case):
             self.assertIn(worker["state"], ("stopped", "done", "quarantined"), state)
             self.assertEqual(worker["wanted"], "down", state)
         self.assertEqual(self.puppets(), [])
+        d.stop()
+
+    def test_SH07_every_command_in_every_state(self):
+        """Each has one answer, and after it the worker is where the command wants it."""
+        groups = {
+            "starting": {"command": self.words("wait"), "ready": "notify", "start_timeout": "1h"},
+            "waiting": {"command": self.words("wait"), "after": ["starting"]},
+            "ready": {"command": self.words("wait")},
+            "backoff": {"command": self.words("exit=1"),
+                        "restart": {"delay": "1h", "max_delay": "1h"}},
+            "quarantined": {"command": self.words("exit=1"),
+                            "restart": {"limit": 1, "retry": "never"}},
+            "done": {"command": self.words("exit=0"), "restart": {"when": "never"}},
+            "stopped": {"command": self.words("wait"), "autostart": False},
+            "stopping": {"command": self.words("ignore=TERM", "notify=READY=1", "wait"),
+                         "ready": "notify", "stop": {"timeout": "1h"}},
+        }
+        d = self.daemon(groups)
+
+        def bring():
+            d.call("Start", targets=["all"], wait=False)
+            d.call("Stop", targets=["stopped"])
+            d.until_worker("stopping:0", state="ready")
+            d.call("Stop", targets=["stopping"], wait=False)
+            for state in groups:
+                d.until_worker(f"{state}:0", state=state)
+
+        runs = {"starting", "ready", "stopping"}
+        for command in ("Start", "Restart", "Reset", "Kill", "Stop"):
+            if command != "Stop":  # a signal that is ignored has changed nothing
+                bring()
+            before = d.worker("ready:0")["incarnation"]
+            for state in groups:
+                more = {} if command == "Reset" else \
+                    {"signal": "WINCH"} if command == "Kill" else {"wait": False}
+                result = d.call(command, targets=[state], **more)["results"][0]
+                self.assertEqual(result["ok"], command != "Kill" or state in runs, (command, state))
+                worker = d.worker(f"{state}:0")
+                if command in ("Start", "Restart"):
+                    self.assertEqual(worker["wanted"], "up", (command, state))
+                elif command == "Stop":
+                    self.assertEqual(worker["wanted"], "down", (command, state))
+                elif command == "Kill":
+                    self.assertEqual(worker["state"], state, command)
+                if command == "Reset":
+                    self.assertEqual(worker["restarts"], 0, state)
+            if command == "Restart":
+                d.until_worker("ready:0", incarnation=before + 1)
+                self.assertEqual(d.worker("waiting:0")["incarnation"], 0)
+            if command != "Kill":
+                d.call("Stop", targets=["all"], cold=True)
+                self.assertEqual(self.puppets(), [], command)
         d.stop()
 
     def test_SH08_a_stop_can_be_made_cold(self):
