@@ -88,6 +88,10 @@ static void check_ready(struct loading *l, size_t i)
 	if (g->ready == CONF_READY_NOTIFY && !g->notify)
 		load_problem(l, i, "group.notify", false,
 			     "ready = \"notify\" needs the NOTIFY_SOCKET; write: notify = true;");
+	else if (g->watchdog_ms != DURATION_NEVER && !g->notify &&
+		 g->start_method != CONF_START_THREADS)
+		load_problem(l, i, "group.notify", false,
+			     "watchdog needs the NOTIFY_SOCKET; write: notify = true;");
 	if (g->ready == CONF_READY_EXEC && g->settle_ms >= g->start_timeout_ms)
 		load_problem(l, i,
 			     load_written(l, i, "group.settle") ? "group.settle"

@@ -31,8 +31,12 @@
 #define CONF_STEPS_MAX	    8
 #define CONF_WINDOW_MAX	    128 /* bound of restart.limit: restarts remembered per worker */
 #define CONF_WORKERS_MAX    60000
-#define CONF_LOG_PATH_MAX   511 /* bytes of a log file's path */
-#define CONF_LOG_TO_MAX	    255 /* and of the daemon's own */
+/* Bounds of a watchdog, be it written or asked for by a worker (WATCHDOG_USEC). A shorter one would
+ * find a busy machine, not a hang. */
+#define CONF_WATCHDOG_MIN_MS 1000LL
+#define CONF_WATCHDOG_MAX_MS (365LL * 86400 * 1000)
+#define CONF_LOG_PATH_MAX    511 /* bytes of a log file's path */
+#define CONF_LOG_TO_MAX	     255 /* and of the daemon's own */
 /* PATH of the clean environment, unless inherit_env, env_file or env say otherwise. */
 #define CONF_BASE_PATH "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -201,6 +205,7 @@ struct conf_group {
 	char **after; /* group names */
 	int64_t settle_ms, start_timeout_ms;
 	enum conf_ready ready;
+	int64_t watchdog_ms; /* may be never; since 0.2.0 */
 	struct conf_restart restart;
 	enum conf_on_failure on_failure;
 	enum conf_on_done on_done;

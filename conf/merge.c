@@ -354,7 +354,9 @@ static int finish_group(struct making *m)
 	struct conf_group *g = m->group;
 
 	if (!written(m, "group.notify"))
-		g->notify = g->ready == CONF_READY_NOTIFY;
+		g->notify =
+			g->ready == CONF_READY_NOTIFY ||
+			(g->watchdog_ms != DURATION_NEVER && g->start_method != CONF_START_THREADS);
 	if (g->command || g->entry)
 		return 0;
 	for (size_t i = 0; i < m->n_layers; i++) /* one that could not be read has been reported */

@@ -2,6 +2,7 @@
 #include "ctl.h"
 
 #include "base/mem.h"
+#include "base/names.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -41,6 +42,14 @@ static void line_bytes(struct ctl *c, const char *name, int64_t bytes)
 	line(c, name, text);
 }
 
+static void line_period(struct ctl *c, const char *name, int64_t ms)
+{
+	char text[48];
+
+	if (ms > 0)
+		line(c, name, duration_format(ms, text));
+}
+
 static void title(struct ctl *c, const char *text)
 {
 	str_add(&c->out, "\n");
@@ -66,6 +75,7 @@ static void show_head(struct ctl *c, const json_t *d, const json_t *w)
 	line(c, "since", get_text(d, "state_since", NULL));
 	line(c, "next step", get_text(d, "next_step_at", NULL));
 	line(c, "last beat", get_text(d, "last_beat_at", NULL));
+	line_period(c, "watchdog", get_int(d, "watchdog_ms", 0));
 	line_number(c, "pid", w, "pid");
 	line_number(c, "incarnation", w, "incarnation");
 	line_number(c, "generation", w, "generation");

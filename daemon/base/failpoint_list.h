@@ -111,6 +111,10 @@ FAILPOINT('M', LEAF_REMOVE, "leaf.remove")
 FAILPOINT('M', SPAWN_EXECED, "spawn.execed")
 FAILPOINT('M', SPAWN_CLONE, "spawn.clone")
 FAILPOINT('M', SPAWN_CLONED, "spawn.cloned")
+/* manager/watchdog.c */
+FAILPOINT('M', WATCHDOG_BEAT, "watchdog.beat")
+FAILPOINT('M', WATCHDOG_SEEN, "watchdog.seen")
+FAILPOINT('M', WATCHDOG_NOTED, "watchdog.noted")
 /* manager/template.c, manager/handover.c, manager/handover_born.c */
 FAILPOINT('M', FORK_SEND, "fork.send")
 FAILPOINT('M', FORK_SENT, "fork.sent")

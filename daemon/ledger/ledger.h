@@ -235,7 +235,7 @@ struct ledger_slot {
 	struct {
 		uint64_t total, dropped;
 	} log_from[2];
-	int64_t beat_ms; /* a thread was last heard of, since 0.2.0 */
+	int64_t beat_ms; /* it said WATCHDOG=1, a thread "beat"; 0 = never yet, since 0.2.0 */
 };
 
 /* One per process that we made. A row serves one life. */

@@ -7,7 +7,6 @@
 #include "manager/child.h"
 
 #include "base/failpoint.h"
-
 #include "manager/spawn.h"
 
 #include <errno.h>
@@ -198,8 +197,9 @@ static long step_pass_fds(struct child_plan *p)
 
 	for (int i = 0; r >= 0 && i < p->n_pass; i++)
 		r = RAW3(SYS_dup3, p->pass[i], 3 + i, 0);
-	if (p->pid_text)
-		write_number(p->pid_text, RAW0(SYS_getpid));
+	for (int i = 0; i < CHILD_PID_TEXTS; i++)
+		if (p->pid_texts[i])
+			write_number(p->pid_texts[i], RAW0(SYS_getpid));
 	return r;
 }
 

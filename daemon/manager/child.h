@@ -15,6 +15,7 @@
 #define CHILD_LIMITS_MAX  16
 #define CHILD_CANDIDATES  64 /* places where a bare command is looked for */
 #define CHILD_PID_DIGITS  12 /* room for a pid and the NUL */
+#define CHILD_PID_TEXTS	  2
 #define CHILD_FAILED_CODE 127
 
 /* Everything the child needs; valid until it has exec'ed or ended. */
@@ -53,7 +54,7 @@ struct child_plan {
 	bool no_new_privs;
 	bool terminal; /* stdin is a terminal of this session: the child gets its foreground */
 
-	char *pid_text; /* child writes its pid here (LISTEN_PID), NULL = nowhere */
+	char *pid_texts[CHILD_PID_TEXTS];	      /* for the child's own pid; NULL = none */
 	const char *candidates[CHILD_CANDIDATES + 1]; /* paths tried in turn; NULL at the end */
 	char **argv, **envp;
 	char **script; /* argv of a shell with [1] to be the candidate that is no program; or NULL

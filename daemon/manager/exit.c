@@ -42,7 +42,9 @@ static void describe_end(const struct worker *w, const struct ledger_life *life,
 	e->core = life->exit_how == CLD_DUMPED;
 	e->spawn_failed = life->stage_errno != 0;
 	e->asked = s->cause == CAUSE_STOP || s->cause == CAUSE_STOP_TIMEOUT ||
-		   s->cause == CAUSE_RECYCLE || lost_with_host(w, life);
+		   s->cause == CAUSE_RECYCLE || lost_with_host(w, life) ||
+		   (w->slot->kind == SLOT_HOST && s->cause == CAUSE_WATCHDOG); /* a slot hung */
+	e->hung = s->cause == CAUSE_WATCHDOG;
 	e->not_ready = !e->asked && w->group->conf && worker_ready_kind(w) == CONF_READY_NOTIFY &&
 		       !s->ready_seen;
 	e->lived_ms = life->exit_ms - s->started_ms;

@@ -5,6 +5,7 @@
  *
  *   main.c      start = recovery: map, adopt, loop, tick
  *   pause.c     what becomes of deadlines when we did not run
+ *   watchdog.c  workers that hang (watchdog.h)
  *   group.c     groups and their workers from configuration + ledger; scale, generations
  *   worker.c    the one setter of a worker's state, its timer, the input queue, effects
  *   start.c     the beginning of a life: row, clock, what is undone when nobody was born
@@ -50,6 +51,8 @@ struct worker {
 	struct ledger_slot *slot; /* .w is the state; written by worker.c, exit.c and ops.c only */
 	uint32_t row;		  /* of the slot */
 	ev_timer timer;		  /* slot->w.deadline_ms */
+	int64_t wake_ms;	  /* when it fires; DURATION_NEVER = it does not run */
+	struct log_limit watch_limit;		/* watchdog.c */
 	struct worker *next_input, *next_start; /* queues */
 	uint16_t inputs; /* bit per enum worker_input that waits to be stepped */
 	bool queued_start;

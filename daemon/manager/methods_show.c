@@ -10,6 +10,7 @@
 #include "manager/proc.h"
 #include "manager/template.h"
 #include "manager/threads.h"
+#include "manager/watchdog.h"
 #include "manager/tree.h"
 
 #include <dirent.h>
@@ -258,8 +259,10 @@ static bool show_row(struct job *j, struct worker *w)
 	write_moment(out, "state_since", s->since_ms);
 	if (s->deadline_ms != DURATION_NEVER && s->deadline_ms > clock_mono_ms())
 		write_moment(out, "next_step_at", s->deadline_ms);
-	if (threads_has(w) && w->slot->beat_ms)
+	if (w->slot->beat_ms)
 		write_moment(out, "last_beat_at", w->slot->beat_ms);
+	if (watchdog_period(w) != DURATION_NEVER)
+		vl_write_int(out, "watchdog_ms", watchdog_period(w));
 	write_exits(out, w);
 	vl_write_open(out, "tree", '[');
 	write_members(j, w);

@@ -10,6 +10,7 @@
 #include "base/mem.h"
 #include "manager/spawn.h"
 #include "manager/tree.h"
+#include "manager/watchdog.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -172,6 +173,12 @@ static void apply(struct worker *w, const struct notify_message *n)
 		log_debug("%s: says that it is stopping", w->name);
 	if (n->ready)
 		worker_ready_now(w);
+	if (n->has_watchdog_usec)
+		watchdog_own(w, n->watchdog_usec);
+	if (n->watchdog)
+		watchdog_beat(w);
+	if (n->trigger)
+		watchdog_trigger(w);
 }
 
 /* Descriptors are closed at once: a BARRIER's sender waits for just that (NW15). Finds who sent. */

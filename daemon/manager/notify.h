@@ -11,10 +11,10 @@
 /* Parsed datagram (notify_parse.c, pure, fuzzed). */
 struct notify_message {
 	bool ready, stopping, reloading, has_status, has_progress, has_extend, watchdog;
-	bool has_mainpid, has_errno;
+	bool has_mainpid, has_errno, has_watchdog_usec, trigger;
 	int64_t mainpid;
 	int error_number;
-	uint64_t extend_usec, progress_done, progress_total;
+	uint64_t extend_usec, watchdog_usec, progress_done, progress_total;
 	const char *status; /* into the datagram */
 	size_t status_len;
 };

@@ -51,6 +51,12 @@ static void take_reloading(struct notify_message *m, struct field f)
 static void take_watchdog(struct notify_message *m, struct field f)
 {
 	m->watchdog |= is_one(f);
+	m->trigger |= f.len == strlen("trigger") && memcmp(f.text, "trigger", f.len) == 0;
+}
+
+static void take_watchdog_usec(struct notify_message *m, struct field f)
+{
+	m->has_watchdog_usec |= number(f, UINT64_MAX, &m->watchdog_usec);
 }
 
 static void take_status(struct notify_message *m, struct field f)
@@ -111,15 +117,16 @@ static const struct {
 	const char *name;
 	void (*take)(struct notify_message *m, struct field f);
 } fields[] = {
-	{"ERRNO",		   take_errno    },
-	{ "EXTEND_TIMEOUT_USEC", take_extend   },
-	{ "MAINPID",	     take_mainpid  },
-	{ "READY",		   take_ready    },
-	{ "RELOADING",	       take_reloading},
+	{"ERRNO",		   take_errno	      },
+	{ "EXTEND_TIMEOUT_USEC", take_extend	     },
+	{ "MAINPID",	     take_mainpid	  },
+	{ "READY",		   take_ready	      },
+	{ "RELOADING",	       take_reloading    },
 	{ "STATUS",		    take_status	},
-	{ "STOPPING",	      take_stopping },
-	{ "WATCHDOG",	      take_watchdog },
-	{ "X_REEVE_PROGRESS",    take_progress },
+	{ "STOPPING",	      take_stopping	    },
+	{ "WATCHDOG",	      take_watchdog	    },
+	{ "WATCHDOG_USEC",	   take_watchdog_usec},
+	{ "X_REEVE_PROGRESS",    take_progress	    },
 };
 
 static void take_line(struct notify_message *m, const char *line, size_t len)

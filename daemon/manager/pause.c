@@ -8,6 +8,7 @@
 
 #include "base/clock.h"
 #include "base/mem.h"
+#include "manager/watchdog.h"
 
 #define HOLE_MS	 1000 /* a busy machine alone does not hold us up that long */
 #define GRACE_MS 200  /* for a look at everything before any deadline counts */
@@ -24,6 +25,8 @@ static void put_off(struct worker *w, int64_t ms)
 {
 	struct worker_state *s = &w->slot->w;
 
+	if (s->state == WS_READY && s->deadline_ms != DURATION_NEVER)
+		watchdog_again(w);
 	if (!is_timed(s))
 		return;
 	s->deadline_ms += ms;

@@ -15,6 +15,7 @@
 #include "manager/userns.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -192,6 +193,20 @@ static void single_threaded(struct words *env)
 		env_set(env, names[i], "1");
 }
 
+#define PID_ROOM "00000000000" /* the child writes its own */
+
+/* What it is told once and held to, see worker_watchdog(). */
+static void say_watchdog(struct words *env, struct worker *w)
+{
+	int64_t ms = w->group->conf->watchdog_ms;
+
+	if (ms == DURATION_NEVER)
+		return;
+	w->slot->w.watchdog_told_ms = ms;
+	env_setf(env, "WATCHDOG_USEC", "%" PRId64, ms * 1000);
+	env_set(env, "WATCHDOG_PID", PID_ROOM);
+}
+
 static int plan_env(struct job *job, struct worker *w, const struct said *said, struct diag *d)
 {
 	struct words *env = &job->env;
@@ -202,19 +217,25 @@ static int plan_env(struct job *job, struct worker *w, const struct said *said, 
 	say_who(env, w, job->row);
 	if (job->plan.n_pass > said->n_sockets)
 		env_setf(env, CHANNEL_ENV, "%d", 3 + said->n_sockets);
-	if (*said->notify)
+	if (*said->notify) {
 		env_set(env, "NOTIFY_SOCKET", said->notify);
+		say_watchdog(env, w);
+	}
 	if (*said->journal)
 		env_set(env, "JOURNAL_STREAM", said->journal);
 	if (said->n_sockets > 0) {
 		env_setf(env, "LISTEN_FDS", "%d", said->n_sockets);
 		env_set(env, "LISTEN_FDNAMES", said->names.data ? said->names.data : "");
-		env_set(env, "LISTEN_PID", "00000000000"); /* the child writes its own */
+		env_set(env, "LISTEN_PID", PID_ROOM);
 	}
 	r = words_finish(env, &job->plan.envp, d);
-	if (r == 0 && said->n_sockets > 0)
-		job->plan.pid_text = (char *)env_get(env, "LISTEN_PID");
-	return r;
+	if (r < 0)
+		return r;
+	if (said->n_sockets > 0)
+		job->plan.pid_texts[0] = (char *)env_get(env, "LISTEN_PID");
+	if (w->slot->w.watchdog_told_ms)
+		job->plan.pid_texts[1] = (char *)env_get(env, "WATCHDOG_PID");
+	return 0;
 }
 
 static int plan_ids(struct child_plan *p, const struct conf_user *u, const struct own_values *own,

@@ -12,9 +12,11 @@
 #include "manager/env.h"
 #include "manager/spawn.h"
 #include "manager/template.h"
+#include "manager/watchdog.h"
 #include "manager/worker.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/wait.h>
@@ -58,6 +60,8 @@ static int add_env(struct channel_packet *p, const struct worker *w)
 	env_setf(&env, "REEVE_INCARNATION", "%u", life->incarnation);
 	env_setf(&env, "REEVE_GENERATION", "%u", life->generation);
 	env_setf(&env, "REEVE_COUNT", "%d", group_workers_wanted(w->group));
+	if (w->slot->w.watchdog_told_ms)
+		env_setf(&env, "WATCHDOG_USEC", "%" PRId64, w->slot->w.watchdog_told_ms * 1000);
 	if (r == 0)
 		r = words_finish(&env, &pairs, &d);
 	for (size_t i = 0; r == 0 && pairs[i]; i++)
@@ -98,7 +102,8 @@ int threads_start(struct worker *w, uint32_t row, struct diag *d)
 	if (threads_blocks(w) || !host || host->slot->w.state != WS_READY)
 		return diag_set(d, -EIO, "%s/host is not there: %s", w->group->row->name,
 				host && host->slot->error[0] ? host->slot->error : "not ready");
-	w->slot->beat_ms = 0;
+	if (w->group->conf && w->group->conf->watchdog_ms != DURATION_NEVER)
+		w->slot->w.watchdog_told_ms = w->group->conf->watchdog_ms;
 	life->source_slot = host->row;
 	life->source_incarnation = host->slot->w.incarnation;
 	life->source_generation = host->slot->w.generation;
@@ -156,7 +161,8 @@ void threads_kill(struct worker *w)
 			  w->name, host->name, others, others == 1 ? "" : "s",
 			  others == 1 ? "is" : "are");
 	if (host->slot->w.cause == CAUSE_NONE)
-		host->slot->w.cause = CAUSE_STOP_TIMEOUT;
+		host->slot->w.cause =
+			w->slot->w.cause == CAUSE_WATCHDOG ? CAUSE_WATCHDOG : CAUSE_STOP_TIMEOUT;
 	worker_post(host, WI_KILL);
 }
 
@@ -229,7 +235,6 @@ static void take_news(struct worker *w, const struct channel_message *m)
 	struct ledger_slot *slot = w->slot;
 	uint64_t done, total;
 
-	slot->beat_ms = clock_mono_ms();
 	if (channel_count(m, CT_TEXT)) {
 		char raw[sizeof(slot->status)];
 
@@ -273,6 +278,10 @@ int threads_said(struct worker *host, const struct channel_message *m)
 	has_started(w);
 	if (channel_text_is(m, CT_STATE, "ended")) {
 		has_ended(w, m);
+		return 0;
+	}
+	if (channel_text_is(m, CT_STATE, "beat")) {
+		watchdog_beat(w);
 		return 0;
 	}
 	take_news(w, m);

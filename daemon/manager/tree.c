@@ -321,6 +321,15 @@ int tree_kill(struct manager *m, uint32_t row, int signal)
 	return signal_once(t, row, in_cgroup ? leaf : NULL, signal);
 }
 
+bool tree_frozen(struct manager *m, uint32_t row)
+{
+	char leaf[TREES_LEAF_BYTES];
+	uint64_t v;
+
+	return trees_leaf(m->trees, row, leaf) == 0 &&
+	       cgroup_value(m->trees->base, leaf, "cgroup.events", "frozen", &v) == 0 && v == 1;
+}
+
 void tree_thaw(struct manager *m, uint32_t row)
 {
 	struct trees *t = m->trees;

@@ -38,6 +38,8 @@ int tree_kill(struct manager *m, uint32_t life, int signal);
  * milliseconds. For processes that somebody else forked, where CLONE_INTO_CGROUP is not to be had.
  */
 int tree_take(struct manager *m, uint32_t life, pid_t pid);
+/* It cannot run: its leaf, or one above, is frozen. */
+bool tree_frozen(struct manager *m, uint32_t life);
 /* Undo a freeze of the leaf (cgroup.freeze by hand): in it no handler runs (SH11). */
 void tree_thaw(struct manager *m, uint32_t life);
 

@@ -12,6 +12,7 @@
 #include "manager/template.h"
 #include "manager/threads.h"
 #include "manager/tree.h"
+#include "manager/watchdog.h"
 
 #include <errno.h>
 #include <signal.h>
@@ -81,6 +82,10 @@ static void timer_fired(struct ev_loop *loop, ev_timer *timer, int events)
 	const struct worker_state *s = &w->slot->w;
 	int64_t now = clock_mono_ms();
 
+	if (s->state == WS_READY) {
+		watchdog_fired(w);
+		return;
+	}
 	if (now - MAX_OF(s->deadline_ms, m->late_until_ms) > LATE_MS) {
 		log_info("woke up %lld ms late: looking again before any deadline counts",
 			 (long long)(now - s->deadline_ms));
@@ -101,11 +106,15 @@ void worker_arm(struct worker *w)
 	int64_t at = w->slot->w.deadline_ms, now;
 
 	ev_timer_stop(w->m->loop, &w->timer);
+	w->wake_ms = DURATION_NEVER;
 	if (at == DURATION_NEVER)
 		return;
 	ev_now_update(w->m->loop);
 	now = clock_mono_ms();
+	if (w->slot->w.state == WS_READY)
+		at = watchdog_next(w, now);
 	at = MAX_OF(at, w->m->late_until_ms);
+	w->wake_ms = at;
 	/* half a millisecond more: a timer must not fire before its deadline has come */
 	ev_timer_init(&w->timer, timer_fired, at > now ? (double)(at - now) / 1000.0 + .0005 : 0.,
 		      0.);
@@ -139,6 +148,18 @@ static void set_state(struct worker *w, enum worker_status next, enum worker_inp
 	event_write(w->m, w, from, next, s->cause);
 	FAIL_HERE(STATE_TOLD);
 	s->told = (uint8_t)next;
+}
+
+/* Who hangs is asked by SIGABRT first: a core, or the stack that it writes, tells where. */
+static struct conf_step step_for(const struct worker *w, const struct conf_step *step, bool first)
+{
+	struct conf_step s = *step;
+
+	if (first && w->slot->w.cause == CAUSE_WATCHDOG && w->slot->kind == SLOT_WORKER) {
+		s.signal = SIGABRT;
+		s.to = CONF_TO_MAIN;
+	}
+	return s;
 }
 
 /* Ask for a step's signal, once: see worker_state.step_intent. */
@@ -175,6 +196,7 @@ static void ladder_step(struct worker *w, bool begin)
 	const struct conf_step *steps = steps_of(w, &n), *step;
 	const struct ledger_life *life = worker_life(w);
 	struct worker_state next = *s;
+	struct conf_step sent;
 	int64_t now = clock_mono_ms();
 
 	step = begin ? worker_ladder_begin(&next, steps, n, w->group->row->extend_max_ms, now)
@@ -186,12 +208,13 @@ static void ladder_step(struct worker *w, bool begin)
 		worker_post(w, WI_KILL);
 		return;
 	}
+	sent = step_for(w, step, next.step == 1);
 	FAIL_HERE(LADDER_MARK);
 	s->kill_mark = life ? life->kill_want : 0;
 	FAIL_HERE(LADDER_INTENT);
 	s->step_intent = next.step;
 	FAIL_HERE(LADDER_SEND);
-	send_step(w, step);
+	send_step(w, &sent);
 	FAIL_HERE(LADDER_SENT);
 	*s = next;
 	s->step_intent = next.step;
@@ -276,7 +299,7 @@ static void stop_begin(struct worker *w, enum worker_input input)
 		s->cause = input == WI_TIMEOUT ? CAUSE_START_TIMEOUT : CAUSE_STOP;
 	if (input == WI_RENEW)
 		s->renew = 1;
-	if (input == WI_TIMEOUT)
+	if (s->cause == CAUSE_START_TIMEOUT)
 		log_warn("%s: not ready in time, stopping it", w->name);
 	if (handover_cancel(w))
 		s->deadline_ms = clock_mono_ms() + KILL_PATIENCE_MS;
@@ -433,6 +456,8 @@ void worker_reconcile(struct worker *w)
 	} else if (s->state == WS_DONE && !s->wanted_up) {
 		worker_post(w, WI_STOP);
 	}
+	if (s->state == WS_READY)
+		watchdog_look(w);
 	if (w->surplus && s->state == WS_STOPPED && w->slot->life[0] == LEDGER_NONE &&
 	    !w->discard) {
 		w->discard = true;
@@ -527,6 +552,8 @@ void worker_resume(struct worker *w)
 	default:
 		break;
 	}
+	if (watchdog_is_due(w))
+		worker_post(w, WI_TIMEOUT);
 	worker_arm(w);
 	worker_reconcile(w);
 }

@@ -46,6 +46,7 @@ static const struct worker_rule rules[WS_COUNT][WI_COUNT] = {
 		[WI_STOP] = GO(WS_STOPPING, DO_STOP_BEGIN),
 		[WI_RENEW] = GO(WS_STOPPING, DO_STOP_BEGIN),
 		[WI_KILL] = GO(WS_KILLING, DO_KILL),
+		[WI_TIMEOUT] = GO(WS_STOPPING, DO_STOP_BEGIN),
 		[WI_LEFTOVERS] = GO(WS_STOPPING, DO_STOP_REST),
 		AFTER_THE_END,
 	},
@@ -185,7 +186,7 @@ static bool listed(const int *codes, size_t n, int code)
 
 bool worker_end_good(const struct conf_restart *r, const struct worker_end *e)
 {
-	if (e->spawn_failed || e->signal || e->not_ready)
+	if (e->spawn_failed || e->signal || e->not_ready || e->hung)
 		return false;
 	return listed(r->success_codes, r->n_success_codes, e->code);
 }
@@ -193,7 +194,7 @@ bool worker_end_good(const struct conf_restart *r, const struct worker_end *e)
 /* True if the group's policy wants a start after this end (nobody asked for the end). */
 static bool policy_restarts(const struct conf_restart *r, const struct worker_end *e)
 {
-	if (!e->signal && !e->spawn_failed &&
+	if (!e->signal && !e->spawn_failed && !e->hung &&
 	    listed(r->no_restart_codes, r->n_no_restart_codes, e->code))
 		return false;
 	switch (r->when) {
@@ -339,4 +340,47 @@ void worker_extend(struct worker_state *w, uint64_t usec, int64_t now_ms)
 		until = w->stop_cap_ms;
 	if (until > w->deadline_ms)
 		w->deadline_ms = until;
+}
+
+int64_t worker_watchdog(const struct worker_state *w, int64_t conf_ms)
+{
+	if (conf_ms == DURATION_NEVER)
+		return DURATION_NEVER;
+	if (w->watchdog_own_ms)
+		return w->watchdog_own_ms;
+	return w->watchdog_told_ms ? MAX_OF(w->watchdog_told_ms, conf_ms) : DURATION_NEVER;
+}
+
+void worker_watchdog_own(struct worker_state *w, uint64_t usec)
+{
+	uint64_t ms = usec / 1000;
+
+	if (usec == 0 || usec == UINT64_MAX)
+		w->watchdog_own_ms = DURATION_NEVER;
+	else if (ms < CONF_WATCHDOG_MIN_MS)
+		w->watchdog_own_ms = CONF_WATCHDOG_MIN_MS;
+	else
+		w->watchdog_own_ms = (int64_t)MIN_OF(ms, (uint64_t)CONF_WATCHDOG_MAX_MS);
+}
+
+void worker_beat(struct worker_state *w, int64_t period_ms, int64_t extend_max_ms, int64_t now_ms)
+{
+	w->deadline_ms = add_ms(now_ms, period_ms);
+	w->stop_cap_ms = w->deadline_ms == DURATION_NEVER ? DURATION_NEVER
+							  : add_ms(w->deadline_ms, extend_max_ms);
+}
+
+#define WATCH_PARTS  8
+#define WATCH_MAX_MS 1000
+
+int64_t worker_watch_next(const struct worker_state *w, int64_t period_ms, int64_t now_ms)
+{
+	int64_t from;
+
+	if (w->deadline_ms == DURATION_NEVER || period_ms == DURATION_NEVER)
+		return w->deadline_ms;
+	from = w->deadline_ms - period_ms / 2;
+	if (now_ms < from)
+		return from;
+	return MIN_OF(w->deadline_ms, now_ms + MIN_OF(period_ms / WATCH_PARTS, WATCH_MAX_MS));
 }

@@ -123,7 +123,10 @@ struct worker_state {
 			     */
 	uint8_t told;	    /* the state that the last event of this worker has told */
 	uint8_t reserved_bytes[1];
-	int64_t reserved[4];
+	/* since 0.2.0: the watchdog that this life was told of (WATCHDOG_USEC in its environment);
+	 * 0 = of none. And the one that it asked for; 0 = it did not */
+	int64_t watchdog_told_ms, watchdog_own_ms;
+	int64_t reserved[2];
 };
 
 /* How a life ended, as the policy needs it. */
@@ -134,6 +137,7 @@ struct worker_end {
 	bool asked;	   /* we asked for it: stop, renew, kill: never charged */
 	bool spawn_failed; /* never reached exec */
 	bool not_ready;	   /* ready = "notify" and it ended without READY: never a success */
+	bool hung;	   /* ended by its watchdog: whatever its code, a failure to be restarted */
 	int64_t lived_ms;
 };
 /* True if the end counts as success for this group. */
@@ -160,7 +164,25 @@ const struct conf_step *worker_ladder_begin(struct worker_state *w, const struct
 					    int n, int64_t extend_max_ms, int64_t now_ms);
 const struct conf_step *worker_ladder_next(struct worker_state *w, const struct conf_step *steps,
 					   int n, int64_t now_ms);
-/* EXTEND_TIMEOUT_USEC while starting or stopping: saturating, capped by stop_cap_ms. */
+/* EXTEND_TIMEOUT_USEC while starting or stopping, or while a watchdog runs: saturating, capped by
+ * stop_cap_ms. */
 void worker_extend(struct worker_state *w, uint64_t usec, int64_t now_ms);
+
+/*
+ * The watchdog is the deadline of WS_READY. Since 0.2.0.
+ * The period that this life is held to, DURATION_NEVER = to none; conf_ms: its group's. It is what
+ * the life was told or asked for; what the group has now counts where it is longer, or none.
+ */
+int64_t worker_watchdog(const struct worker_state *w, int64_t conf_ms);
+/* WATCHDOG_USEC: within the bounds of the key; 0 and 2^64-1 are none, as for systemd. */
+void worker_watchdog_own(struct worker_state *w, uint64_t usec);
+/* A sign of life: a full period from now, which may be extended by extend_max. */
+void worker_beat(struct worker_state *w, int64_t period_ms, int64_t extend_max_ms, int64_t now_ms);
+/*
+ * When to look after it next. Not before half of its period has gone without a sign: who says
+ * WATCHDOG=1 twice in a period, as is the custom, is never looked at. Then often, so that a time in
+ * which we did not run ourselves is seen, and does not count.
+ */
+int64_t worker_watch_next(const struct worker_state *w, int64_t period_ms, int64_t now_ms);
 
 #endif

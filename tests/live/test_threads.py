@@ -35,7 +35,7 @@ def main():
     reeve.ready()
     while not reeve.stopping():
         reeve.beat()
-        for word in ("crash", "raise", "exit", "hang"):
+        for word in ("crash", "raise", "exit", "sulk", "hang"):
             gate = f"{word}.{name.split(':')[1]}"
             if not os.path.exists(gate):
                 continue
@@ -47,6 +47,10 @@ def main():
                 raise ValueError("what went wrong")
             if word == "exit":
                 return 7
+            if word == "sulk":
+                while not reeve.stopping():
+                    time.sleep(0.02)
+                break
             lock = threading.Lock()
             lock.acquire()
             lock.acquire()
@@ -244,6 +248,53 @@ class Threads(Case):
         self.assertNotEqual(after["web:0"]["pid"], before["web:0"]["pid"])
         self.assertEqual(d.exits("web:2")[0]["cause"], "stop-timeout")
         self.assertEqual(d.exits("web:0")[0]["cause"], "parent-gone")
+        d.stop()
+
+    def test_SP24_NW09_a_slot_that_does_not_beat_is_ended(self):
+        """One that obeys goes alone; one that does not, with all that run beside it."""
+        watched = {"watchdog": "1s", "stop": {"timeout": "500ms"}}
+        d = self.daemon({"web": self.group(**watched),
+                         "nat": self.native(workers=2, watchdog="1s")})
+        before = d.until_all(30, state="ready")
+        self.assertEqual(d.detail("web:1")["watchdog_ms"], 1000)
+        self.say("sulk", 1)
+        after = d.until_worker("web:1", 30, state="ready", incarnation=2, restarts=1)
+        self.assertEqual(after["pid"], before["web:1"]["pid"], "its host goes on")
+        self.assertEqual((d.exits("web:1")[0]["cause"], d.exits("web:1")[0]["code"]),
+                         ("watchdog", 0))
+        # these wait for their stop and never beat
+        d.until_worker("nat:1", 30, incarnation=lambda n: n > 1)
+        self.assertEqual(d.exits("nat:1")[0]["cause"], "watchdog")
+        self.assertEqual(d.detail("nat/host")["worker"]["pid"], before["nat:1"]["pid"])
+        self.assertEqual(d.worker("web:0")["incarnation"], 1)
+        self.say("hang", 2)
+        until(lambda: "restarting web/host, and with it 2 healthy slots are lost" in d.text(), 30)
+        (self.open_folder() / "hang.2").unlink()
+        d.until_worker("web:2", 30, state="ready", incarnation=2, restarts=1)
+        for name, cause in (("web:2", "watchdog"), ("web:0", "parent-gone"),
+                            ("web/host", "watchdog")):
+            self.assertEqual(d.exits(name)[0]["cause"], cause, name)
+        self.assertEqual(d.detail("web/host")["worker"]["state"], "ready")
+        self.assertNotEqual(d.worker("web:0")["pid"], before["web:0"]["pid"])
+        self.assertEqual(d.worker("web:0")["incarnation"], 2)
+        d.stop()
+
+    def test_25_a_stopped_host_is_no_slot_that_hangs(self):
+        d = self.daemon({"web": self.group(watchdog="1s")})
+        before = d.until_all(30, state="ready")
+        pid = d.pid_of("web:0")
+        procs.kill(pid, signal.SIGSTOP)
+        until(lambda: d.text().count("but it is stopped: one more period") >= 3, 20)
+        procs.kill(pid, signal.SIGCONT)
+        d.roles_may_die = True
+        for _ in range(3):  # a successor asks every slot again
+            procs.kill(d.role("manager"))
+            self.pause(0.5)
+        after = until(lambda: self.at_rest(d), 20)
+        self.pause(1.2)
+        self.assertEqual({w["incarnation"] for w in d.workers().values()}, {1})
+        self.assertEqual(after["web:0"]["pid"], before["web:0"]["pid"])
+        self.assertNotIn("it hangs", d.text())
         d.stop()
 
     def test_kill_and_cold_stop_are_of_the_process(self):

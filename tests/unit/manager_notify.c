@@ -32,7 +32,8 @@ static struct notify_message parse(const char *text)
 static bool says_nothing(const struct notify_message *m)
 {
 	return !m->ready && !m->stopping && !m->reloading && !m->has_status && !m->has_progress &&
-	       !m->has_extend && !m->watchdog && !m->has_mainpid && !m->has_errno;
+	       !m->has_extend && !m->watchdog && !m->trigger && !m->has_watchdog_usec &&
+	       !m->has_mainpid && !m->has_errno;
 }
 
 Test(manager_notify, fields)
@@ -49,6 +50,19 @@ Test(manager_notify, fields)
 	cr_assert(m.has_errno && m.error_number == 2);
 	cr_assert(m.has_extend && m.extend_usec == UINT64_MAX);
 	cr_assert(m.has_progress && m.progress_done == 3 && m.progress_total == 10);
+}
+
+Test(manager_notify, watchdog)
+{
+	struct notify_message m = parse("WATCHDOG=trigger\nWATCHDOG_USEC=18446744073709551615");
+
+	cr_assert(m.trigger && !m.watchdog && m.has_watchdog_usec);
+	cr_assert_eq(m.watchdog_usec, UINT64_MAX);
+	m = parse("WATCHDOG=triggers\nWATCHDOG=\nWATCHDOG_USEC=18446744073709551616\n"
+		  "WATCHDOG_USEC=1s\nWATCHDOG_USEC=-1\nWATCHDOG_USEC=");
+	cr_assert(says_nothing(&m));
+	m = parse("WATCHDOG_USEC=7\nWATCHDOG_USEC=x");
+	cr_assert(m.has_watchdog_usec && m.watchdog_usec == 7);
 }
 
 Test(manager_notify, the_last_status_counts)

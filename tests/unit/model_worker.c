@@ -277,6 +277,88 @@ Test(model, NW08_extend_is_capped_and_saturates)
 	cr_expect_eq(w.deadline_ms, 10000, "never shortened");
 }
 
+Test(model, NW09_who_was_told_of_no_watchdog_is_held_to_none)
+{
+	struct worker_state w = up();
+
+	cr_expect_eq(worker_watchdog(&w, 5000), DURATION_NEVER);
+	w.watchdog_told_ms = 10000;
+	cr_expect_eq(worker_watchdog(&w, 5000), 10000, "a shorter one was not told");
+	cr_expect_eq(worker_watchdog(&w, 20000), 20000);
+	cr_expect_eq(worker_watchdog(&w, DURATION_NEVER), DURATION_NEVER);
+	worker_watchdog_own(&w, 2000000);
+	cr_expect_eq(worker_watchdog(&w, 20000), 2000);
+	cr_expect_eq(worker_watchdog(&w, DURATION_NEVER), DURATION_NEVER);
+}
+
+Test(model, NW08_odd_periods_are_bounded)
+{
+	static const struct {
+		uint64_t usec;
+		int64_t ms;
+	} rows[] = {
+		{0,		     DURATION_NEVER	    },
+		{ 1,		     CONF_WATCHDOG_MIN_MS},
+		{ 999999,	  CONF_WATCHDOG_MIN_MS},
+		{ 1500000,	   1500		},
+		{ UINT64_MAX - 1, CONF_WATCHDOG_MAX_MS},
+		{ UINT64_MAX,     DURATION_NEVER	     },
+	};
+
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		struct worker_state w = up();
+
+		w.watchdog_told_ms = 10000;
+		worker_watchdog_own(&w, rows[i].usec);
+		cr_expect_eq(worker_watchdog(&w, 10000), rows[i].ms, "row %zu", i);
+	}
+}
+
+Test(model, NW09_a_silence_is_watched_from_its_half)
+{
+	struct worker_state w = up();
+
+	worker_beat(&w, 4000, 6000, 100);
+	cr_expect_eq(w.deadline_ms, 4100);
+	cr_expect_eq(worker_watch_next(&w, 4000, 100), 2100);
+	cr_expect_eq(worker_watch_next(&w, 4000, 2099), 2100);
+	cr_expect_eq(worker_watch_next(&w, 4000, 2100), 2600);
+	cr_expect_eq(worker_watch_next(&w, 4000, 3900), 4100);
+	cr_expect_eq(worker_watch_next(&w, 4000, 5000), 4100);
+	worker_beat(&w, 3600000, 0, 100);
+	cr_expect_eq(worker_watch_next(&w, 3600000, 1800100), 1801100, "once a second");
+	worker_beat(&w, DURATION_NEVER, 6000, 100);
+	cr_expect_eq(worker_watch_next(&w, DURATION_NEVER, 200), DURATION_NEVER);
+}
+
+Test(model, NW08_a_watchdog_is_extended_within_bounds)
+{
+	struct worker_state w = up();
+
+	worker_beat(&w, 4000, 6000, 100);
+	worker_extend(&w, UINT64_MAX, 200);
+	cr_expect_eq(w.deadline_ms, 10100);
+	worker_beat(&w, 4000, DURATION_NEVER, 300);
+	cr_expect_eq(w.deadline_ms, 4300);
+	cr_expect_eq(w.stop_cap_ms, DURATION_NEVER);
+}
+
+Test(model, NW09_who_hangs_is_a_failure_whatever_its_code)
+{
+	static int all[] = { 0, 3 };
+	struct conf_restart r = usual;
+	struct worker_end e = { .code = 0, .hung = true, .lived_ms = 5 };
+	int64_t window[CONF_WINDOW_MAX];
+	struct worker_state w = up();
+
+	r.when = CONF_WHEN_FAILURE;
+	r.no_restart_codes = all;
+	r.n_no_restart_codes = 2;
+	cr_expect_not(worker_end_good(&r, &e));
+	cr_expect_eq(worker_decide_end(&w, &r, &e, window, 0), WI_END_BACKOFF);
+	cr_expect_eq(w.failures, 1);
+}
+
 Test(model, RS04_a_clock_that_stands_still_or_jumps_far_decides_the_same)
 {
 	struct worker_end e = { .code = 1, .lived_ms = 5 };
