@@ -271,11 +271,7 @@ class Watchdog(Case):
 
     def test_NW09_a_manager_dies_around_the_deadline(self):
         """Whoever judges, once: in the successor of a successor, and before and after the verdict."""
-        binary = self.context.program("reeved")
-        if not failpoints.listed(binary):
-            self.skipTest("a build without failpoints")
-        points = failpoints.Failpoints(binary, self.dir / "points")
-        self.addCleanup(points.close)
+        points = self.points()
         names = ("watchdog.seen", "watchdog.noted", "state.set", "ladder.sent")
         silent = [word for n in range(1, 11, 2) for word in (f"if=inc:{n}", "[", "wait", "]")]
         d = self.daemon(self.one("notify=READY=1", *silent, *BEATS, **WATCHED),
@@ -300,6 +296,14 @@ class Watchdog(Case):
         self.assertEqual(d.worker("web:0")["incarnation"], 10)
         d.stop()
 
+    def points(self):
+        binary = self.context.program("reeved")
+        if not failpoints.listed(binary):
+            self.skipTest("a build without failpoints")
+        points = failpoints.Failpoints(binary, self.dir / "points")
+        self.addCleanup(points.close)
+        return points
+
     def seen(self, d, **wanted):
         try:
             worker = d.worker("web:0")
@@ -308,12 +312,18 @@ class Watchdog(Case):
         return all(worker[key] == value for key, value in wanted.items())
 
     def test_NW09_managers_come_and_go_and_nobody_is_ended(self):
-        d = self.daemon(self.one("notify=READY=1", *BEATS, workers=4, **WATCHED))
+        """At any time, and with a beat in the hand: it is read again."""
+        points = self.points()
+        d = self.daemon(self.one("notify=READY=1", *BEATS, workers=4, **WATCHED),
+                        env={"REEVE_FAILPOINTS": str(points.path)})
         d.until_all(state="ready")
         d.roles_may_die = True
-        for _ in range(8):
+        for _ in range(4):
             procs.kill(d.role("manager"))
             self.pause(0.4)
+            points.arm("watchdog.beat", "kill")
+            until(lambda: points.happened("watchdog.beat"), 10, "a beat is heard")
+            points.disarm("watchdog.beat")
         until(lambda: self.seen(d, state="ready"), 20, "a manager answers")
         self.pause(1.2)
         self.assertEqual({w["incarnation"] for w in d.workers().values()}, {1})
