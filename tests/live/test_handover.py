@@ -299,6 +299,7 @@ class Handover(HandoverCase):
         """40 % die at once, the template is killed again and again: 0 wrong statuses."""
         workers, waves, kills = (500, 10, 5) if BIG else (150, 2, 3)
         d = self.forked({"web": {**group, "workers": workers, "settle": "0s",
+                                 "template": {"fork_timeout": "60s"},
                                  "restart": {"when": "never"}}}, daemon={"log": {"level": "info"}})
         wrong, killed = [], 0
         for wave in range(waves):

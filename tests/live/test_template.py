@@ -210,28 +210,39 @@ def facts():
             self.assertEqual({w["incarnation"] for w in d.workers().values()}, {1})
             d.stop()
 
-    def test_PY01_killed_while_it_drains_and_while_it_is_unsafe(self):
+    def test_PY01_killed_while_it_drains(self):
+        let_go = self.dir / "let_go"
+        self.app(f"def lingers():\n    while not (reeve.stopping() and os.path.exists('{let_go}')):\n"
+                 "        time.sleep(0.02)\n    return 0\n", "lingers")
+        d = self.forked({"web": self.group("lingers:lingers", workers=2, stop={"timeout": "50s"})})
+        d.until_all(state="ready")
+        first = self.template(d)["pid"]
+        with d.spawn_ctl("reload", "web") as tool:
+            until(lambda: "web/template: draining" in d.text(), 20, "the next one serves")
+            pid = d.host(first)
+            self.assert_alive(pid, "its last worker is not gone")
+            procs.kill(pid)
+            until(lambda: not procs.alive(pid), 10)
+            self.assertEqual(d.worker("web:1")["source"], "web/template/1")
+            let_go.touch()
+            self.assertEqual(tool.wait(30), 0)
+        workers = d.until_all(30, state="ready", generation=2)
+        self.assertEqual({w["source"] for w in workers.values()}, {"web/template.1/1"})
+        self.assertEqual({w["restarts"] for w in workers.values()}, {0})
+        d.stop()
+
+    def test_PY01_killed_while_it_is_unsafe(self):
         bad, lock = self.dir / "bad", self.dir / "lock"
         self.app(f"import fcntl\nif os.path.exists('{bad}'):\n    held = open('{lock}', 'w')\n"
                  "    fcntl.flock(held, fcntl.LOCK_EX)\n", "locked")
         bad.touch()
-        d = self.forked({"drains": self.group(template={"max_forks": 2}, workers=2),
-                         "unsafe": self.group("locked:main", preload=["locked"],
-                                              restart={"limit": 0})})
-        until(lambda: "drains/template: draining" in d.text() or
-              "drains/template: ready -> draining" in d.text(), 20, "it drains")
-        before = {n: w["pid"] for n, w in d.workers("drains").items()}
-        old = [t for t in d.detail("drains/template")["templates"] if t["state"] == "draining"]
-        procs.kill(d.host(old[0]["pid"]))
-        until(lambda: len(d.detail("drains/template")["templates"]) == 1, 10, "it is gone")
-        self.assertEqual({n: w["pid"] for n, w in d.workers("drains").items()}, before)
-        procs.kill(d.host(before["drains:1"]))
-        d.until_worker("drains:1", state="ready", restarts=1)
-        t = self.until_template(d, "unsafe", state="unsafe")
+        d = self.forked({"web": self.group("locked:main", preload=["locked"],
+                                           restart={"limit": 0})})
+        t = self.until_template(d, state="unsafe")
         bad.unlink()
         procs.kill(d.host(t["pid"]))
-        d.until_worker("unsafe:0", state="ready")
-        self.until_template(d, "unsafe", state="ready", incarnation=2)
+        d.until_worker("web:0", state="ready")
+        self.until_template(d, state="ready", incarnation=2)
         d.stop()
 
     def test_PY02_a_template_leads_its_own_session(self):
