@@ -3,6 +3,7 @@ import os
 import pathlib
 import shutil
 import signal
+import socket
 import subprocess
 import time
 import urllib.request
@@ -13,11 +14,12 @@ EXAMPLES = pathlib.Path(__file__).resolve().parents[2] / "conf" / "examples"
 
 
 class Examples(Case):
-    def begin(self, name):
+    def begin(self, name, **env):
         self.need_only(("default",), "one is enough for an example")
-        shutil.copytree(EXAMPLES / name, self.dir / "examples" / name)
+        shutil.copytree(EXAMPLES / name, self.dir / "examples" / name, dirs_exist_ok=True)
         shutil.copy(EXAMPLES / f"{name}.conf", self.dir / "examples")
-        made = self.daemon(None, start=False, env={"REEVE_EXAMPLE_DIR": str(self.dir / "run-d0")})
+        made = self.daemon(None, start=False, env={
+            "REEVE_EXAMPLE_DIR": str(self.dir / "run-d0"), **env})
         made.file = self.dir / "examples" / f"{name}.conf"
         return made.start()
 
@@ -57,6 +59,20 @@ class Examples(Case):
         self.assertIn("shared:", self.ask(8091, "/5"))
         d.until_worker("shared:1", state="ready", restarts=1)
         self.end(d)
+
+    def test_native(self):
+        """One module, every method: the line that chooses is in the environment."""
+        for method in ("spawn", "forkserver", "fork", "threads"):
+            d = self.begin("native", REEVE_EXAMPLE_BUILD=str(self.context.build),
+                           REEVE_RUNNER=str(self.context.program("reeve-runner")),
+                           REEVE_START_METHOD=method)
+            d.until_all(state="ready", timeout=40, start_method=method)
+            with socket.create_connection(("127.0.0.1", 8090), 10) as client:
+                client.sendall(b"97\n91\n")
+                client.shutdown(socket.SHUT_WR)
+                said = client.makefile().read()
+            self.assertRegex(said, r"^97 is prime, says primes:\d\n91 is not, says primes:\d\n$")
+            self.end(d)
 
     def test_nested_pool(self):
         d = self.begin("nested-pool")
