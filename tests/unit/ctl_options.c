@@ -42,6 +42,9 @@ Test(ctl_options, before_and_behind_the_verb)
 	cr_expect_str_eq(c.set.socket, "/x");
 	cr_expect(c.set.json && c.set.cold && c.set.no_wait);
 	cr_expect_eq(c.set.timeout_ms, 2000);
+	cr_assert_eq(parse(&c, "stop web --timeout 5"), 0);
+	cr_expect_eq(c.set.timeout_ms, 5000);
+	cr_assert_eq(parse(&c, "--json -s /x stop --timeout=2s web --cold db:1 --no-wait"), 0);
 	cr_assert_eq(c.n_args, 2);
 	cr_expect_str_eq(c.args[1], "db:1");
 }
@@ -95,7 +98,9 @@ Test(ctl_options, usage)
 		"stop --follow web",
 		"logs -n many",
 		"logs -n -1",
-		"stop --timeout 5 minutes",
+		"stop --timeout 5minutes a",
+		"stop --timeout 0 a",
+		"stop --timeout= a",
 		"stop --timeout",
 		"stop --cold=yes a",
 		"status --for ready",

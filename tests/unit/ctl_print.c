@@ -83,7 +83,7 @@ Test(ctl_print, table)
 	cr_expect_str_eq(c.out.data,
 			 "NAME     N  NOTE\n"
 			 "gr\xc3\xbc\xc3\x9f  1234  a\\e[31mb\\n\n"
-			 "x        7  \n",
+			 "x        7\n",
 			 "%s", c.out.data);
 	c.out.len = 0;
 	c.color = true;
