@@ -248,7 +248,7 @@ class Watchdog(Case):
                 "told": {"command": self.words("notify=READY=1", "wait"), **WATCHED,
                          "notify": True, "watchdog": told},
                 "silent": self.hangs_once(watchdog=silent)})
-        d = self.daemon(conf("1h", "3s"))
+        d = self.daemon(conf("1h", "10s"))
         d.until_all(state="ready")
         periods = []
         for told in ("2h", "never", "30m", "1s", "3h", "never"):
@@ -263,7 +263,7 @@ class Watchdog(Case):
         d.ctl("restart", "told", code=0)
         self.assertEqual(d.detail("told:0")["watchdog_ms"], 3600000)
         self.assertEqual(d.worker("told:0")["incarnation"], 3)
-        self.pause(3)
+        self.pause(10.5)
         self.assertEqual(d.worker("silent:0")["incarnation"], 1, "its old time counted")
         d.stop()
 
