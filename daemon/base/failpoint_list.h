@@ -119,7 +119,6 @@ FAILPOINT('M', WATCHDOG_NOTED, "watchdog.noted")
 FAILPOINT('M', FORK_SEND, "fork.send")
 FAILPOINT('M', FORK_SENT, "fork.sent")
 FAILPOINT('M', TEMPLATE_HEARD, "template.heard")
-FAILPOINT('M', BAD_NOTE, "bad.note")
 FAILPOINT('M', BAD_NOTED, "bad.noted")
 FAILPOINT('M', BAD_CLOSED, "bad.closed")
 /* manager/threads.c */

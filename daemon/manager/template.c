@@ -44,12 +44,11 @@ void template_bad(struct worker *w, enum exit_cause cause, const char *format, .
 	str_escape(raw, strlen(raw), text, sizeof(text));
 	log_error("%s: %s: ending it", w->name, text);
 	snprintf(w->slot->error, sizeof(w->slot->error), "%s", text);
-	if (w->slot->w.cause == CAUSE_NONE)
-		w->slot->w.cause = (uint8_t)cause;
-	FAIL_HERE(BAD_NOTE);
 	if (worker_life(w))
 		worker_life(w)->unheard = 1;
 	FAIL_HERE(BAD_NOTED);
+	if (w->slot->w.cause == CAUSE_NONE)
+		w->slot->w.cause = (uint8_t)cause;
 	template_close(w);
 	FAIL_HERE(BAD_CLOSED);
 	worker_post(w, WI_KILL);

@@ -131,10 +131,10 @@ class SeedHandover(HandoverCase):
         d.stop()
 
     def test_a_seed_that_broke_the_protocol_is_ended_by_a_successor(self):
-        for point, skip in (("bad.note", 0), ("bad.noted", 0), ("bad.closed", 0),
+        for point, skip in (("bad.noted", 0), ("bad.closed", 0),
                             ("state.set", 3)):
             d = self.armed({"web": self.raw_group("garbage", start_method="fork", workers=2,
-                                                  settle="20s", restart={"when": "never"})},
+                                                  settle="15s", restart={"when": "never"})},
                            name=point, arm=lambda p=point, s=skip: self.points.arm(p, "kill",
                                                                                    skip=s))
             until(lambda p=point: self.points.happened(p), 15, f"{point} is met")
