@@ -36,6 +36,7 @@ static const struct {
 	ROW("group.template.max_age", BIT(FORKSERVER), "only a template is renewed by age"),
 	ROW("group.template.max_forks", BIT(FORKSERVER),
 	    "only a template is renewed by its number of forks"),
+	ROW("group.template.spares", BIT(FORKSERVER), "only a template forks workers ahead"),
 };
 
 static const char *method_name(const struct conf_group *g)
@@ -252,6 +253,12 @@ void check_start(struct loading *l, size_t i)
 		check_entry(l, i);
 	else if (g->start_method != CONF_START_SPAWN)
 		check_command(l, i);
+	if (g->start_method == CONF_START_FORKSERVER && g->template.spares > 0 && g->env_files &&
+	    g->env_files[0])
+		load_problem(l, i, "group.template.spares", false,
+			     "template.spares = %d with env_file: it is read at each start, and a "
+			     "spare has read it long before; write: spares = 0;",
+			     g->template.spares);
 	if (g->start_method == CONF_START_THREADS)
 		check_threads(l, i);
 	forget_unused(l, i);

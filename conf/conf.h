@@ -174,6 +174,7 @@ struct conf_template {
 	int64_t fork_timeout_ms; /* from the request to the worker's first message */
 	int64_t max_age_ms;	 /* then the next generation is loaded; may be never */
 	int max_forks;		 /* the same after so many forks; 0 = no bound */
+	int spares;		 /* workers forked ahead, before GO */
 	enum conf_fallback fallback;
 };
 

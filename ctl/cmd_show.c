@@ -142,6 +142,9 @@ static void show_template(struct ctl *c, const json_t *t)
 	str_addf(&c->out, ", incarnation %lld, generation %lld, %lld fork%s",
 		 (long long)get_int(t, "incarnation", 0), (long long)get_int(t, "generation", 0),
 		 (long long)get_int(t, "forks", 0), get_int(t, "forks", 0) == 1 ? "" : "s");
+	if (get_int(t, "spares", 0) > 0)
+		str_addf(&c->out, ", %lld spare%s", (long long)get_int(t, "spares", 0),
+			 get_int(t, "spares", 0) == 1 ? "" : "s");
 	if (get_int(t, "rss_bytes", -1) >= 0) {
 		format_bytes(get_int(t, "rss_bytes", 0), rss);
 		str_addf(&c->out, "; loaded in %.2fs, %lld task%s, %lld fds, %s",

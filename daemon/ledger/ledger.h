@@ -184,8 +184,9 @@ enum life_claim { CLAIM_NONE, CLAIM_TAKEN, CLAIM_REFUSED };
 /* How far a life that somebody else forks for us has come (HAND_NONE: we cloned it ourselves). */
 enum life_handover {
 	HAND_NONE,
-	HAND_ASKED, /* FORK is being asked for; there may be a process that waits for GO */
-	HAND_BORN,  /* it has reported, the keeper is asked to claim it */
+	HAND_ASKED,  /* FORK is being asked for; there may be a process that waits for GO */
+	HAND_BORN,   /* it has reported, the keeper is asked to claim it */
+	HAND_PARKED, /* a spare: claimed, its channel is in the keeper's store, it waits for GO */
 	HAND_GO /* its channel is in the keeper's store: it runs, or a successor says GO again */
 };
 enum life_use { LIFE_FREE, LIFE_MADE /* allocated; the pid may come at any moment */ };
@@ -214,7 +215,7 @@ struct ledger_slot {
 	_Atomic uint32_t used;
 	uint32_t group; /* row in groups */
 	uint32_t index;
-	_Atomic uint32_t life[2]; /* rows of lives, LEDGER_NONE = none; [1] is for overlaps */
+	_Atomic uint32_t life[2]; /* rows of lives, LEDGER_NONE = none; [1] is a spare */
 	struct worker_state w;
 	struct worker_state w_next; /* decided at an end, not yet taken over: see life.verdict */
 	uint32_t exits;		    /* exit records ever written for this slot */
@@ -275,7 +276,8 @@ struct ledger_life {
 	uint32_t source_incarnation, source_generation; /* M */
 	uint8_t has_channel; /* M: its channel is in the keeper's store */
 	uint8_t unheard; /* M: it broke the rules of its channel: to be ended, not heard any more */
-	uint8_t reserved_bytes[6];
+	uint8_t reserved_bytes[2];
+	uint32_t spare_count; /* M: of a spare: workers of the group when it was forked */
 };
 
 /* K: numbers of fds the keeper stores for a slot, as its own fd numbers + 1; 0 = none. */

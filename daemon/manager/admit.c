@@ -88,7 +88,7 @@ void admit_run(struct manager *m)
 		if (w->slot->w.state != WS_WAITING) {
 			unlink_start(m, at);
 			worker_reconcile(w); /* a surplus one could not be freed in here */
-		} else if (blocking_group(w) || template_blocks(w) || threads_blocks(w)) {
+		} else if (blocking_group(w) || spare_blocks(w) || threads_blocks(w)) {
 			at = &w->next_start;
 		} else if (!budget_left(m)) {
 			break;

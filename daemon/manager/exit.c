@@ -401,6 +401,10 @@ void life_look(struct manager *m, uint32_t row)
 		return;
 	}
 	w = m->by_slot[life->slot];
+	if (w && w->slot->life[0] != row && w->slot->life[1] == row) {
+		spare_look(w);
+		return;
+	}
 	if (!w || w->slot->life[0] != row) {
 		ledger_free_life(&m->ledger, row);
 		return;

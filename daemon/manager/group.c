@@ -126,7 +126,7 @@ static int add_view(struct group *g, uint32_t row)
 	w->group = g;
 	w->slot = slot;
 	w->row = row;
-	w->notify_fd = w->pipe_out = w->pipe_err = w->hand_fd = -1;
+	w->notify_fd = w->pipe_out = w->pipe_err = w->hand_fd = w->spare_fd = -1;
 	ev_init(&w->timer, NULL);
 	ledger_slot_name(&m->ledger, slot, w->name);
 	m->by_slot[row] = w;
@@ -436,6 +436,7 @@ void groups_prune(struct manager *m)
 		}
 		FAIL_HERE(GROUP_FORGET);
 		g->row->name[0] = '\0';
+		ev_timer_stop(m->loop, &g->spare_timer);
 		free(g->workers);
 		free(g);
 	}

@@ -31,17 +31,16 @@
 
 /* --- ends of a request ----------------------------------------------------------------------- */
 
-void request_close(struct worker *w)
+void request_close(struct request *r)
 {
-	struct request *r = w->request;
-	struct worker *source;
+	struct worker *w = r ? r->w : NULL, *source;
 	bool gone;
 
 	if (!r)
 		return;
 	source = w->m->by_slot[r->source];
 	gone = r->gone;
-	w->request = NULL;
+	*(r->spare ? &w->spare : &w->request) = NULL;
 	ev_io_stop(w->m->loop, &r->io);
 	ev_timer_stop(w->m->loop, &r->clock);
 	ev_timer_stop(w->m->loop, &r->look);
@@ -57,7 +56,7 @@ void handover_close(struct worker *w)
 {
 	struct ledger_life *life = worker_life(w);
 
-	request_close(w);
+	request_close(w->request);
 	close_fd(&w->hand_fd);
 	if (life && life->handover != HAND_NONE && life->has_channel) {
 		store_drop(w->m->store, RF_CHANNEL, worker_life_row(w), "");
@@ -65,18 +64,16 @@ void handover_close(struct worker *w)
 	}
 }
 
-void request_ask_end(struct worker *w)
+void request_ask_end(const struct request *r)
 {
-	ledger_ask_kill(&w->m->ledger, worker_life_row(w), SIGKILL, CONF_TO_MAIN);
-	bell_ring(w->m->bell_keeper);
+	ledger_ask_kill(&r->w->m->ledger, r->row, SIGKILL, CONF_TO_MAIN);
+	bell_ring(r->w->m->bell_keeper);
 }
 
-/* Nobody is in the row. Whoever hangs on the way there does not see that its channel ends; where it
- * was born in the leaf it can be found all the same. */
-static void end_unclaimed(struct worker *w)
+/* Whoever hangs on the way there does not see that its channel ends; where it was born in the leaf
+ * it can be found all the same. */
+void request_end_unclaimed(const struct worker *w, uint32_t row)
 {
-	uint32_t row = worker_life_row(w);
-
 	if (ledger_life(&w->m->ledger, row)->in_cgroup)
 		tree_kill(w->m, row, SIGKILL);
 }
@@ -92,6 +89,10 @@ void request_fail(struct request *r, int err, const char *text)
 	str_escape(text, strlen(text), said, sizeof(said));
 	if (err <= 0)
 		err = ECHILD;
+	if (r->spare) {
+		spare_fails(r, said);
+		return;
+	}
 	if (request_has_process(r)) {
 		/* its exit record ends the start; the channel's end makes it exit */
 		snprintf(w->slot->error, sizeof(w->slot->error), "%s", said);
@@ -99,10 +100,10 @@ void request_fail(struct request *r, int err, const char *text)
 		life->stage_errno = err;
 		ev_io_stop(w->m->loop, &r->io);
 		close_fd(&r->fd);
-		request_ask_end(w);
+		request_ask_end(r);
 		return;
 	}
-	end_unclaimed(w);
+	request_end_unclaimed(w, r->row);
 	handover_close(w);
 	w->slot->hand_tries = 0;
 	diag_set(&d, -err, "%s", said);
@@ -114,24 +115,36 @@ void request_again(struct request *r, const char *why)
 {
 	struct worker *w = r->w;
 
-	if (w->slot->hand_tries >= TRIES_MAX) {
+	if (r->spare || w->slot->hand_tries >= TRIES_MAX) {
 		request_fail(r, ECHILD, why);
 		return;
 	}
 	log_debug("%s: %s: asking again", w->name, why);
-	end_unclaimed(w);
+	request_end_unclaimed(w, r->row);
 	handover_close(w);
 	exit_never_was(w);
 }
 
 /* --- what the one who was asked says --------------------------------------------------------- */
 
+/* What a slot has asked for: its next life, a spare. */
+static struct request *request_of(const struct worker *w, bool spare)
+{
+	return !w ? NULL : spare ? w->spare : w->request;
+}
+
 /* The request that a reply is about, if it is still open. */
 static struct request *of_reply(struct manager *m, const struct owed *o)
 {
-	struct worker *w = o->slot < LEDGER_ROWS ? m->by_slot[o->slot] : NULL;
+	const struct worker *w = o->slot < LEDGER_ROWS ? m->by_slot[o->slot] : NULL;
 
-	return w && w->request && w->request->number == o->number ? w->request : NULL;
+	for (int spare = 0; spare < 2; spare++) {
+		struct request *r = request_of(w, spare);
+
+		if (r && r->number == o->number)
+			return r;
+	}
+	return NULL;
 }
 
 void handover_spawned(struct manager *m, const struct owed *o)
@@ -160,7 +173,7 @@ void handover_failed(struct manager *m, const struct owed *o, int err, const cha
 	struct request *r = of_reply(m, o);
 	const struct conf_group *c = r ? r->w->group->conf : NULL;
 
-	if (r && err == EBUSY && c && c->template.fallback == CONF_FALLBACK_SPAWN &&
+	if (r && !r->spare && err == EBUSY && c && c->template.fallback == CONF_FALLBACK_SPAWN &&
 	    !request_has_process(r))
 		by_spawn(r);
 	else if (r)
@@ -173,8 +186,8 @@ bool handover_waits(const struct worker *w)
 
 	if (w->slot->kind != SLOT_TEMPLATE)
 		return false;
-	for (uint32_t i = 0; i < m->ledger.h->slots_high; i++) {
-		const struct request *r = m->by_slot[i] ? m->by_slot[i]->request : NULL;
+	for (uint32_t i = 0; i < 2 * m->ledger.h->slots_high; i++) {
+		const struct request *r = request_of(m->by_slot[i / 2], i % 2);
 
 		if (r && r->source == w->row)
 			return true;
@@ -186,8 +199,8 @@ void handover_orphaned(struct forker *f)
 {
 	struct manager *m = f->w->m;
 
-	for (uint32_t i = 0; i < m->ledger.h->slots_high; i++) {
-		struct request *r = m->by_slot[i] ? m->by_slot[i]->request : NULL;
+	for (uint32_t i = 0; i < 2 * m->ledger.h->slots_high; i++) {
+		struct request *r = request_of(m->by_slot[i / 2], i % 2);
 
 		/* the end of the worker's own channel says whether there is one */
 		if (r && r->source == f->w->row)
@@ -223,7 +236,7 @@ static void clock_fired(struct ev_loop *loop, ev_timer *t, int events)
 	}
 }
 
-static struct request *new_request(struct worker *w, uint32_t row, int fd)
+static struct request *new_request(struct worker *w, uint32_t row, bool spare, int fd)
 {
 	double timeout = (double)w->group->conf->template.fork_timeout_ms / 1000.;
 	struct request *r = calloc(1, sizeof(*r));
@@ -232,6 +245,7 @@ static struct request *new_request(struct worker *w, uint32_t row, int fd)
 		return NULL;
 	r->w = w;
 	r->row = row;
+	r->spare = spare;
 	r->fd = fd;
 	r->pidfd = -1;
 	r->pause = HANDOVER_LOOK_FIRST_S;
@@ -239,59 +253,93 @@ static struct request *new_request(struct worker *w, uint32_t row, int fd)
 	ev_timer_init(&r->look, request_look_fired, HANDOVER_LOOK_FIRST_S, 0.);
 	ev_timer_init(&r->clock, clock_fired, timeout, timeout);
 	r->io.data = r->look.data = r->clock.data = r;
-	w->request = r;
+	*(spare ? &w->spare : &w->request) = r;
 	return r;
 }
 
-static void note_source(struct worker *w, uint32_t row, const struct worker *source)
+static void note_source(const struct request *r, const struct worker *source)
 {
-	struct ledger_life *life = ledger_life(&w->m->ledger, row);
+	struct ledger_life *life = ledger_life(&r->w->m->ledger, r->row);
 
 	life->source_slot = source->row;
 	life->source_incarnation = source->slot->w.incarnation;
 	life->source_generation = source->slot->w.generation;
 	/* the code that it runs is its template's */
-	life->generation = w->slot->w.generation = source->slot->w.generation;
+	life->generation = source->slot->w.generation;
+	if (!r->spare)
+		r->w->slot->w.generation = life->generation;
 	life->handover = HAND_ASKED;
 }
 
-int handover_begin(struct worker *w, uint32_t row, struct diag *d)
+/* The socket pair of a request; *theirs is the worker's end. NULL with *d. */
+static struct request *open_request(struct worker *w, uint32_t row, bool spare, int *theirs,
+				    struct diag *d)
+{
+	struct request *r;
+	struct stat st;
+	int ends[2], err;
+
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) < 0) {
+		diag_set(d, -errno, "making its channel: %s", strerror(errno));
+		return NULL;
+	}
+	*theirs = ends[1];
+	err = channel_want_sender(ends[0]);
+	r = err < 0 ? NULL : new_request(w, row, spare, ends[0]);
+	if (!r) {
+		close(ends[0]);
+		diag_set(d, err < 0 ? err : -ENOMEM, "making its channel");
+		return NULL;
+	}
+	r->peer = fstat(*theirs, &st) == 0 ? st.st_ino : 0;
+	return r;
+}
+
+static int ask(struct worker *w, uint32_t row, bool spare, struct diag *d)
 {
 	struct worker *source = template_serving(w->group);
 	struct forker *f = source ? source->forker : NULL;
-	auto_fd ours = -1, theirs = -1;
-	struct stat st;
-	int ends[2], r;
+	struct request *r;
+	auto_fd theirs = -1;
+	int err;
 
 	/* admit.c saw it; who goes on with a predecessor's start may not. It waits if one comes */
 	if (!f)
 		return diag_set(d, template_blocks(w) ? -EAGAIN : -ECHILD, "%s/template: %s",
 				w->group->row->name, template_trouble(w->group));
-	r = template_look(f, d);
-	if (r < 0)
-		return r;
-	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) < 0)
-		return diag_set(d, -errno, "making its channel: %s", strerror(errno));
-	ours = ends[0];
-	theirs = ends[1];
-	r = channel_want_sender(ours);
-	if (r < 0 || !new_request(w, row, ours))
-		return diag_set(d, r < 0 ? r : -ENOMEM, "making its channel");
-	give_fd(&ours);
-	note_source(w, row, source);
-	w->request->source = source->row;
-	w->request->number = template_number(f);
-	w->request->peer = fstat(theirs, &st) == 0 ? st.st_ino : 0;
-	w->slot->hand_tries++;
-	r = template_order(w, row, f, theirs, w->request->number, d);
-	if (r < 0) {
-		w->slot->hand_tries--;
-		handover_close(w);
-		return r;
+	err = template_look(f, d);
+	if (err < 0)
+		return err;
+	r = open_request(w, row, spare, &theirs, d);
+	if (!r)
+		return -EAGAIN;
+	note_source(r, source);
+	r->source = source->row;
+	r->number = template_number(f);
+	err = template_order(w, row, f, theirs, r->number, d);
+	if (err < 0) {
+		request_close(r);
+		return err;
 	}
-	ev_io_start(w->m->loop, &w->request->io);
-	ev_timer_start(w->m->loop, &w->request->clock);
+	ev_io_start(w->m->loop, &r->io);
+	ev_timer_start(w->m->loop, &r->clock);
 	return 0;
+}
+
+int handover_begin(struct worker *w, uint32_t row, struct diag *d)
+{
+	int r;
+
+	w->slot->hand_tries++;
+	r = ask(w, row, false, d);
+	if (r < 0)
+		w->slot->hand_tries--;
+	return r;
+}
+
+int handover_begin_spare(struct worker *w, uint32_t row, struct diag *d)
+{
+	return ask(w, row, true, d);
 }
 
 /* --- stop and resume ------------------------------------------------------------------------- */
@@ -309,10 +357,10 @@ bool handover_cancel(struct worker *w)
 		ev_io_stop(w->m->loop, &r->io);
 		close_fd(&r->fd);
 		if (life->claim == CLAIM_TAKEN)
-			request_ask_end(w);
+			request_ask_end(r);
 		return true;
 	}
-	end_unclaimed(w);
+	request_end_unclaimed(w, w->slot->life[0]);
 	handover_close(w);
 	exit_never_was(w);
 	return true;
@@ -324,11 +372,17 @@ void handover_resume(struct worker *w)
 	uint32_t row = w->slot->life[0];
 	auto_fd fd = give_fd(&w->hand_fd);
 
+	if (life && life->handover == HAND_PARKED && life->exited) {
+		w->slot->w.incarnation = life->incarnation;
+		life->handover = HAND_BORN; /* it ended as a spare: no start was lost */
+	}
 	if (!life || life->handover == HAND_NONE || life->execed || life->exited) {
 		if (fd >= 0) /* it was about to be dropped */
 			store_drop(w->m->store, RF_CHANNEL, row, "");
 		return;
 	}
+	if (life->handover == HAND_PARKED && fd >= 0 && spare_goes(w) == 0)
+		life->handover = HAND_GO;
 	if (life->handover == HAND_GO && fd >= 0) {
 		if (w->slot->w.state == WS_STARTING)
 			request_go(fd); /* else it is being ended */

@@ -7,8 +7,9 @@
 
 #include "manager/template.h"
 
-#define HANDOVER_LOOK_FIRST_S .0005 /* between two looks whether it is the keeper's child by now   \
-				     */
+#define HANDOVER_LOOK_FIRST_S                                                                      \
+	.0005 /* between two looks whether it is the keeper's child by now                         \
+	       */
 
 struct request {
 	struct worker *w;
@@ -21,6 +22,7 @@ struct request {
 	ev_io io;
 	ev_timer clock, look;
 	double pause;
+	bool spare; /* for life[1] of the slot: see spare.c */
 	bool claim_sent, cancelled, late;
 };
 
@@ -31,10 +33,12 @@ static inline bool request_has_process(const struct request *r)
 }
 
 /* ---- handover.c ---- */
-/* It is over for us; the life is not. */
-void request_close(struct worker *w);
+/* It is over for us; the life is not. NULL is allowed. */
+void request_close(struct request *r);
 /* Ask the keeper to end the process of the row. */
-void request_ask_end(struct worker *w);
+void request_ask_end(const struct request *r);
+/* Its process may be on the way, and is in no row: end what can be found of it. */
+void request_end_unclaimed(const struct worker *w, uint32_t row);
 /* The start failed, and is charged like any other that fails before exec. */
 void request_fail(struct request *r, int err, const char *text);
 /* Nobody was born, and it was not the worker's fault: begin again, but not for ever. */
@@ -49,5 +53,12 @@ void request_claim(struct request *r);
 int request_go(int fd);
 /* It runs: from here on it is a worker like any other. */
 void request_runs(struct worker *w, uint32_t row);
+
+/* Move it where the one who forked could not make it; -errno. */
+int request_into_leaf(const struct request *r);
+
+/* ---- spare.c: what becomes of the request for a spare ---- */
+void spare_parks(struct request *r);
+void spare_fails(struct request *r, const char *text);
 
 #endif

@@ -22,11 +22,11 @@
 /* --- GO -------------------------------------------------------------------------------------- */
 
 /* Where the one who forked could not make it in the leaf, it is moved before it runs. */
-static int into_leaf(struct worker *w, uint32_t row, pid_t pid)
+int request_into_leaf(const struct request *r)
 {
-	struct ledger_life *life = ledger_life(&w->m->ledger, row);
+	struct ledger_life *life = ledger_life(&r->w->m->ledger, r->row);
 
-	return life->in_cgroup ? tree_take(w->m, row, pid) : 0;
+	return life->in_cgroup ? tree_take(r->w->m, r->row, r->pid) : 0;
 }
 
 int request_go(int fd)
@@ -61,7 +61,7 @@ static void go(struct request *r)
 	uint32_t row = r->row;
 	struct ledger_life *life = ledger_life(&m->ledger, row);
 	char said[100];
-	int err = into_leaf(w, row, r->pid);
+	int err = request_into_leaf(r);
 
 	if (err < 0) {
 		snprintf(said, sizeof(said), "moving it into its cgroup: %s", strerror(-err));
@@ -83,7 +83,7 @@ static void go(struct request *r)
 	/* no reader: it has ended, and its exit record says how */
 	if (err < 0 && err != -EPIPE && err != -ECONNRESET)
 		log_warn("%s: GO: %s", w->name, strerror(-err));
-	request_close(w);
+	request_close(r);
 	request_runs(w, row);
 }
 
@@ -175,7 +175,7 @@ bool handover_look(struct worker *w)
 	if (r->cancelled || w->slot->w.state != WS_STARTING)
 		handover_cancel(w);
 	else if (life->stage_errno)
-		request_ask_end(w);
+		request_ask_end(r);
 	else
 		go(r);
 	return true;

@@ -128,6 +128,8 @@ static void turn(struct ev_loop *loop, ev_prepare *p, int events)
 			threads_step(m);
 		}
 		admit_run(m);
+		if (m->changed)
+			spares_step(m); /* starts that are due come first */
 		reload_step(m);
 		command_step(m);
 		shutdown_step(m);
@@ -214,7 +216,7 @@ static void clear_lives(struct manager *m)
 		if (life->use == LIFE_FREE)
 			continue;
 		w = life->kind != LIFE_HELPER ? m->by_slot[life->slot] : NULL;
-		if (w && w->slot->life[0] == i)
+		if (w && (w->slot->life[0] == i || w->slot->life[1] == i))
 			continue;
 		if (ledger_life_live(&m->ledger, i))
 			ledger_ask_kill(&m->ledger, i, SIGKILL, CONF_TO_MAIN);

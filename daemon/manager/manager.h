@@ -20,6 +20,7 @@
  *   tree*.c                  everything of a worker  (tree.h), by cgroup.c or evidence.c, proc.c
  *   notify*.c                sd_notify messages      (notify.h)
  *   template*.c handover.c   processes that fork workers (template.h)
+ *   spare.c                  workers that are forked ahead
  *   threads*.c               workers that are threads of one process (threads.h)
  *   sockets.c listen.c       sockets of groups       (sockets.h)
  *   gauge.c                  memory page by page, off the loop
@@ -70,6 +71,8 @@ struct worker {
 	struct forker *forker;	 /* template.c: its channel, if it forks workers */
 	struct request *request; /* handover.c: while somebody forks its next life */
 	int hand_fd;		 /* handover.c: a predecessor's channel, until it is resumed */
+	struct request *spare;	 /* spare.c: while somebody forks its spare */
+	int spare_fd;		 /* spare.c: the channel of its parked spare */
 	/* threads.c: what a thread said when it ended, while that is taken over */
 	const char *last_words;
 	size_t last_words_len;
@@ -94,6 +97,8 @@ struct group {
 	struct worker *host;	     /* slot of kind SLOT_HOST, or NULL */
 	struct worker *templates[2]; /* slots of kind SLOT_TEMPLATE; NULL where there is none */
 	uint64_t up_pass;	     /* admit.c: when `up` was found out */
+	int64_t spare_after_ms;	     /* spare.c: the last one was lost, not before this */
+	ev_timer spare_timer;
 	bool up;
 };
 

@@ -85,7 +85,8 @@ static enum progress look_down(const struct waiter *q, const struct worker *w, c
 {
 	const struct worker_state *s = w ? &w->slot->w : NULL;
 
-	if (!s || (s->state == WS_STOPPED && w->slot->life[0] == LEDGER_NONE))
+	if (!s || (s->state == WS_STOPPED && w->slot->life[0] == LEDGER_NONE &&
+		   w->slot->life[1] == LEDGER_NONE))
 		return REACHED;
 	if (s->state == WS_STUCK)
 		return never(

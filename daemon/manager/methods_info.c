@@ -59,6 +59,20 @@ static struct check *say(struct check *r, enum verdict v, const char *remedy)
 	return r;
 }
 
+/* Forked ahead, each with a channel in the keeper; counted as asked for. */
+static long long spares_total(const struct manager *m)
+{
+	long long sum = 0;
+
+	for (size_t i = 0; i < m->n_groups; i++) {
+		const struct conf_group *g = m->groups[i]->conf;
+
+		if (g && g->start_method == CONF_START_FORKSERVER)
+			sum += MIN_OF(g->template.spares, group_workers_wanted(m->groups[i]));
+	}
+	return sum;
+}
+
 static long long workers_total(const struct manager *m, long long *ret_notify,
 			       long long *ret_separate)
 {
@@ -120,14 +134,13 @@ static void check_starts(const struct manager *m, struct check *r)
 static void check_fds(const struct manager *m, struct check *r)
 {
 	long long notify, separate, n = workers_total(m, &notify, &separate);
-	long long need = n + notify + separate + 64;
+	long long need = n + notify + separate + spares_total(m) + 64;
 	struct rlimit limit;
 
 	getrlimit(RLIMIT_NOFILE, &limit);
 	snprintf(r->text, sizeof(r->text),
 		 "the keeper needs %lld descriptors (1 per worker, 1 more for a notify socket, 1 "
-		 "more for a "
-		 "separate stderr), it may have %llu",
+		 "more for a separate stderr, 1 per spare), it may have %llu",
 		 need, (unsigned long long)limit.rlim_cur);
 	if ((unsigned long long)need > limit.rlim_cur)
 		say(r, CHECK_UNMET,

@@ -285,6 +285,17 @@ void notify_adopt(struct worker *w, uint32_t life, int fd)
 	ev_io_start(w->m->loop, &w->notify_io);
 }
 
+int notify_path(const struct worker *w, uint32_t life, char *ret_path, size_t size)
+{
+	struct sockaddr_un at;
+	int r = path_of(w, life, &at);
+
+	if (r < 0 || strlen(at.sun_path) >= size)
+		return -ENAMETOOLONG;
+	strcpy(ret_path, at.sun_path);
+	return 0;
+}
+
 int notify_open(struct worker *w, uint32_t life, char *ret_path, size_t size)
 {
 	struct ledger_life *l = ledger_life(&w->m->ledger, life);

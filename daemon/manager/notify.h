@@ -24,6 +24,8 @@ void notify_parse(const char *text, size_t len, struct notify_message *ret);
 /* Make the socket of a life, hand it to the keeper, start reading; path into ret for NOTIFY_SOCKET.
  */
 int notify_open(struct worker *w, uint32_t life, char *ret_path, size_t size);
+/* The path that it has, or will have; -ENAMETOOLONG. */
+int notify_path(const struct worker *w, uint32_t life, char *ret_path, size_t size);
 /* Recovery: go on with an inherited socket. */
 void notify_adopt(struct worker *w, uint32_t life, int fd);
 /* Read all that waits (bounded); called by the loop and before an exit is processed. */

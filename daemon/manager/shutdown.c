@@ -9,6 +9,7 @@
 #include "base/failpoint.h"
 #include "base/mem.h"
 #include "manager/sockets.h"
+#include "manager/template.h"
 #include "manager/tree.h"
 
 #include <errno.h>
@@ -266,7 +267,7 @@ void shutdown_step(struct manager *m)
 	}
 	if (!ev_is_active(&m->shutdown->status))
 		start_timer(m, &m->shutdown->status, status_fired, STATUS_S, 0.);
-	if (h->phase >= PHASE_WARM && !h->gone && still_there(m) == 0)
+	if (h->phase >= PHASE_WARM && !h->gone && still_there(m) == 0 && !spares_left(m))
 		report_gone(m);
 }
 

@@ -327,8 +327,10 @@ static void note_pipes(struct spawner *s, const struct worker *w)
 /* Nobody was born. */
 static void undo(struct spawner *s, struct worker *w, struct job *job)
 {
-	template_close(w);
-	notify_close(w, job->row);
+	if (w->slot->life[0] == job->row) { /* a spare has neither */
+		template_close(w);
+		notify_close(w, job->row);
+	}
 	if (job->plan.life->in_cgroup)
 		tree_remove(w->m, job->row);
 	job->plan.life->in_cgroup = 0;

@@ -360,7 +360,10 @@ int spawn_plan_worker(struct job *job, struct worker *w, const struct own_values
 	if (r == 0 && w->m->command)
 		r = spawn_plan_command(job, w->m, d);
 	if (r == 0 && worker && w->group->conf->notify) {
-		r = notify_open(w, job->row, said.notify, sizeof(said.notify));
+		/* that of a spare is made when it is let go */
+		r = job->row == w->slot->life[0]
+			    ? notify_open(w, job->row, said.notify, sizeof(said.notify))
+			    : notify_path(w, job->row, said.notify, sizeof(said.notify));
 		if (r == -ENAMETOOLONG)
 			diag_set(d, r, "runtime_dir %s is too long for the path of a notify socket",
 				 w->m->ledger.h->runtime_dir);

@@ -141,36 +141,61 @@ static void forget_last_life(struct worker *w)
 	w->slot->error[0] = '\0';
 }
 
+/* A life that the slot is about to point to. */
+void life_prepare(struct worker *w, uint32_t row)
+{
+	struct ledger_life *life = ledger_life(&w->m->ledger, row);
+
+	forget_last_life(w);
+	life->born_ms = w->slot->w.started_ms;
+	if (life->kind != LIFE_THREAD) /* what a thread writes is the host's */
+		group_plan_stream(w->group, w);
+	life->log_mark[0] = logbook_total(&w->m->book, w->row);
+	life->log_mark[1] = logbook_total(&w->m->book, w->row + LOGBOOK_ERR);
+}
+
+void life_token(struct ledger_life *life)
+{
+	if (getrandom(&life->token, sizeof(life->token), GRND_NONBLOCK) != sizeof(life->token))
+		life->token = (uint64_t)clock_real_us() * 0x9e3779b97f4a7c15ull;
+}
+
 /* The row, complete before the slot points to it. */
 static uint32_t make_row(struct worker *w)
 {
-	struct manager *m = w->m;
-	uint32_t row = ledger_take_life(&m->ledger, kind_of_next(w), w->row);
+	uint32_t row = ledger_take_life(&w->m->ledger, kind_of_next(w), w->row);
 	struct ledger_life *life;
 
 	if (row == LEDGER_NONE)
 		return row;
 	FAIL_HERE(START_ROW);
-	life = ledger_life(&m->ledger, row);
-	forget_last_life(w);
+	life = ledger_life(&w->m->ledger, row);
+	life_prepare(w, row);
 	life->incarnation = w->slot->w.incarnation + 1;
 	life->generation = w->slot->w.generation;
-	life->born_ms = w->slot->w.started_ms;
-	if (getrandom(&life->token, sizeof(life->token), GRND_NONBLOCK) != sizeof(life->token))
-		life->token = (uint64_t)clock_real_us() * 0x9e3779b97f4a7c15ull;
-	if (life->kind != LIFE_THREAD) /* what a thread writes is the host's */
-		group_plan_stream(w->group, w);
-	life->log_mark[0] = logbook_total(&m->book, w->row);
-	life->log_mark[1] = logbook_total(&m->book, w->row + LOGBOOK_ERR);
+	life_token(life);
 	return row;
+}
+
+static int begin_fresh(struct worker *w, struct diag *d)
+{
+	uint32_t row = make_row(w);
+
+	if (row == LEDGER_NONE)
+		return diag_set(d, -EAGAIN, "all %u rows for processes are in use", LEDGER_ROWS);
+	FAIL_HERE(START_BIND);
+	w->slot->life[0] = row;
+	FAIL_HERE(START_BOUND);
+	w->slot->w.incarnation++; /* after it is bound: see life_drop_unborn() */
+	FAIL_HERE(START_NUMBERED);
+	return make(w, row, d);
 }
 
 void life_begin(struct worker *w)
 {
 	struct worker_state *s = &w->slot->w;
 	struct diag d = { 0 };
-	uint32_t row;
-	int r;
+	int r, spare;
 
 	if (!worker_wanted(w) || !w->group->conf) {
 		worker_post(w, WI_STOP);
@@ -179,18 +204,9 @@ void life_begin(struct worker *w)
 	/* asked for during a start that never was: this one is the restart, by the same number */
 	if (w->slot->op_restart > s->incarnation)
 		w->slot->op_restart = s->incarnation;
-	row = make_row(w);
-	if (row == LEDGER_NONE) {
-		diag_set(&d, -EAGAIN, "all %u rows for processes are in use", LEDGER_ROWS);
-		worker_start_failed(w, -EAGAIN, &d);
-		return;
-	}
-	FAIL_HERE(START_BIND);
-	w->slot->life[0] = row;
-	FAIL_HERE(START_BOUND);
-	s->incarnation++; /* after it is bound: see life_drop_unborn() */
-	FAIL_HERE(START_NUMBERED);
-	r = make(w, row, &d);
+	r = spare = spare_take(w, &d);
+	if (spare == 0)
+		r = begin_fresh(w, &d);
 	if (r < 0) {
 		worker_start_failed(w, r, &d);
 		return;
@@ -201,6 +217,8 @@ void life_begin(struct worker *w)
 		arm_start(w, s->started_ms);
 		worker_arm(w);
 	}
+	if (spare > 0)
+		handover_resume(w); /* nothing is missing but its GO */
 }
 
 void worker_execed(struct worker *w)

@@ -548,6 +548,10 @@ static bool adopt(struct manager *m, const struct role_fd *f)
 			: NULL;
 	struct forker *made;
 
+	if (w && w->slot->life[0] != f->index && w->slot->life[1] == f->index) {
+		w->spare_fd = f->fd; /* spare_resume() goes on with it */
+		return true;
+	}
 	if (!w || w->slot->life[0] != f->index || life->incarnation != f->aux)
 		return false;
 	if (life->handover != HAND_NONE) {

@@ -10,6 +10,7 @@
  *   template_plan.c    what is sent: HELLO, FORK
  *   template_show.c    for status and show
  *   handover*.c        one worker from FORK to GO
+ *   spare.c            workers that wait before GO (template.spares)
  *
  * A template is a slot of its own kind, so states, back-off, exit records, log stream, tree and
  * stop ladder are those of workers. A group has two such slots, so that a next one can load beside
@@ -148,5 +149,24 @@ static inline bool handover_pending(const struct ledger_life *life)
 {
 	return life && (life->handover == HAND_ASKED || life->handover == HAND_BORN);
 }
+/* The same for a spare, in life[1] of the slot. */
+int handover_begin_spare(struct worker *w, uint32_t row, struct diag *d);
+
+/* ---- spare.c ---- */
+/* Make the spares fit what is wanted. Cheap; called whenever something changed. */
+void spares_step(struct manager *m);
+/* The next life of w cannot be made now: template_blocks(), or its spare is on its way. */
+bool spare_blocks(const struct worker *w);
+/* The parked spare of w becomes its life: 1; 0: it has none; -EAGAIN with *d: not now. */
+int spare_take(struct worker *w, struct diag *d);
+/* It is taken: all that has to be done before its GO. */
+int spare_goes(struct worker *w);
+/* Its life has news; what a predecessor left. */
+void spare_look(struct worker *w);
+void spare_resume(struct worker *w);
+/* Some are there still. */
+bool spares_left(const struct manager *m);
+/* Parked ones that t forked. */
+uint32_t spares_of(const struct worker *t);
 
 #endif

@@ -37,6 +37,8 @@ void template_write(struct str *out, const char *key, const struct worker *t)
 	if (f->runtime[0])
 		vl_write_bytes(out, "runtime", f->runtime, strnlen(f->runtime, sizeof(f->runtime)));
 	vl_write_int(out, "forks", f->forks);
+	if (t->slot->kind == SLOT_TEMPLATE)
+		vl_write_int(out, "spares", spares_of(t));
 	if (ready) {
 		vl_write_real(out, "load_s", (double)f->load_us / 1e6);
 		vl_write_real(out, "age_s", (double)(clock_mono_ms() - f->ready_ms) / 1000.);

@@ -459,7 +459,7 @@ void worker_reconcile(struct worker *w)
 	if (s->state == WS_READY)
 		watchdog_look(w);
 	if (w->surplus && s->state == WS_STOPPED && w->slot->life[0] == LEDGER_NONE &&
-	    !w->discard) {
+	    w->slot->life[1] == LEDGER_NONE && !w->discard) {
 		w->discard = true;
 		worker_post(w, WI_STOP); /* refused; only brings it to the end of the queue */
 	}
@@ -519,6 +519,7 @@ void worker_resume(struct worker *w)
 	uint32_t row = w->slot->life[0];
 
 	resume_event(w);
+	spare_resume(w);
 	/* died between taking the row and the clone, or the word to a host: nobody was born */
 	if (threads_has(w) && worker_life(w)->source_incarnation) {
 		threads_resume(w);

@@ -20,6 +20,10 @@ static inline int64_t worker_later(int64_t at, int64_t ms)
 
 /* start.c. Make the next life of a worker that has none; what fails is posted. */
 void life_begin(struct worker *w);
+/* What the slot, and the row, know of a life from its beginning. */
+void life_prepare(struct worker *w, uint32_t row);
+/* The random part of the name of its notify socket. */
+void life_token(struct ledger_life *life);
 /* Undo the part of a start that happened before a process was made. */
 void life_drop_unborn(struct worker *w);
 /* A start failed with this -errno for want of resources: tried again, never charged (SP08). */

@@ -1,0 +1,158 @@
+"""template.spares: workers that are forked ahead and wait before GO."""
+from harness import procs, until
+from test_handover import HandoverCase
+
+POINTS = ("spare.row", "spare.bound", "fork.send", "fork.sent", "born.noted", "claim.sent",
+          "spare.store", "spare.stored", "spare.parked", "spare.take", "spare.switch",
+          "spare.taken", "spare.goes", "go.sent")
+QUICK = {"settle": "0s", "restart": {"delay": "1ms", "limit": 0}}
+
+
+class Spares(HandoverCase):
+    def spared(self, n, workers=2, **keys):
+        return self.group("app:runs", workers=workers, template={"spares": n}, **QUICK, **keys)
+
+    def spares(self, d, n):
+        """Pids of the processes that are neither role, worker nor template, once there are n."""
+        def fits():
+            try:
+                known = {w["pid"] for w in d.workers().values()}
+                template = self.template(d)
+                found = self.inner_children(d) - known - {template and template.get("pid")}
+                same = known == {w["pid"] for w in d.workers().values()}
+            except (OSError, EOFError):
+                return None
+            return same and template and template.get("spares") == n == len(found) and [found]
+        try:
+            return until(fits, 20, every=0.02)[0]
+        except procs.Late:
+            raise procs.Late(f"not {n} spares: {self.template(d)} {d.workers()} " + "\n".join(
+                [procs.describe(p) for p in procs.children_of(d.pid)]) + d.text()[-3000:]) from None
+
+    def restarted(self, d, name, before):
+        """Kill it; its next process, which has been one of these."""
+        restarts = d.worker(name)["restarts"]
+        procs.kill(d.host(d.worker(name)["pid"]))
+        worker = d.until_worker(name, state="ready", restarts=restarts + 1)
+        self.assertIn(worker["pid"], before, d.text()[-3000:])
+        self.assertEqual(worker["incarnation"], restarts + 2)
+        return worker["pid"]
+
+    def test_a_restart_is_a_spare_that_was_let_go(self):
+        d = self.forked({"web": self.spared(2)})
+        d.until_all(state="ready", restarts=0)
+        for _ in range(3):
+            for name in ("web:0", "web:1"):
+                before = self.spares(d, 2)
+                self.restarted(d, name, before)
+        self.spares(d, 2)
+        self.assertEqual(len(d.workers()), 2)
+        self.assertIn("2 spares", d.ctl("show", "web/template", code=0).out)
+        self.assertEqual(d.worker("web:0")["source"], "web/template/1")
+        self.started_once()
+        self.assertEqual(sorted(self.starts.read_text().split("\n")[-3:-1]),
+                         ["web:0 4", "web:1 4"])
+        d.stop()
+
+    def test_native_notify_and_no_settle(self):
+        d = self.forked({"web": self.native("ready", workers=1, ready="notify",
+                                            template={"spares": 1}, **QUICK)})
+        d.until_all(state="ready")
+        self.restarted(d, "web:0", self.spares(d, 1))
+        self.spares(d, 1)
+        d.stop()
+
+    def test_fewer_spares_than_workers(self):
+        d = self.forked({"web": self.spared(1, workers=3)})
+        d.until_all(state="ready")
+        self.restarted(d, "web:0", self.spares(d, 1))
+        self.restarted(d, "web:0", self.spares(d, 1))
+        before = self.spares(d, 1)
+        procs.kill(d.host(d.worker("web:2")["pid"]))
+        worker = d.until_worker("web:2", state="ready", restarts=1)
+        self.assertNotIn(worker["pid"], before)
+        self.assertEqual(self.spares(d, 1), before)
+        d.stop()
+
+    def test_manager_and_template_are_killed_while_they_wait(self):
+        d = self.forked({"web": self.spared(2)})
+        d.roles_may_die = True
+        d.until_all(state="ready")
+        before = self.spares(d, 2)
+        for _ in range(3):
+            procs.kill(d.role("manager"))
+            self.answers(d)
+            self.assertEqual(self.spares(d, 2), before)
+        procs.kill(d.host(self.template(d)["pid"]))
+        self.restarted(d, "web:0", before)
+        self.until_template(d, state="ready", incarnation=2)
+        procs.kill(d.role("manager"))
+        self.answers(d)
+        self.restarted(d, "web:1", before)
+        self.started_once()
+        d.stop()
+
+    def test_a_spare_that_ends_is_made_again(self):
+        d = self.forked({"web": self.spared(1, workers=1)})
+        d.until_all(state="ready")
+        before = self.spares(d, 1)
+        worker = d.worker("web:0")
+        procs.kill(d.host(*before))
+        until(lambda: "its spare is lost" in d.text(), 10)
+        self.assertNotEqual(self.spares(d, 1), before)
+        now = d.worker("web:0")
+        self.assertEqual((now["pid"], now["restarts"]), (worker["pid"], 0))
+        self.assertEqual(d.exits("web:0"), [])
+        d.stop()
+
+    def test_what_ends_spares(self):
+        """Another number of workers, new code, a reload of the key, stop."""
+        d = self.forked({"web": self.spared(1, workers=1)})
+        d.until_all(state="ready")
+        first = self.spares(d, 1)
+        d.ctl("scale", "web", 2, code=0)
+        second = self.spares(d, 1)
+        self.assertFalse(first & second)
+        d.write(self.conf({"web": self.spared(2, workers=1)}))
+        self.assertIn("template.spares", d.ctl("plan", code=3).out)
+        d.ctl("reload", code=0)
+        self.assertTrue(second <= self.spares(d, 2))
+        d.ctl("scale", "web", 1, code=0)
+        until(lambda: len(d.workers()) == 1, 10)
+        self.spares(d, 1)  # one worker, one spare
+        d.write(self.conf({"web": self.spared(1, workers=1, env={"CODE": "new"})}))
+        d.ctl("reload", code=0)
+        d.until_worker("web:0", state="ready", generation=2)
+        third = self.spares(d, 1)
+        self.restarted(d, "web:0", third)
+        d.ctl("stop", "web", code=0)
+        until(lambda: not self.inner_children(d), 10, "nobody waits for a stopped group")
+        d.ctl("start", "web", code=0)
+        self.spares(d, 1)
+        self.started_once()
+        d.stop()
+
+    def test_the_manager_is_killed_at_every_point(self):
+        d = self.armed({"web": self.spared(1, workers=1)})
+        d.until_all(state="ready")
+        restarts = 0
+        for point in POINTS:
+            self.spares(d, 1)
+            pid = d.host(d.worker("web:0")["pid"])
+            self.points.arm(point, "kill")
+            procs.kill(pid)
+            restarts += 1
+            until(lambda p=point: self.points.happened(p), 15, f"{point} is met")
+            self.points.disarm(point)
+            worker = self.at_rest_spared(d)
+            self.assertEqual((worker["restarts"], worker["incarnation"]), (restarts, restarts + 1),
+                             f"{point} {d.text()[-3000:]}")
+            self.assertEqual(worker["last_exit"]["signal"], "KILL", point)
+        self.spares(d, 1)
+        self.started_once()
+        d.stop()
+
+    def at_rest_spared(self, d):
+        self.answers(d)
+        self.spares(d, 1)
+        return d.until_worker("web:0", state="ready")
