@@ -133,7 +133,7 @@ class SeedHandover(HandoverCase):
     def test_a_seed_that_broke_the_protocol_is_ended_by_a_successor(self):
         for point, skip in (("bad.noted", 0), ("bad.closed", 0),
                             ("state.set", 3)):
-            d = self.armed({"web": self.raw_group("garbage", start_method="fork", workers=2,
+            d = self.armed({"web": self.raw_group("deaf", start_method="fork", workers=2,
                                                   settle="15s", restart={"when": "never"})},
                            name=point, arm=lambda p=point, s=skip: self.points.arm(p, "kill",
                                                                                    skip=s))

@@ -232,6 +232,9 @@ def main():
         time.sleep(1000)
     if trick == "garbage":
         channel.send(b"GET / HTTP/1.1\r\n\r\n")
+    if trick == "deaf":
+        channel.send(b"GET / HTTP/1.1\r\n\r\n")
+        time.sleep(1000)
     if trick == "print":
         os.write(channel.fileno(), b"loading numpy...\n")
     if trick == "version":
