@@ -291,11 +291,10 @@ uint32_t spares_of(const struct worker *t)
 	const struct group *g = t->group;
 	uint32_t n = 0;
 
-	for (uint32_t i = 0; i < g->n_workers; i++) {
+	for (uint32_t i = 0; i < g->n_workers && t == template_serving(g); i++) {
 		const struct worker *w = g->workers[i];
 
-		n += w && is_parked(w) && life_of(w)->source_slot == t->row &&
-		     life_of(w)->source_incarnation == t->slot->w.incarnation;
+		n += w && is_parked(w);
 	}
 	return n;
 }

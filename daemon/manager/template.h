@@ -166,7 +166,7 @@ void spare_look(struct worker *w);
 void spare_resume(struct worker *w);
 /* Some are there still. */
 bool spares_left(const struct manager *m);
-/* Parked ones that t forked. */
+/* Parked ones of the group, if t serves it: they may be of one that has died since. */
 uint32_t spares_of(const struct worker *t);
 
 #endif
