@@ -23,6 +23,40 @@
 
 /* --- signals ------------------------------------------------------------------------------- */
 
+static volatile pid_t *unbegun_pid(void)
+{
+	static volatile pid_t pid;
+
+	return &pid;
+}
+
+/* A child that was forked without the guest's knowledge is no worker: the default. */
+static void end_unbegun(int number)
+{
+	if (getpid() == *unbegun_pid())
+		_exit(0);
+	signal(number, SIG_DFL);
+	raise(number);
+}
+
+static void end_unbegun_by_term(void)
+{
+	const struct sigaction unbegun = { .sa_handler = end_unbegun };
+
+	*unbegun_pid() = getpid();
+	sigaction(SIGTERM, &unbegun, NULL);
+}
+
+static void set_guests_signals(const struct birth_guest *g)
+{
+	const struct sigaction ignored = { .sa_handler = SIG_IGN };
+
+	for (int i = 1; i <= SIGRTMAX; i++)
+		if (sigismember(&g->ignored, i) > 0)
+			sigaction(i, &ignored, NULL);
+	end_unbegun_by_term();
+}
+
 static int step_signals(struct birth *b)
 {
 	const struct sigaction plain = { .sa_handler = SIG_DFL };
@@ -30,6 +64,8 @@ static int step_signals(struct birth *b)
 
 	for (int i = 1; i <= SIGRTMAX; i++)
 		sigaction(i, &plain, NULL);
+	if (b->guest)
+		set_guests_signals(b->guest);
 	sigemptyset(&none);
 	return sigprocmask(SIG_SETMASK, &none, NULL) < 0 ? -errno : 0;
 }
@@ -87,13 +123,31 @@ static int fill_stdio(void)
 	return 0;
 }
 
+/* Who believes to own a number may close it, or write to it, and hits nobody else's. */
+static int fill_taken(const struct birth_guest *g)
+{
+	int null = g->n_taken > 0 ? open("/dev/null", O_RDWR | O_CLOEXEC) : -1;
+	bool is_taken = false;
+
+	if (g->n_taken > 0 && null < 0)
+		return -errno;
+	for (size_t i = 0; i < g->n_taken; i++) {
+		is_taken = is_taken || g->taken[i] == null;
+		if (fcntl(g->taken[i], F_GETFD) < 0 && dup3(null, g->taken[i], O_CLOEXEC) < 0)
+			return -errno;
+	}
+	if (null >= 0 && !is_taken)
+		close(null);
+	return 0;
+}
+
 /*
  * Numbers that come and numbers that are wanted may overlap: first all of them go above the highest
  * wanted one, then each to its place. The channel comes to stand right above.
  */
 static int step_fds(struct birth *b)
 {
-	int high[CHANNEL_FDS_MAX], above = 3;
+	int high[CHANNEL_FDS_MAX], above = b->guest ? b->guest->channel_least : 3;
 
 	close_others(b);
 	for (size_t i = 0; i < b->n_fds; i++) {
@@ -128,7 +182,9 @@ static int step_fds(struct birth *b)
 
 static int step_stdio(struct birth *b)
 {
-	return fill_stdio();
+	int r = fill_stdio();
+
+	return r == 0 && b->guest ? fill_taken(b->guest) : r;
 }
 
 /* --- the process --------------------------------------------------------------------------- */
@@ -182,11 +238,11 @@ static int step_cwd(struct birth *b)
 
 /* --- texts --------------------------------------------------------------------------------- */
 
-/* One block, as the kernel lays it out at exec: arguments, then environment. */
+/* One block, as the kernel lays it out at exec: arguments (or a title of them), environment. */
 struct texts {
 	char *block, *at;
 	char **args, **env; /* into the block, NULL at the end */
-	size_t n_args, n_env, args_len;
+	size_t n_args, n_env;
 };
 
 static void add_text(struct texts *t, char **list, size_t *n, const void *text, size_t len)
@@ -235,7 +291,8 @@ static void add_environment(struct birth *b, struct texts *t)
 		add_number(t, "LISTEN_PID=%d", (int)getpid());
 	if (has_prefix(t->env, "WATCHDOG_USEC="))
 		add_number(t, "WATCHDOG_PID=%d", (int)getpid());
-	add_number(t, CHANNEL_ENV "=%d", b->channel);
+	if (!b->guest)
+		add_number(t, CHANNEL_ENV "=%d", b->channel);
 }
 
 /*
@@ -246,8 +303,9 @@ static int make_texts(struct birth *b, struct texts *ret)
 {
 	size_t n_args = channel_count(b->order, CT_ARG) + 2; /* the name, NULL */
 	size_t n_env = channel_count(b->order, CT_ENV) + 4;  /* three of ours, NULL */
-	char **memory = calloc(1, (1 + n_args + n_env) * sizeof(char *) + b->order->len +
-					  sizeof(b->name) + 256);
+	size_t entry = b->guest ? 2 * strlen(b->guest->entry) : 0;
+	char **memory = calloc(1, (1 + n_args + n_env) * sizeof(char *) + 2 * b->order->len +
+					  2 * sizeof(b->name) + entry + 256);
 
 	if (!memory)
 		return -ENOMEM;
@@ -259,28 +317,53 @@ static int make_texts(struct birth *b, struct texts *ret)
 	return 0;
 }
 
+static void add_arguments(struct birth *b, struct texts *t)
+{
+	const char *only = b->guest ? b->guest->entry : b->name;
+	struct channel_record r;
+
+	for (size_t at = 0; channel_next(b->order, &at, &r);)
+		if (r.tag == CT_ARG)
+			add_text(t, t->args, &t->n_args, r.data, r.len);
+	if (t->n_args == 0)
+		add_text(t, t->args, &t->n_args, only, strlen(only));
+	b->argv = t->args;
+	b->argc = (int)t->n_args;
+	b->args = t->block;
+	b->args_len = (size_t)(t->at - t->block);
+}
+
+/* "reeve: web:3 ARG ARG": where it begins. */
+static char *add_title(const struct birth *b, struct texts *t)
+{
+	char *begin = t->at;
+
+	t->at += sprintf(t->at, "reeve: %s", b->name);
+	for (size_t i = 0; i < t->n_args; i++)
+		t->at += sprintf(t->at, " %s", t->args[i]);
+	t->at++;
+	return begin;
+}
+
 static int step_environment(struct birth *b)
 {
-	struct channel_record r;
 	struct texts t;
+	char *shown;
 	int err = make_texts(b, &t);
 
 	if (err < 0)
 		return err;
-	t.at = t.block;
-	for (size_t at = 0; channel_next(b->order, &at, &r);)
-		if (r.tag == CT_ARG)
-			add_text(&t, t.args, &t.n_args, r.data, r.len);
-	if (t.n_args == 0)
-		add_text(&t, t.args, &t.n_args, b->name, strlen(b->name));
-	t.args_len = (size_t)(t.at - t.block);
+	shown = t.at = t.block;
+	add_arguments(b, &t);
+	if (b->guest)
+		shown = add_title(b, &t);
+	b->env = t.at;
 	add_environment(b, &t);
-	b->argv = t.args;
-	b->argc = (int)t.n_args;
+	b->env_len = (size_t)(t.at - b->env);
 	environ = t.env;
 	title_set_name(b->name);
 	/* where the kernel cannot, ps shows the template's */
-	title_set(&b->title, t.block, t.args_len, (size_t)(t.at - t.block) - t.args_len);
+	title_set(&b->title, shown, (size_t)(b->env - shown), b->env_len);
 	return 0;
 }
 
@@ -382,23 +465,58 @@ static const struct {
 static void __attribute__((noreturn)) fail(const struct birth *b, const char *stage, int error)
 {
 	struct channel_packet p;
+	char text[PATH_MAX + 64], path[PATH_MAX] = "";
 
+	if (strcmp(stage, "cwd") == 0)
+		channel_text(b->order, CT_CWD, path, sizeof(path));
+	snprintf(text, sizeof(text), "%s%s%s", path, path[0] ? ": " : "", strerror(-error));
 	channel_begin(&p, CH_FAIL, 0);
 	channel_add_text(&p, CT_STAGE, stage);
 	channel_add_i32(&p, CT_ERRNO, -error);
-	channel_add_text(&p, CT_TEXT, strerror(-error));
+	channel_add_text(&p, CT_TEXT, text);
 	channel_send(b->channel, &p);
 	_exit(1);
 }
 
-void birth_run(struct birth *b)
+/* From where the last part has ended to the named step, which is not taken; NULL: to the end. */
+static void run_steps(struct birth *b, const char *end)
 {
+	for (; b->step < sizeof(steps) / sizeof(steps[0]); b->step++) {
+		int r;
+
+		if (end && strcmp(steps[b->step].stage, end) == 0)
+			return;
+		r = steps[b->step].run(b);
+		if (r < 0)
+			fail(b, steps[b->step].stage, r);
+	}
+}
+
+void birth_begin(struct birth *b)
+{
+	b->step = 0;
 	b->channel = b->fds[0];
 	channel_text(b->order, CT_NAME, b->name, sizeof(b->name));
-	for (size_t i = 0; i < sizeof(steps) / sizeof(steps[0]); i++) {
-		int r = steps[i].run(b);
+	run_steps(b, "after_fork");
+}
 
-		if (r < 0)
-			fail(b, steps[i].stage, r);
-	}
+void birth_say(struct birth *b)
+{
+	run_steps(b, "go");
+}
+
+void birth_finish(struct birth *b)
+{
+	struct sigaction now;
+
+	/* the guest may have put back the default, of which it knows nothing else */
+	if (b->guest && sigaction(SIGTERM, NULL, &now) == 0 && now.sa_handler == SIG_DFL)
+		end_unbegun_by_term();
+	run_steps(b, NULL);
+}
+
+void birth_run(struct birth *b)
+{
+	birth_begin(b);
+	birth_finish(b);
 }

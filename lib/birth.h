@@ -9,6 +9,7 @@
 #include "lib/channel.h"
 #include "lib/title.h"
 
+#include <signal.h>
 #include <sys/types.h>
 
 struct birth {
@@ -20,12 +21,25 @@ struct birth {
 	struct title title; /* of the template; all zero: not known */
 	int (*after_fork)(void *arg, const struct birth *b); /* NULL or a hook; 0 or -errno */
 	void *arg;
+	const struct birth_guest *guest; /* NULL: none */
 	/* out: valid as long as the process, and already so in after_fork */
 	int channel;
 	char name[64];
 	char **argv; /* CT_ARG, or the name alone; NULL at the end */
 	int argc;
-	char *texts; /* what argv and environ point into; not to be freed */
+	char *texts;		/* what argv and environ point into; not to be freed */
+	const char *args, *env; /* their texts in one piece each, NUL behind every one */
+	size_t args_len, env_len, step;
+};
+
+/* An interpreter that lives in the process and goes on in the worker. */
+struct birth_guest {
+	const char
+		*entry; /* the one argument of an order without any; ps shows "reeve: web:3 ARG…" */
+	int channel_least; /* the channel gets this number or a higher one, and no variable */
+	const int *taken;  /* numbers that it believes to own: /dev/null holds them */
+	size_t n_taken;
+	sigset_t ignored; /* what it ignores from its start on */
 };
 
 /*
@@ -34,5 +48,15 @@ struct birth {
  * after a FAIL that says where, with 0 if nobody wants it any more.
  */
 void birth_run(struct birth *b);
+
+/*
+ * The same in parts, for a guest, which is to be told of the fork in between and calls hooks
+ * itself: all up to the random seeds; BORN; GO and what follows, BORN before it if that was not yet
+ * said. From the first part until the guest sets a handler of its own, SIGTERM ends the worker with
+ * 0: it has begun nothing.
+ */
+void birth_begin(struct birth *b);
+void birth_say(struct birth *b);
+void birth_finish(struct birth *b);
 
 #endif

@@ -99,6 +99,8 @@ static int send_unsafe(struct forker *f, uint32_t request, const struct safety_r
 static int check_safety(struct forker *f, const struct channel_packet *p, bool thorough,
 			struct safety_report *ret)
 {
+	int r;
+
 	int own[CHANNEL_FDS_MAX + 1];
 
 	if (f->refusal) {
@@ -109,7 +111,9 @@ static int check_safety(struct forker *f, const struct channel_packet *p, bool t
 	/* the packet's fds belong to the protocol, as the channel does */
 	memcpy(own, p->fds, p->n_fds * sizeof(int));
 	own[p->n_fds] = f->channel;
-	return safety_check(&f->safety, own, p->n_fds + 1, thorough, ret);
+	r = safety_check(&f->safety, own, p->n_fds + 1, thorough, ret);
+	f->is_good = r == 0 && !f->seed;
+	return r;
 }
 
 int forker_ready_send(struct forker *f, struct channel_packet *ready, uint64_t load_us)
@@ -165,34 +169,72 @@ static int cgroup_of(const struct channel_packet *p, const struct channel_messag
 	return -1;
 }
 
+/* 0: it is safe; 1: refused, and answered. */
+static int look(struct forker *f, const struct channel_packet *p, const struct channel_message *m)
+{
+	const struct forker_guest *g = f->guest;
+	struct safety_report report;
+	int r;
+
+	if (f->is_good && !f->before_fork && !(g && g->always) &&
+	    safety_unchanged(&f->safety, p->n_fds))
+		return 0;
+	if (g) {
+		r = g->look(f->birth.arg, m->request, p->fds, p->n_fds);
+		f->is_good = r == 0 && !f->seed;
+		return r;
+	}
+	r = check_safety(f, p, false, &report);
+	if (r > 0)
+		send_unsafe(f, m->request, &report);
+	return r > 0 ? 1 : r;
+}
+
+/* As adopt_fork(); the caller of the one that is copied is told before and after. */
+static int fork_worker(struct forker *f, const struct channel_packet *p,
+		       const struct channel_message *m)
+{
+	struct adopt_result adopted;
+	int r;
+
+	/* what stands in a buffer would be written by every copy */
+	fflush(NULL);
+	if (f->guest)
+		f->guest->before(f->birth.arg);
+	r = adopt_fork(ADOPT_BEST, cgroup_of(p, m), &adopted);
+	if (r == 0)
+		return FORKER_WORKER;
+	if (r > 0)
+		send_spawned(f, m->request, &adopted);
+	else
+		send_failed(f, m->request, "fork", r);
+	if (f->guest)
+		f->guest->after(f->birth.arg);
+	return FORKER_SERVED;
+}
+
 static int serve_fork(struct forker *f, const struct channel_packet *p,
 		      const struct channel_message *m)
 {
-	struct safety_report report;
-	struct adopt_result adopted;
 	pid_t self = getpid();
-	int r = check_safety(f, p, false, &report);
+	int r = f->before_fork ? f->before_fork(f->birth.arg) : 0;
 
 	f->served++;
-	if (r > 0)
-		return send_unsafe(f, m->request, &report), FORKER_SERVED;
-	if (r < 0)
-		return send_failed(f, m->request, "safety", r);
-	r = f->before_fork ? f->before_fork(f->birth.arg) : 0;
 	if (r < 0)
 		return send_failed(f, m->request, "before_fork", r);
-	/* what stands in a buffer would be written by every copy */
-	fflush(NULL);
-	r = adopt_fork(ADOPT_BEST, cgroup_of(p, m), &adopted);
+	r = look(f, p, m);
 	if (r < 0)
-		return send_failed(f, m->request, "fork", r);
-	if (r > 0)
-		return send_spawned(f, m->request, &adopted);
+		return send_failed(f, m->request, "safety", r);
+	if (r > 0 || fork_worker(f, p, m) == FORKER_SERVED)
+		return FORKER_SERVED;
 	f->birth.order = m;
 	f->birth.fds = p->fds;
 	f->birth.n_fds = p->n_fds;
 	f->birth.template_pid = self;
-	birth_run(&f->birth);
+	if (f->guest)
+		f->guest->become(f->birth.arg, &f->birth);
+	else
+		birth_run(&f->birth);
 	return FORKER_WORKER;
 }
 

@@ -22,7 +22,22 @@ struct forker {
 	const char *why;     /* after -EPROTO: what was wrong */
 	const char *refusal; /* why this process may never be forked; NULL */
 	struct birth birth;  /* in the worker; the hook and its argument are the caller's to set */
-	int (*before_fork)(void *arg); /* in the template; NULL or 0 or -errno */
+	int (*before_fork)(void *arg);	  /* in the template; NULL or 0 or -errno */
+	const struct forker_guest *guest; /* NULL: none */
+	bool is_good; /* the last look has found nothing, and no code but ours has run since */
+};
+
+/* An interpreter in this process. All are called with birth.arg. */
+struct forker_guest {
+	/*
+	 * In front of a fork that the short look does not allow, or always where `always` is set:
+	 * its hooks, then its own look. The fds came with the order. 0; 1: refused, and answered.
+	 */
+	int (*look)(void *arg, uint32_t request, const int *fds, size_t n_fds);
+	bool always;
+	void (*before)(void *arg); /* around each fork, in the template */
+	void (*after)(void *arg);
+	void (*become)(void *arg, struct birth *b); /* instead of birth_run() */
 };
 
 enum forker_event {

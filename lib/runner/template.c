@@ -40,7 +40,7 @@ static int before_fork(void *arg)
 {
 	const struct process *self = arg;
 	const struct job *job = self->on_copy_arg;
-	int r = job->module.m->before_fork ? job->module.m->before_fork(job->module.data) : 0;
+	int r = job->module.m->before_fork(job->module.data);
 
 	return r > 0 ? -ECANCELED : r;
 }
@@ -51,7 +51,8 @@ static void set_hooks(struct job *job)
 
 	self->on_copy = on_copy;
 	self->on_copy_arg = job;
-	self->forker.before_fork = before_fork;
+	/* one that is not there changes nothing between two forks */
+	self->forker.before_fork = job->module.m->before_fork ? before_fork : NULL;
 }
 
 static int work(struct job *job)
@@ -142,9 +143,12 @@ static int load(struct job *job, struct forker *f, const struct channel_message 
 
 	channel_begin(&ready, CH_READY, 0);
 	preload(f, hello, &ready);
-	if (load_entry(&job->module, f->channel, hello, &ready) < 0)
+	if (load_entry(&job->module, f->channel, hello, &ready) < 0) {
 		f->refusal = "an entry that could not be loaded";
-	else if (!(job->module.m->flags & REEVE_FORK_SAFE))
+		return forker_ready_send(f, &ready, runner_now_us() - begin);
+	}
+	set_hooks(job);
+	if (!(job->module.m->flags & REEVE_FORK_SAFE))
 		f->refusal = "a module that does not say that it is REEVE_FORK_SAFE; "
 			     "use start_method = \"spawn\"";
 	return forker_ready_send(f, &ready, runner_now_us() - begin);
@@ -168,6 +172,7 @@ static int run_seed(struct job *job, const struct channel_message *hello)
 	channel_begin(&unsaid, CH_READY, 0);
 	if (load_entry(&job->module, self->forker.channel, hello, &unsaid) < 0)
 		return 1;
+	set_hooks(job);
 	self->greeted = true;
 	if (process_arm() < 0)
 		return 1;
@@ -206,7 +211,6 @@ int run_template(int channel)
 
 	if (r < 0)
 		return end_by_error(f, r);
-	set_hooks(&job);
 	if (f->seed)
 		return run_seed(&job, &hello);
 	signal(SIGINT, SIG_IGN);

@@ -50,7 +50,8 @@ class Subject:
 
 
 def python_subject(options, load, name):
-    return Subject(name, [options.python, HERE / "methods_subject.py", name, ",".join(LOADS[load])])
+    return Subject(name, [options.python, HERE / "methods_subject.py", name, ",".join(LOADS[load]),
+                          options.build])
 
 
 def native_subject(options, load, name):

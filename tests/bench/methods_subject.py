@@ -1,7 +1,7 @@
 """
 One subject of methods.py in a process of its own: loads MODULES its way and makes workers on request.
 
-    methods_subject.py SUBJECT MODULE,…
+    methods_subject.py SUBJECT MODULE,… BUILD
 
 Reads commands from stdin, answers each by one line of JSON: "first N": N times the nanoseconds from
 the request to the first statement of the worker's function; "memory N": N workers are started and
@@ -20,7 +20,8 @@ import subprocess
 import sys
 import time
 
-DIR = pathlib.Path(__file__).resolve().parents[2] / "lib" / "python"
+BUILD = pathlib.Path(sys.argv[3] if len(sys.argv) > 3 else "/")
+DIR = BUILD / "share/reeve/python"
 STAMP = struct.Struct("=q")
 
 
@@ -103,18 +104,24 @@ class Adoption(OsFork):
     def __init__(self, modules):
         gc.disable()
         super().__init__(modules)
-        sys.path.append(str(DIR))
-        from reeve._fork import Forker
-        ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)
-        self.forker = Forker()
+        self.python = ctypes.PyDLL(None)
+        self.python.prctl(36, 1, 0, 0, 0)
+        self.adopt_fork = ctypes.PyDLL(str(BUILD / "tests/bench/methods-adopt.so")).adopt_fork
+        self.result = (ctypes.c_int * 2)()  # struct adopt_result
         gc.freeze()
 
     def start(self):
-        pid, _ = self.forker.fork()
-        if pid == 0:
+        self.python.PyOS_BeforeFork()
+        made = self.adopt_fork(0, -1, self.result)
+        if made == 0:
+            self.python.PyOS_AfterFork_Child()
+            signal.pthread_sigmask(signal.SIG_SETMASK, ())
             gc.enable()
             self.child()
-        return pid
+        self.python.PyOS_AfterFork_Parent()
+        if made < 0:
+            raise OSError(-made, os.strerror(-made))
+        return self.result[0]
 
 
 class Template(Subject):

@@ -37,6 +37,7 @@ def bring_runtimes(case):
     if not (case.dir / "python").exists():
         shutil.copytree(os.path.join(here, "../../lib/python"), case.dir / "python",
                         ignore=shutil.ignore_patterns("__pycache__", "tests"))
+        shutil.copy(case.context.program("libreeve-template.so"), case.dir / "python")
     return {"REEVE_PYTHON_DIR": str(case.dir / "python"),
             "REEVE_RUNNER": str(case.dir / "reeve-runner")}
 

@@ -203,6 +203,7 @@ class Run:
         target = self.scratch / "bin" / "python"
         shutil.copytree(HERE.parents[1] / "lib" / "python", target,
                         ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copy(self.build / "lib" / "libreeve-template.so", target)
         subprocess.run([harness.PYTHON, "-m", "compileall", "-q", target], check=False)
 
     def make_cgroup(self):

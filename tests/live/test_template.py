@@ -35,8 +35,8 @@ class TemplateCase(Case):
         else:
             self.skipTest("needs /usr/bin/python3")
         self.package = self.dir / "python"
-        shutil.copytree(SOURCE / "lib/python", self.package,
-                        ignore=shutil.ignore_patterns("__pycache__", "tests"))
+        shutil.copytree(self.context.root.parent / "bin" / "python", self.package,
+                        ignore=shutil.ignore_patterns("__pycache__"))
         self.raw = self.dir / "raw_template.py"
         shutil.copy(SOURCE / "tests/support/raw_template.py", self.raw)
         self.app()

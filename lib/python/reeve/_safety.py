@@ -2,8 +2,9 @@
 What makes a fork of this process unsafe, seen from inside: threads, GPU devices, io_uring, file
 locks, descriptors that came after READY. The daemon looks at the same from /proc.
 
-A Watch is made when the template has loaded; culprits() is asked before each fork and costs a few
-dozen system calls. Every text names the culprit and ends with the way out.
+A Watch is made when the template has loaded. C looks before each fork whether there is one thread and
+as many descriptors as at READY (lib/safety.c); culprits() is asked where that is not so, or where code
+has run in between, and costs a few dozen system calls. Every text names the culprit and ends with the way out.
 """
 from __future__ import annotations
 
@@ -101,14 +102,6 @@ def threads(allow: Sequence[str], process: str) -> Optional[str]:
     return f"{count_tasks()} threads ({', '.join(names)}); start {whose} in @after_fork"
 
 
-def is_open(fd: int) -> bool:
-    try:
-        os.fstat(fd)
-        return True
-    except OSError:
-        return False
-
-
 def descriptors() -> Dict[int, str]:
     """Every open fd and what it refers to."""
     found = {}
@@ -158,31 +151,14 @@ class Watch:
         self.process = _comm(threading.get_native_id()) or ""
         name_threads(self.process)
         self.known = descriptors()
-        self._was_good = False
         self._mapped_gpu = sorted({m[m.index("/"):] for m in _maps() if _GPU.search(m)})
 
-    def unchanged(self, ignore: Collection[int]) -> bool:
-        """
-        The short answer: one thread and the same fds as at the last full look, which found nothing.
-        Good as long as no other code has run since.
-        """
-        if not self._was_good or self.allow or count_tasks() != 1:
-            return False
-        fds = os.listdir("/proc/self/fd")  # and the listing's own
-        return len(fds) == len(self.known) + len(ignore) + 1
+    def strangers(self) -> List[int]:
+        """What code of others has open: workers find these numbers taken."""
+        return [fd for fd in self.known if fd > 2 and fd not in self.own]
 
-    def culprits(self, ignore: Collection[int] = (), quick: bool = False) -> List[str]:
-        """
-        Why no worker may be forked now. `ignore` are fds that came with the request; `quick`: no
-        code has run since the last call.
-        """
-        if quick and self.unchanged(ignore):
-            return []
-        found = self._look(ignore)
-        self._was_good = not found
-        return found
-
-    def _look(self, ignore: Collection[int]) -> List[str]:
+    def culprits(self, ignore: Collection[int] = ()) -> List[str]:
+        """Why no worker may be forked now. `ignore` are fds that came with the request."""
         found = []
         complaint = threads(self.allow, self.process)
         if complaint:

@@ -7,6 +7,7 @@ waits and go on. The channel's end only means that no more siblings are wanted.
 """
 from __future__ import annotations
 
+import errno
 import gc
 import select
 import signal
@@ -17,24 +18,24 @@ from typing import Any, Dict, NoReturn, Optional
 
 from . import _born, _load, _run, template
 from ._channel import Channel, Message
-from ._fork import Forker
 from ._hooks import hooks
-from ._protocol import ProtocolError, Tag, Type, name_of
+from ._protocol import ProtocolError, Tag
 from ._safety import Watch
+from ._serve import NOTHING, PINGED, QUIT, WORKER, Server
 from ._worker import Worker, context
 
 
 class Seed:
     """What worker 0 needs at its fork points."""
 
-    def __init__(self, channel: Channel, hello: Message, worker: Worker) -> None:
+    def __init__(self, server: Server, channel: Channel, hello: Message, worker: Worker) -> None:
+        self.server = server
         self.channel: Optional[Channel] = channel
         self.hello, self.worker = hello, worker
-        self.forker = Forker()
         self.begin = time.monotonic()
         self.wanted = max(0, hello.get(Tag.COUNT, 1) - 1)
         self.first = True
-        self.watch: Optional[Watch] = None
+        self.orders: Optional[template.Orders] = None
 
     def fork_point(self) -> None:
         """In the seed: serve. In a sibling: return from here once it may work."""
@@ -44,10 +45,13 @@ class Seed:
             raise RuntimeError("reeve.fork_point() has to be called in the main thread")
         if self.worker.signals.used:
             self.worker.stop.fileno()  # made while we wait, it would be a stranger to the watch
-        self.watch = Watch(self.hello.all(Tag.ALLOW_THREAD),
-                           {self.channel.fileno(), *self.worker.stop.filenos()})
-        _born.remember(self.channel, self.hello.need(Tag.ENTRY),
-                       None if self.watch.allow else self.watch.known)
+        watch = Watch(self.hello.all(Tag.ALLOW_THREAD),
+                      {self.channel.fileno(), *self.worker.stop.filenos()})
+        self.orders = template.Orders(self.channel, watch)
+        entry = self.hello.need(Tag.ENTRY)
+        self.server.open(self.channel.fileno(), True, entry,
+                         [*watch.strangers(), *self.worker.stop.filenos()], self.orders.look)
+        _born.remember(entry, not self.orders.always())
         template.flush()
         gc.freeze()
         try:
@@ -75,18 +79,15 @@ class Seed:
                 waiting = False
             if not self.has_message(waiting):
                 return
-            message = self.channel.receive()
-            if message is None or message.type == Type.QUIT:
+            event = self.turn()
+            if event == WORKER:
+                return
+            if event == QUIT:
                 self.close()
-            elif message.type == Type.PING:  # none is wanted
-                self.channel.send(Type.PONG, *template.measures(), request=message.request)
+            elif event == PINGED:  # none is wanted
                 waiting = False
-            elif message.type == Type.FORK:
-                if self.fork(message):
-                    return
+            elif event != NOTHING:
                 self.wanted = max(0, self.wanted - 1)
-            else:
-                raise ProtocolError(f"{name_of(message.type)} is not for a seed")
 
     def has_message(self, wait: bool) -> bool:
         """True if there is one. `wait` ends when this worker is asked to end, too."""
@@ -100,32 +101,33 @@ class Seed:
 
     def say_ready(self) -> bool:
         """READY; False if nobody can be forked here."""
-        assert self.channel is not None and self.watch is not None
-        for note in self.watch.notes():
+        assert self.channel is not None and self.orders is not None
+        for note in self.orders.watch.notes():
             _load.say(f"reeve: {note}")
         template.say_ready(self.channel, self.begin, self.hello, [])
-        culprits = self.watch.culprits()
+        culprits = self.orders.watch.culprits()
         if culprits:
             template.refuse(self.channel, 0, culprits)
         return not culprits
 
-    def fork(self, message: Message) -> bool:
-        """Answer one FORK; True in the sibling."""
-        assert self.channel is not None and self.watch is not None
+    def turn(self) -> int:
+        """Serve what is there; WORKER in the sibling, which may work then."""
+        assert self.orders is not None
         handlers = {n: signal.getsignal(n) for n in signal.valid_signals()}
         used = self.worker.signals.used
-        order = _born.Order(message)
-        child = None
         try:
-            child = template.answer(self.channel, self.watch, self.forker, order)
-        finally:
-            if child is None:
-                message.close_fds()
-        if child is None:
-            return False
-        worker, _ = _born.start(order, child)
-        self.resume(worker, handlers, used)
-        return True
+            event = self.server.serve(False, True, False)
+        except OSError as error:
+            if error.errno == errno.EPROTO:
+                raise ProtocolError(self.server.reason()) from None
+            raise
+        if event == WORKER:
+            worker = context.renew()
+            worker.signals.hook()
+            _born.start(self.server, worker)
+            self.server.finish()
+            self.resume(worker, handlers, used)
+        return event
 
     def resume(self, worker: Worker, handlers: Dict[int, Any], used: bool) -> None:
         """In a sibling after GO: the program's own handlers are back."""
@@ -147,11 +149,12 @@ def run(channel: Channel, hello: Message) -> NoReturn:
     entry = hello.need(Tag.ENTRY)
     done = template.load(channel, hello, single=False)
     sys.argv[:] = [entry]
+    server = template.server_for(done)
     failed = [loaded for loaded in done if loaded.error]
-    if failed and hello.get(Tag.PRELOAD_ERRORS, "fail") != "warn":
+    if server is None or failed and hello.get(Tag.PRELOAD_ERRORS, "fail") != "warn":
         template.say_ready(channel, time.monotonic(), hello, done)
         _run.end(1)
-    seed = Seed(channel, hello, worker)
+    seed = Seed(server, channel, hello, worker)
     worker.on_fork_point = seed.fork_point
     function = _load.resolve(entry)
     hooks.run_after()

@@ -86,6 +86,7 @@ class Signals:
         self.stop = stop
         self.used = False
         self.running = False  # the runtime runs an entry here
+        self._forked = False
         self._pid = 0
         self._hooked = False
         self._keep: Any = None
@@ -135,9 +136,15 @@ class Signals:
             _signal.signal(_TERM, self._on_loading)
         self.hook()
 
+    def born(self) -> None:
+        """As loading(), in a worker that was forked: until entry() TERM has C's handler."""
+        self._pid = os.getpid()
+        self.running = self._forked = True
+
     def entry(self) -> None:
         """Loading is over. What was used while loading stays used."""
-        if not self.used and self._is_ours(_TERM):
+        if not self.used and (self._is_ours(_TERM)
+                              or self._forked and _signal.getsignal(_TERM) == _DEFAULT):
             _signal.signal(_TERM, _DEFAULT)
 
     def teardown(self) -> None:

@@ -1,29 +1,28 @@
 """
 `python3 -m reeve.template`: loads the user's code once and forks each worker from it, on request.
 
-Single-threaded; one loop around one blocking receive. The channel is the only input, and its end is
-the template's end. HELLO's MODE decides what this process is: a template, a seed (which works
+Single-threaded; after READY the loop is C's (_serve.py). The channel is the only input, and its end
+is the template's end. HELLO's MODE decides what this process is: a template, a seed (which works
 itself, _seed.py) or a threads host (threads.py).
 """
 from __future__ import annotations
 
-import _signal  # what signal wraps in enums
+import errno
 import gc
 import os
 import platform
 import signal
 import sys
 import time
-from typing import List, Optional, Tuple
+from typing import List, Optional
 
 from . import _born, _libc, _load, _run
 from ._channel import Channel, Message, Record
-from ._fork import Forker
 from ._hooks import hooks
 from ._protocol import VERSION, ProtocolError, Tag, Type, name_of
 from ._safety import Watch, count_tasks, descriptors
+from ._serve import NAME, WORKER, Server, Unavailable
 
-_EVERY = {int(number) for number in signal.valid_signals()}
 _ERRORS_BYTES = 48 << 10  # of a READY packet
 
 
@@ -100,108 +99,99 @@ def say_ready(channel: Channel, begin: float, hello: Message, done: List[_load.L
     return not failed
 
 
+def server_for(done: List[_load.Loaded]) -> Optional[Server]:
+    """What forks. Without it nothing can be forked: READY says so, as of a preload that failed."""
+    try:
+        return Server()
+    except Unavailable as error:
+        text = f'{NAME} cannot be loaded: {error}; use start_method = "spawn"'
+        _load.say(f"reeve: {text}")
+        done.append(_load.Loaded(NAME, text))
+        return None
+
+
+class Orders:
+    """What C asks Python about an order, in a template or a seed."""
+
+    def __init__(self, channel: Channel, watch: Watch) -> None:
+        self.channel, self.watch = channel, watch
+
+    def always(self) -> bool:
+        """Code runs between two forks."""
+        return bool(hooks.before or self.watch.allow)
+
+    def look(self, request: int, fds: List[int]) -> int:
+        """Hooks, then whether it is safe: 0, or 1 if it has been refused."""
+        try:
+            return self._look(request, fds)
+        except BaseException as error:  # pylint: disable=broad-except
+            text = str(error) if isinstance(error, OSError) else _load.trace(error)
+            self.channel.send(Type.FAILED, (Tag.STAGE, "before_fork"), (Tag.TEXT, text[-8192:]),
+                              (Tag.ERRNO, getattr(error, "errno", None) or 0), request=request)
+            return 1
+
+    def _look(self, request: int, fds: List[int]) -> int:
+        hooks.run_before()
+        culprits = self.watch.culprits(fds)
+        if culprits:
+            refuse(self.channel, request, culprits)
+            return 1
+        flush()
+        return 0
+
+
 class Template:
     """Serves requests from READY to the end."""
 
     def __init__(self, channel: Channel, hello: Message) -> None:
         self.channel, self.hello = channel, hello
-        self.forker = Forker()
-        self.watch: Optional[Watch] = None
-        self.last = hello  # the message before this one
 
     def run(self) -> int:
         begin = time.monotonic()
         gc.disable()
         _run.line_buffered()
         done = load(self.channel, self.hello)
-        self.watch = Watch(self.hello.all(Tag.ALLOW_THREAD), {self.channel.fileno()})
-        _born.remember(self.channel, self.hello.get(Tag.ENTRY, ""),
-                       None if self.watch.allow else self.watch.known)
-        if not any(loaded.error for loaded in done):
-            _born.prepare()
+        server = server_for(done)
+        orders = Orders(self.channel, Watch(self.hello.all(Tag.ALLOW_THREAD),
+                                            {self.channel.fileno()}))
+        self.prepare(server, orders, any(loaded.error for loaded in done))
         _libc.set_name(f"{self.hello.get(Tag.GROUP, '')}/template")
         gc.freeze()
         gc.collect(0)  # there is nothing: it sets back the counters, or each worker would collect
-        for note in self.watch.notes():
+        for note in orders.watch.notes():
             _load.say(f"reeve: {note}")
         good = say_ready(self.channel, begin, self.hello, done)
-        if not good and self.hello.get(Tag.PRELOAD_ERRORS, "fail") != "warn":
+        if server is None or not good and self.hello.get(Tag.PRELOAD_ERRORS, "fail") != "warn":
             return 1
-        culprits = self.watch.culprits()
+        culprits = orders.watch.culprits()
         if culprits:
             refuse(self.channel, 0, culprits)
-        return self.serve()
+        return self.serve(server, orders)
 
-    def serve(self) -> int:
-        while True:
-            message = self.channel.receive()
-            self.last.close_fds()
-            if message is None or message.type == Type.QUIT:
-                return 0
-            if message.type == Type.PING:
-                self.channel.send(Type.PONG, *measures(), request=message.request)
-            elif message.type == Type.FORK:
-                self.fork(message)
-            else:
-                raise ProtocolError(f"{name_of(message.type)} is not for a template")
+    def prepare(self, server: Optional[Server], orders: Orders, failed: bool) -> None:
+        entry = self.hello.get(Tag.ENTRY, "")
+        if server is not None:
+            server.open(self.channel.fileno(), False, entry, orders.watch.strangers(), orders.look)
+            _born.prepare(None if failed else _load.resolve(entry))
+            _born.remember(entry, not orders.always())
 
-    def fork(self, message: Message) -> None:
-        """
-        Answer one FORK by SPAWNED, FAILED or UNSAFE. When there is no worker its fds are closed not
-        before the next message: the daemon is to read why before it sees the end of its channel.
-        """
-        assert self.watch is not None
-        self.last = message
-        order = _born.Order(message)
-        child = answer(self.channel, self.watch, self.forker, order)
-        if child is not None:
-            _born.run(order, child)
-        if order.forked:
-            message.close_fds()
+    def serve(self, server: Server, orders: Orders) -> int:
+        early = not orders.always() and not hooks.after
+        try:
+            event = server.serve(True, orders.always(), early)
+        except OSError as error:
+            if error.errno == errno.EPROTO:
+                raise ProtocolError(server.reason()) from None
+            raise
+        if event == WORKER:
+            _born.run(server, early)
+        return 0
 
 
 def refuse(channel: Channel, request: int, culprits: List[str]) -> None:
     for culprit in culprits:
         _load.say(f"reeve: not safe to fork: {culprit}")
     channel.send(Type.UNSAFE, *((Tag.TEXT, text) for text in culprits), request=request)
-
-
-def answer(channel: Channel, watch: Watch, forker: Forker, order: _born.Order) -> Optional[bool]:
-    """None in the caller, who has answered. In the worker: whether it was born in its cgroup."""
-    stage = "before_fork"
-    try:
-        hooks.run_before()
-        culprits = watch.culprits(order.fds.values(), quick=not hooks.before)
-        if culprits:
-            refuse(channel, order.request, culprits)
-            return None
-        flush()
-        stage = "random"
-        _born.plan(order)
-        stage = "fork"
-        pid, in_cgroup = fork_blocked(forker, order.cgroup)
-    except Exception as error:  # pylint: disable=broad-except
-        text = str(error) if isinstance(error, OSError) else _load.trace(error)
-        channel.send(Type.FAILED, (Tag.STAGE, stage), (Tag.TEXT, text[-8192:]),
-                     (Tag.ERRNO, getattr(error, "errno", None) or 0), request=order.request)
-        return None
-    order.forked = True
-    if pid == 0:
-        return in_cgroup
-    channel.send(Type.SPAWNED, (Tag.PID, pid), request=order.request)
-    return None
-
-
-def fork_blocked(forker: Forker, cgroup: int) -> Tuple[int, bool]:
-    """Fork; in the worker all signals stay blocked until its handlers are set."""
-    mask = _signal.pthread_sigmask(signal.SIG_BLOCK, _EVERY)
-    pid = -1
-    try:
-        pid, in_cgroup = forker.fork(cgroup)
-        return pid, in_cgroup
-    finally:
-        if pid != 0:
-            _signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
 def ignore_interrupts() -> None:

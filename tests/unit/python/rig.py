@@ -1,6 +1,7 @@
 """
 A daemon small enough to read: starts the real runtime with a channel, asks for workers, and is their
-subreaper as the keeper would be. PYTHON in the environment names the interpreter under test.
+subreaper as the keeper would be. Of the environment: REEVE_TEST_PYTHON is the interpreter under test,
+REEVE_PYTHON_DIR the package as a build has it (by default that of build-gcc or build).
 """
 import ctypes
 import os
@@ -15,7 +16,10 @@ import sys
 import tempfile
 import unittest
 
-DIR = pathlib.Path(__file__).resolve().parents[3] / "lib" / "python"
+ROOT = pathlib.Path(__file__).resolve().parents[3]
+DIR = next(path for path in (pathlib.Path(os.environ.get("REEVE_PYTHON_DIR", "/nonexistent")),
+                             ROOT / "build-gcc/share/reeve/python", ROOT / "build/share/reeve/python",
+                             ROOT / "lib/python") if path.is_dir())
 sys.path.insert(0, str(DIR))
 sys.dont_write_bytecode = True
 

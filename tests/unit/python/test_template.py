@@ -1,8 +1,8 @@
 """The template, driven as the daemon drives it: forking, exit codes, what a worker is born with."""
 import json
+import shutil
 
-from rig import Case, Tag, Type, os, resource, signal, socket, subprocess, DIR, PYTHON, unittest
-from reeve import _fork, _plan
+from rig import Case, Tag, Type, os, pathlib, resource, signal, socket, subprocess, DIR, PYTHON
 from reeve._protocol import Limit
 
 DUMP = """
@@ -104,24 +104,29 @@ class Birth(Case):
         return json.loads(text)
 
     def test_everything_is_as_ordered(self):
-        """By the table of _plan.py, and step by step, which a @before_fork makes necessary."""
+        """Also with code that runs between the forks."""
         self.check_everything(DUMP)
         self.check_everything(DUMP + "import reeve\nreeve.before_fork(int)\n")
 
-    def test_the_table_is_used(self):
-        """Where there is machine code, for a module that leaves nothing to be undone."""
-        text = "from reeve import _born\ndef main():\n    print(_born._own.table is not None)\n"
-        machine = os.uname().machine in _plan._CODE
-        for more, expected in (("", machine), ("import reeve\nreeve.before_fork(int)\n", False),
-                               ("import os\nos.open('/dev/null', 0)\n", False),
-                               ("import signal\nsignal.signal(1, print)\n", False)):
-            self.assertEqual(self.template(text + more).run(), (f"{expected}\n", 0), more)
+    def test_a_fork_writes_to_few_pages_of_the_template(self):
+        """Each of them is copied for each worker: the loop is C's, not Python's."""
+        template = self.template("def main():\n    pass\n")
+
+        def faults():
+            stat = pathlib.Path(f"/proc/{template.pid}/stat").read_text()
+            return int(stat.rpartition(")")[2].split()[7])
+        for _ in range(3):
+            template.run()
+        before = faults()
+        for _ in range(10):
+            template.run()
+        self.assertLess((faults() - before) / 10, 120)
 
     def check_everything(self, text):
         null = os.open("/dev/zero", os.O_RDONLY)
         self.addCleanup(os.close, null)
         seen = self.dump(
-            self.template(text), name="web:3", fds={7: null}, env={"LISTEN_FDS": "1", "WATCHDOG_PID": "1", "X": "y"},
+            self.template(text), name="web:3", fds={7: null}, env={"LISTEN_FDS": "1", "WATCHDOG_USEC": "5", "X": "y"},
             records=[(Tag.CWD, b"/usr"), (Tag.UMASK, 0o27), (Tag.NICE, 3), (Tag.ARG, b"app:main"),
                      (Tag.ARG, b"--fast"),
                      (Tag.LIMIT, Limit(resource.RLIMIT_NOFILE, 100, 200))])
@@ -134,7 +139,8 @@ class Birth(Case):
         self.assertEqual(seen["ppid"], os.getpid())
         self.assertEqual(seen["env"], {
             "REEVE_WORKER": "web:3", "REEVE_INDEX": "3", "PATH": "/usr/bin", "X": "y",
-            "LISTEN_FDS": "1", "LISTEN_PID": str(seen["pid"]), "WATCHDOG_PID": str(seen["pid"])})
+            "LISTEN_FDS": "1", "LISTEN_PID": str(seen["pid"]), "WATCHDOG_USEC": "5",
+            "WATCHDOG_PID": str(seen["pid"])})
         self.assertEqual(seen["comm"], "web:3")
         self.assertTrue(seen["cmdline"].startswith("reeve: web:3 app:main --fast"), seen["cmdline"])
         self.assertEqual(seen["mask"], [])
@@ -384,6 +390,18 @@ class Conversation(Case):
         self.assertEqual(template.process.wait(20), 1)
         self.assertIn("versions 2 to 3", template.said())
 
+    def test_without_the_library(self):
+        """A package that was copied alone: READY says why nothing can be forked, as of a preload."""
+        package = self.dir / "python"
+        shutil.copytree(DIR, package, ignore=shutil.ignore_patterns("*.so", "__pycache__"))
+        self.module("def main():\n    pass\n")
+        for mode in ("template", "seed"):
+            template = self.program(argv=[PYTHON, str(package), "template"])
+            ready = template.ready(mode=mode, errors="warn", count=2)
+            self.assertEqual(ready.all(Tag.PRELOAD), ["libreeve-template.so"])
+            self.assertIn('use start_method = "spawn"', ready.need(Tag.ERROR))
+            self.assertEqual(template.process.wait(20), 1)
+
     def test_without_a_channel(self):
         done = subprocess.run([PYTHON, DIR, "template"], cwd=self.dir, stderr=subprocess.PIPE,
                               text=True, check=False, env={"PATH": "/usr/bin"})
@@ -396,102 +414,3 @@ class Conversation(Case):
         done = subprocess.run([PYTHON, "-m", "reeve.spawn", "app:main"], cwd=self.dir, check=False,
                               env={"PYTHONPATH": str(DIR), "PYTHONDONTWRITEBYTECODE": "1"})
         self.assertEqual(done.returncode, 4)
-
-
-class Ways(unittest.TestCase):
-    """Each way of forking: a child of the subreaper, at-fork hooks once, the exact code."""
-
-    def check(self, forker, method):
-        self.assertEqual(forker.method, method)
-        for code in (0, 7, 255):
-            pid, _ = forker.fork()
-            if pid == 0:
-                os._exit(code)
-            self.assertEqual(os.waitpid(pid, 0), (pid, code << 8))
-        with self.assertRaises(ChildProcessError):
-            os.waitpid(-1, os.WNOHANG)
-        self.check_ignored(forker)
-
-    def check_ignored(self, forker):
-        """With SIGCHLD ignored the kernel reaps the middle, and the worker, in our stead."""
-        read, write = os.pipe()
-        old = signal.signal(signal.SIGCHLD, signal.SIG_IGN)
-        try:
-            pid, _ = forker.fork()
-            if pid == 0:
-                os.write(write, b"x")
-                os._exit(0)
-            self.assertGreater(pid, 0)
-            self.assertEqual(os.read(read, 1), b"x")
-        finally:
-            signal.signal(signal.SIGCHLD, old)
-            os.close(read)
-            os.close(write)
-        try:
-            os.waitpid(-1, 0)
-        except ChildProcessError:
-            pass
-
-    def check_early_ends(self, forker):
-        """A template that ignores SIGCHLD below a keeper that does not: no end is lost."""
-        read, write = os.pipe()
-        template = os.fork()
-        if template == 0:
-            try:
-                signal.signal(signal.SIGCHLD, signal.SIG_IGN)
-                for _ in range(100):
-                    pid, _ = forker.fork()
-                    if pid == 0:
-                        os._exit(7)
-                    os.write(write, b"%10d" % pid)
-                os._exit(0)
-            finally:
-                os._exit(1)
-        os.close(write)
-        for _ in range(100):
-            pid = int(os.read(read, 10))
-            self.assertEqual(os.waitpid(pid, 0), (pid, 7 << 8))
-        self.assertEqual(os.waitpid(template, 0)[1], 0)
-        os.close(read)
-
-    def setUp(self):
-        import rig
-        rig.become_subreaper()
-
-    def test_early_ends(self):
-        if os.uname().machine in _fork._CODE:
-            self.check_early_ends(_fork.Forker())
-        self.check_early_ends(_fork.Forker(code=False))
-
-    def test_adoption(self):
-        if os.uname().machine not in _fork._CODE:
-            self.skipTest("no machine code for this processor")
-        self.check(_fork.Forker(), "adoption")
-
-    def test_double_fork(self):
-        self.check(_fork.Forker(code=False), "double fork")
-
-    def test_without_ctypes(self):
-        forker = _fork.Forker(code=False)
-        forker._api = None
-        self.check(forker, "double fork")
-
-    def test_no_room(self):
-        """RLIMIT_NPROC: OSError, nothing left behind. Root is not limited."""
-        if os.getuid() == 0:
-            out = os.fork()
-            if out == 0:
-                status = 1
-                try:
-                    os.setuid(64999)
-                    resource.setrlimit(resource.RLIMIT_NPROC, (1, 1))
-                    for code in (True, False):
-                        try:
-                            pid, _ = _fork.Forker(code).fork()
-                            os._exit(2 if pid else 0)
-                        except OSError:
-                            pass
-                    status = 0
-                finally:
-                    os._exit(status)
-            self.assertEqual(os.waitpid(out, 0)[1], 0)

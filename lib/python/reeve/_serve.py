@@ -1,0 +1,112 @@
+"""
+The C half of templates and seeds: libreeve-template.so, which lies beside this package.
+
+Running Python writes to nearly every page that it touches, for the reference counts, and a page that
+the template writes to between two forks is one that its workers do not share. So the loop that
+serves FORK, and all of a worker's birth that is asked of the kernel, is C (serve.c): between two
+forks the template runs nothing of Python but what is registered with os.register_at_fork().
+"""
+from __future__ import annotations
+
+import mmap
+import os
+from typing import Callable, List, Sequence
+
+from . import _load
+from ._channel import hidden_number
+
+try:
+    import ctypes
+except ImportError:  # an interpreter that was built without libffi
+    ctypes = None  # type: ignore[assignment]
+
+NAME = "libreeve-template.so"
+
+# enum forker_event
+NOTHING, SERVED, WORKER, PINGED, QUIT = range(5)
+
+Look = Callable[[int, List[int]], int]
+
+
+_HEAD, _TEXTS = 3, 2 * 65536  # struct reeve_template_told: words, then texts
+
+
+class Unavailable(Exception):
+    """Nobody can be forked here; the text says why."""
+
+
+class Server:
+    """One per process. Calls keep the GIL, but for the wait for an order."""
+
+    def __init__(self) -> None:
+        version = _version()
+        if ctypes is None:
+            raise Unavailable("this interpreter has no ctypes")
+        try:
+            self._library = ctypes.PyDLL(os.path.join(_load.DIR, NAME))
+        except OSError as error:
+            raise Unavailable(str(error)) from None
+        self._library.reeve_template_version.restype = ctypes.c_char_p
+        self._library.reeve_template_why.restype = ctypes.c_char_p
+        found = self._library.reeve_template_version().decode()
+        if found != version:
+            raise Unavailable(f"it is of version {found}, the package of {version}")
+        ints = ctypes.POINTER(ctypes.c_int)
+        self._library.reeve_template_open.argtypes = [
+            ctypes.c_int, ctypes.c_bool, ctypes.c_char_p, ctypes.c_int, ints, ctypes.c_size_t,
+            ctypes.c_void_p]
+        self._form = ctypes.PYFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_uint32, ints,
+                                       ctypes.c_size_t)
+        self._library.reeve_template_serve.argtypes = [ctypes.c_bool, self._form, ctypes.c_bool,
+                                                       ctypes.c_bool]
+        self._told = mmap.mmap(-1, 4 * _HEAD + _TEXTS,
+                               flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        self._where = ctypes.addressof(ctypes.c_char.from_buffer(self._told))
+        self.words = memoryview(self._told).cast("I")  # channel, bytes of args, of env
+        self._look = self._form()
+
+    def open(self, channel: int, seed: bool, entry: str, taken: Sequence[int], look: Look) -> None:
+        """
+        Before READY, and at each fork point of a seed; what is open now is remembered. `taken` are
+        numbers that workers find taken. `look` is asked about a fork that is not obviously safe:
+        0, or 1 if it has refused it; it gets the request and the fds that came with it.
+        """
+        numbers = (ctypes.c_int * max(1, len(taken)))(*taken)
+        error = self._library.reeve_template_open(channel, seed, os.fsencode(entry), hidden_number(),
+                                                  numbers, len(taken), self._where)
+        if error < 0:
+            raise OSError(-error, os.strerror(-error))
+        self._look = self._form(lambda _, request, fds, count: look(request, fds[:count]))
+
+    def serve(self, wait: bool, always: bool, early: bool) -> int:
+        """
+        Serve all that comes, or (`wait` False) one order. `always`: look before each fork. `early`:
+        a worker comes back after GO, not before BORN. OSError; see reason().
+        """
+        event = int(self._library.reeve_template_serve(wait, self._look, always, early))
+        if event < 0:
+            raise OSError(-event, os.strerror(-event))
+        return event
+
+    def reason(self) -> str:
+        """What was wrong with the packet that serve() raised EPROTO for."""
+        return str(self._library.reeve_template_why().decode())
+
+    def args(self) -> List[bytes]:
+        """In a new worker."""
+        begin = 4 * _HEAD
+        return self._told[begin:begin + self.words[1] - 1].split(b"\0")
+
+    def env(self) -> List[bytes]:
+        """In a new worker."""
+        begin = 4 * _HEAD + self.words[1]
+        return self._told[begin:begin + self.words[2] - 1].split(b"\0") if self.words[2] else []
+
+    def finish(self) -> None:
+        """BORN, if that was not said yet; GO; death with the keeper."""
+        self._library.reeve_template_finish()
+
+
+def _version() -> str:
+    from . import __version__  # pylint: disable=import-outside-toplevel
+    return __version__
