@@ -340,8 +340,8 @@ static bool can_make(const struct group *g)
 {
 	const struct worker *t = template_serving(g);
 
-	return t && t->slot->w.generation == g->row->generation && !t->slot->template.recycle &&
-	       !t->slot->template.unsafe;
+	/* whether it is safe is seen anew before each fork */
+	return t && t->slot->w.generation == g->row->generation && !t->slot->template.recycle;
 }
 
 static void pause_over(struct ev_loop *loop, ev_timer *t, int events)
