@@ -236,6 +236,14 @@ static void clock_fired(struct ev_loop *loop, ev_timer *t, int events)
 	}
 }
 
+void handover_put_off(struct worker *w)
+{
+	if (w->request)
+		ev_timer_again(w->m->loop, &w->request->clock);
+	if (w->spare)
+		ev_timer_again(w->m->loop, &w->spare->clock);
+}
+
 static struct request *new_request(struct worker *w, uint32_t row, bool spare, int fd)
 {
 	double timeout = (double)w->group->conf->template.fork_timeout_ms / 1000.;

@@ -4,6 +4,7 @@
  * longer is a hole. Perhaps the workers did not run either, and nobody read what they said: each
  * has as much time left as it had before (DC10, NW09, SH27).
  */
+#include "manager/template.h"
 #include "manager/worker.h"
 
 #include "base/clock.h"
@@ -25,6 +26,7 @@ static void put_off(struct worker *w, int64_t ms)
 {
 	struct worker_state *s = &w->slot->w;
 
+	handover_put_off(w); /* to its full length: the clock is one of the loop's */
 	if (s->state == WS_READY && s->deadline_ms != DURATION_NEVER)
 		watchdog_again(w);
 	if (!is_timed(s))

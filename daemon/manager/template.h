@@ -135,6 +135,8 @@ bool handover_look(struct worker *w);
 bool handover_cancel(struct worker *w);
 /* The life is over: let go of what it has here. */
 void handover_close(struct worker *w);
+/* Nobody ran for a while: who is on the way has all its time again. */
+void handover_put_off(struct worker *w);
 /* Somebody that w was asked for may be on the way still: neither claimed nor given up. */
 bool handover_waits(const struct worker *w);
 /* The one who was asked is gone. */

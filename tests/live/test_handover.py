@@ -273,6 +273,29 @@ class Handover(HandoverCase):
         self.assertEqual((worker["incarnation"], worker["restarts"]), (2, 1))
         d.stop()
 
+    def test_DC10_a_fork_on_its_way_outlives_a_pause(self):
+        """Nobody ran for longer than fork_timeout: neither template nor worker is blamed for it."""
+        d = self.forked({"web": self.native(settle="0s", restart={"delay": "1ms"},
+                                            template={"fork_timeout": "1s"})})
+        self.at_rest(d)
+        template = d.host(self.template(d)["pid"])
+        procs.kill(template, signal.SIGSTOP)
+        procs.kill(d.pid_of("web:0"))
+        d.until_worker("web:0", state="starting")
+        roles = [d.pid, d.role("manager"), d.role("logger")]
+        for pid in roles:
+            procs.kill(pid, signal.SIGSTOP)
+        self.pause(2.5)
+        for pid in roles:
+            procs.kill(pid, signal.SIGCONT)
+        until(lambda: "did not run for" in d.text(), 10)
+        procs.kill(template, signal.SIGCONT)
+        worker = self.at_rest(d)["web:0"]
+        self.assertEqual((worker["incarnation"], worker["restarts"]), (2, 1))
+        self.assertNotIn("within fork_timeout", d.text())
+        self.assertEqual(d.host(self.template(d)["pid"]), template)
+        d.stop()
+
     def leaf_of(self, pid):
         """The directory of its cgroup."""
         line = [l for l in procs.read(f"/proc/{pid}/cgroup").splitlines() if l.startswith("0::")][0]
