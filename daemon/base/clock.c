@@ -10,6 +10,9 @@ int64_t clock_mono_ms(void)
 	struct timespec t;
 
 	clock_gettime(CLOCK_MONOTONIC, &t);
+#ifdef REEVE_FAILPOINTS
+	t.tv_sec += failpoint_mono_offset_us() / 1000000;
+#endif
 	return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
 }
 

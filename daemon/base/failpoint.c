@@ -131,3 +131,8 @@ int64_t failpoint_clock_offset_us(void)
 {
 	return file ? atomic_load(&file->real_offset_us) : 0;
 }
+
+int64_t failpoint_mono_offset_us(void)
+{
+	return file ? atomic_load(&file->mono_offset_us) : 0;
+}

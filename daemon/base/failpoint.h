@@ -53,7 +53,8 @@ struct failpoint_file {
 	uint32_t rows, stride;			 /* T */
 	_Atomic int64_t real_offset_us;		 /* T: the wall clock is so far off */
 	_Atomic int32_t manager_pid, logger_pid; /* D */
-	char reserve[32];
+	_Atomic int64_t mono_offset_us;		 /* T: the monotonic clock, ahead; it only grows */
+	char reserve[24];
 	struct failpoint_row row[];
 };
 
@@ -72,6 +73,7 @@ static inline int failpoint_fails(enum failpoint at)
 	return r < 0;
 }
 int64_t failpoint_clock_offset_us(void);
+int64_t failpoint_mono_offset_us(void);
 
 /* A place where nothing can fail; a system call (-1 and errno); something with 0 or -errno. */
 #define FAIL_HERE(id)	  ((void)failpoint_meet(FP_##id))

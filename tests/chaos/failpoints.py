@@ -75,3 +75,8 @@ class Failpoints:
     def step_clock(self, seconds):
         """The daemon's wall clock is so far off from now on."""
         struct.pack_into("<q", self.map, 16, int(seconds * 1000000))
+
+    def skip_time(self, seconds):
+        """So much time passes at once for the daemon, as on a machine that was paused."""
+        before, = struct.unpack_from("<q", self.map, 32)
+        struct.pack_into("<q", self.map, 32, before + int(seconds * 1000000))

@@ -296,6 +296,57 @@ class Handover(HandoverCase):
         self.assertEqual(d.host(self.template(d)["pid"]), template)
         d.stop()
 
+    def test_DC10_NW09_ten_minutes_are_missing(self):
+        """A paused machine: nobody runs, and then every clock is ten minutes on. Whoever was starting,
+        stopping, being forked or waiting for its back-off goes on where it was."""
+        gate, journal = self.gate(), self.journal()
+        groups = {"start": {"command": self.words(gate, "notify=READY=1", "wait"),
+                            "ready": "notify", "start_timeout": "20s"},
+                  "stop": {"command": self.words(journal, "on=TERM:slow:2000:0", "note=up", "wait"),
+                           "stop": {"timeout": "20s"}},
+                  "back": {"command": self.words("if=inc:1", "[", "exit=1", "]", "wait"),
+                           "restart": {"delay": "5s", "max_delay": "5s"}},
+                  "nat": self.native(workers=2, settle="0s", restart={"delay": "1ms"})}
+        if self.mode != "eperm":  # the C library makes no thread there
+            groups["thr"] = {**self.native(workers=2), "start_method": "threads"}
+        d = self.armed(groups)
+        d.until_worker("back:0", state="backoff")
+        journal.wait("note", "up")
+        for name in ("nat", "thr"):
+            if name in groups:
+                for index in (0, 1):
+                    d.until_worker(f"{name}:{index}", state="ready")
+        before = d.workers()
+        template = d.host(self.template(d, "nat")["pid"])
+        procs.kill(template, signal.SIGSTOP)
+        procs.kill(d.host(before["nat:0"]["pid"]))
+        d.until_worker("nat:0", state="starting")
+        d.call("Stop", targets=["stop"], wait=False)
+        stopped = [d.pid, d.role("manager"), d.role("logger"),
+                   *{d.host(w["pid"]) for n, w in d.workers().items() if w.get("pid")}]
+        for pid in stopped:
+            procs.kill(pid, signal.SIGSTOP)
+        self.points.skip_time(600)
+        for pid in reversed(stopped):
+            procs.kill(pid, signal.SIGCONT)
+        until(lambda: "did not run for 60" in d.text(), 10)  # 600 s and a little
+        procs.kill(template, signal.SIGCONT)
+        gate.open()
+        d.until_worker("start:0", state="ready", incarnation=1)
+        d.until_worker("stop:0", state="stopped")
+        last = d.exits("stop:0")[0]
+        self.assertEqual((last["cause"], last["code"]), ("stop", 0), last)
+        d.until_worker("back:0", state="ready", incarnation=2)
+        d.until_worker("nat:0", state="ready", incarnation=2)
+        now = d.workers()
+        for name in (n for n in before if n.startswith("thr") or n in ("nat:1", "start:0")):
+            self.assertEqual(now[name]["pid"], before[name]["pid"], name)
+        self.assertEqual(d.host(self.template(d, "nat")["pid"]), template)
+        for word in ("hangs", "within fork_timeout"):
+            self.assertNotIn(word, d.text())
+        d.roles_may_die = False
+        d.stop()
+
     def leaf_of(self, pid):
         """The directory of its cgroup."""
         line = [l for l in procs.read(f"/proc/{pid}/cgroup").splitlines() if l.startswith("0::")][0]
