@@ -133,6 +133,19 @@ class Kills(Case):
             if procs.state_of(p) == "Z"]
         self.assertLess(len(strangers), 50, "zombies pile up")
 
+    def all_go_on(self):
+        """10: who ends again and again is ready again, too, when faults stop."""
+        awaited = {n for n in client.workers(self.d.socket, 60) if n.startswith(ENDING)}
+
+        def none_left():
+            awaited.difference_update(n for n, w in client.workers(self.d.socket, 60).items()
+                                      if w["state"] == "ready")
+            return not awaited
+        try:
+            until(none_left, MEET_S, every=.1)
+        except procs.Late:
+            self.fail(f"never ready again: {sorted(awaited)}")
+
     def finish_kills(self):
         client.ask(self.d.socket, "Stop", 120, targets=["all"], wait=True)
         self.assertEqual([procs.describe(p) for p in self.d.survivors()
@@ -174,6 +187,7 @@ class Kills(Case):
                 looked = kills
                 self.look()
         self.look()
+        self.all_go_on()
         took = time.monotonic() - begin
         lines = self.finish_kills()
         print(f"kills ({self.mode}): seed {self.seed}, {dict(self.did)} in {took:.0f} s, "
