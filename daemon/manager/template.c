@@ -511,8 +511,8 @@ void template_close(struct worker *w)
 	free(f);
 }
 
-/* Once it is answered, descriptors of requests that came before it are put away. Where they fill its
- * channel, the PING is due later. */
+/* Once it is answered, descriptors of requests that came before it are put away. Where they fill
+ * its channel, the PING is due later. */
 void template_ping(struct forker *f)
 {
 	auto_channel_packet p = CHANNEL_PACKET_INIT;
