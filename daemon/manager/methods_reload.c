@@ -99,31 +99,37 @@ static bool still_renewing(const struct reload_call *r, bool *ret_held)
 	return any;
 }
 
+/* Who does not wait is content with a renewal that has begun. */
+static json_t *result(const struct reload_call *r, const struct group *g, bool late)
+{
+	bool ok = !r->wait || !reload_renewing(r->m, g);
+	json_t *o = json_pack("{s:s, s:b}", "target", g->row->name, "ok", ok);
+
+	if (ok)
+		return o;
+	json_object_set_new(o, "code", json_string(late ? "Timeout" : "Failed"));
+	json_object_set_new(o, "error",
+			    json_string(late ? "its workers are still being renewed"
+					     : "a renewed worker was quarantined; the others "
+					       "keep running the older generation"));
+	return o;
+}
+
 /* One result a group: renewed, or not because …. */
-static json_t *results(const struct reload_call *r)
+static json_t *results(const struct reload_call *r, bool late)
 {
 	json_t *array = json_array();
 
 	for (size_t i = 0; i < r->m->n_groups; i++) {
 		const struct group *g = r->m->groups[i];
 		bool named = false;
-		json_t *o, *name;
+		json_t *name;
 		size_t k;
 
 		json_array_foreach(r->groups, k, name) named =
 			named || strcmp(json_string_value(name), g->row->name) == 0;
-		if (!named && !reload_renewing(r->m, g))
-			continue;
-		o = json_pack("{s:s, s:b}", "target", g->row->name, "ok",
-			      !reload_renewing(r->m, g));
-		if (r->wait && reload_renewing(r->m, g)) {
-			json_object_set_new(o, "code", json_string("Failed"));
-			json_object_set_new(
-				o, "error",
-				json_string("a renewed worker was quarantined; the others "
-					    "keep running the older generation"));
-		}
-		json_array_append_new(array, o);
+		if (named || reload_renewing(r->m, g))
+			json_array_append_new(array, result(r, g, late));
 	}
 	return array;
 }
@@ -131,7 +137,7 @@ static json_t *results(const struct reload_call *r)
 static void answer(struct reload_call *r)
 {
 	vl_reply(r->call, json_pack("{s:O, s:O, s:o}", "changes", r->changes, "problems",
-				    r->problems, "results", results(r)));
+				    r->problems, "results", results(r, false)));
 	free_call(r);
 }
 
@@ -148,7 +154,8 @@ static void timed_out(struct ev_loop *loop, ev_timer *t, int events)
 {
 	struct reload_call *r = t->data;
 
-	vl_error(r->call, CONTROL_ERROR("Timeout"), json_pack("{s:o}", "results", results(r)));
+	vl_error(r->call, CONTROL_ERROR("Timeout"),
+		 json_pack("{s:o}", "results", results(r, true)));
 	free_call(r);
 }
 

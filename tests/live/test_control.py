@@ -239,7 +239,14 @@ class Control(Case):
         d = self.daemon({"never": {"command": self.words("wait"), "ready": "notify",
                                    "autostart": False},
                          "bad": {"command": self.words("exit=1"), "autostart": False,
-                                 "restart": {"limit": 1}}})
+                                 "restart": {"limit": 1}},
+                         "deaf": {"command": self.words("ignore=TERM", "notify=READY=1", "wait"),
+                                  "ready": "notify", "stop": {"timeout": "20s"}}})
+        d.until_worker("deaf:0", state="ready")
+        self.assertEqual(d.ctl("reload", "--no-wait", "deaf", code=0).out, "deaf: ok\n")
+        self.assertIn("still being renewed",
+                      str(d.ctl("reload", "--timeout", "200ms", "deaf", code=4)))
+        d.ctl("stop", "--cold", "deaf", code=0)
         d.ctl("start", "--timeout", "300ms", "never", code=4)
         self.assertEqual(d.worker("never:0")["state"], "starting")
         d.ctl("start", "bad", code=1)
