@@ -42,16 +42,17 @@ static const struct conf_change *change_of(const struct conf_change *changes, ss
 static void check_key(const struct conf_key *k)
 {
 	bool daemon = key_is_daemon(k);
-	auto_str text = { 0 };
+	const char *needs = rig_needs(strchr(k->path, '.') + 1);
+	auto_str without = { 0 }, text = { 0 };
 	struct conf *plain, *other;
 	struct conf_change *changes = NULL;
 	const struct conf_change *c;
 	ssize_t n;
 
 	rig_write(k->path, k->example, &text);
-	plain = must_load(daemon ? ""
-				 : "groups: { db: { command = \"/bin/db\"; }; g: { command = "
-				   "\"/bin/g\"; }; };");
+	str_addf(&without, "groups: { db: { command = \"/bin/db\"; }; g: { %s }; };",
+		 needs[0] ? needs : "command = \"/bin/g\";");
+	plain = must_load(daemon ? "" : without.data);
 	other = must_load(text.data);
 	n = conf_diff(plain, other, &changes);
 	if (strcmp(k->path, "group.enabled") == 0) {

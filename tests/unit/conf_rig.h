@@ -25,7 +25,7 @@ static inline int rig_load(const char *text, struct conf **ret, struct str *said
 	return err;
 }
 
-/* What has to stand in a group for this key to be allowed in it. */
+/* What has to stand in a group for this key to be allowed in it, and to change nothing else. */
 static inline const char *rig_needs(const char *name)
 {
 	static const char *const of_templates[] = { "fork_allow_threads", "preload", "python",
@@ -36,7 +36,8 @@ static inline const char *rig_needs(const char *name)
 	for (size_t i = 0; i < ARRAY_LEN(of_templates); i++)
 		if (strncmp(name, of_templates[i], strlen(of_templates[i])) == 0)
 			return "entry = \"app:main\"; start_method = \"forkserver\"; ";
-	return "command = \"/bin/g\"; ";
+	return strcmp(name, "watchdog") ? "command = \"/bin/g\"; "
+					: "command = \"/bin/g\"; notify = true; ";
 }
 
 /* The text that writes `value` at a key, with what has to stand around it. */
