@@ -248,10 +248,15 @@ class Case(unittest.TestCase):
         return made
 
     def dump(self, path):
-        """What a puppet dumped to `path`, once it is there."""
+        """What a puppet dumped to `path`, once it is there in full."""
         path = pathlib.Path(path)
-        until(path.exists, 15, f"{path.name} is written")
-        return json.loads(path.read_text())
+
+        def look():
+            try:
+                return json.loads(path.read_text())
+            except (FileNotFoundError, ValueError):
+                return None
+        return until(look, 15, f"{path.name} is written")
 
     # --- conditions --------------------------------------------------------------------------
 
