@@ -51,4 +51,12 @@ REEVE_EXPORT const char *reeve_template_why(void);
  * process if it is not to run. */
 REEVE_EXPORT void reeve_template_finish(void);
 
+/*
+ * In a worker of any start method, when Python's own handler of this signal has been set: fd is
+ * written to at the signal, by whichever thread gets it, before that handler. Returns what is not 0
+ * from then on, as long as the process; NULL: no such signal. Again after the handler was set
+ * again, and after a fork.
+ */
+REEVE_EXPORT const volatile int *reeve_template_wake(int number, int fd);
+
 #endif

@@ -44,7 +44,7 @@ class Seed:
         if threading.current_thread() is not threading.main_thread():
             raise RuntimeError("reeve.fork_point() has to be called in the main thread")
         if self.worker.signals.used:
-            self.worker.stop.fileno()  # made while we wait, it would be a stranger to the watch
+            self.worker.signals.fileno()  # made while we wait, it would be a stranger to the watch
         watch = Watch(self.hello.all(Tag.ALLOW_THREAD),
                       {self.channel.fileno(), *self.worker.stop.filenos()})
         self.orders = template.Orders(self.channel, watch)
@@ -95,7 +95,7 @@ class Seed:
         poll = select.poll()
         poll.register(self.channel.fileno(), select.POLLIN)
         if wait and self.worker.signals.used:
-            poll.register(self.worker.stop.fileno(), select.POLLIN)
+            poll.register(self.worker.signals.fileno(), select.POLLIN)
         ready = dict(poll.poll(None if wait else 0))
         return self.channel.fileno() in ready
 

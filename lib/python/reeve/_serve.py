@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import mmap
 import os
-from typing import Callable, List, Sequence
+from typing import Any, Callable, List, Sequence
 
 from . import _load
 from ._channel import hidden_number
@@ -35,22 +35,40 @@ class Unavailable(Exception):
     """Nobody can be forked here; the text says why."""
 
 
+def library() -> Any:
+    """The same each time."""
+    version = _version()
+    if ctypes is None:
+        raise Unavailable("this interpreter has no ctypes")
+    try:
+        found = ctypes.PyDLL(os.path.join(_load.DIR, NAME))
+    except OSError as error:
+        raise Unavailable(str(error)) from None
+    found.reeve_template_version.restype = ctypes.c_char_p
+    its = found.reeve_template_version().decode()
+    if its != version:
+        raise Unavailable(f"it is of version {its}, the package of {version}")
+    return found
+
+
+class Waker:
+    """Wakes an fd in C's handler of a signal, in front of Python's."""
+
+    def __init__(self) -> None:
+        self._wake = library().reeve_template_wake
+        self._wake.restype = ctypes.POINTER(ctypes.c_int)
+
+    def wake(self, number: int, fd: int) -> Any:
+        """A pointer to what is not 0 as soon as the signal has come."""
+        return self._wake(number, fd)
+
+
 class Server:
     """One per process. Calls keep the GIL, but for the wait for an order."""
 
     def __init__(self) -> None:
-        version = _version()
-        if ctypes is None:
-            raise Unavailable("this interpreter has no ctypes")
-        try:
-            self._library = ctypes.PyDLL(os.path.join(_load.DIR, NAME))
-        except OSError as error:
-            raise Unavailable(str(error)) from None
-        self._library.reeve_template_version.restype = ctypes.c_char_p
+        self._library = library()
         self._library.reeve_template_why.restype = ctypes.c_char_p
-        found = self._library.reeve_template_version().decode()
-        if found != version:
-            raise Unavailable(f"it is of version {found}, the package of {version}")
         ints = ctypes.POINTER(ctypes.c_int)
         self._library.reeve_template_open.argtypes = [
             ctypes.c_int, ctypes.c_bool, ctypes.c_char_p, ctypes.c_int, ints, ctypes.c_size_t,

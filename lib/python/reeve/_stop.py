@@ -32,6 +32,7 @@ class Stop:
 
     def __init__(self) -> None:
         self._set = False
+        self._asked: Any = None  # points to what C's handler sets, before Python's runs
         self._read = self._write = -1
         self._lock = threading.Lock()
 
@@ -48,7 +49,7 @@ class Stop:
             pass
 
     def is_set(self) -> bool:
-        return self._set
+        return self._set or self._asked is not None and self._asked[0] != 0
 
     def fileno(self) -> int:
         """The fd; made when first asked for."""
@@ -65,9 +66,13 @@ class Stop:
         """Every fd of it that is open."""
         return tuple(fd for fd in (self._read, self._write) if fd >= 0)
 
+    def wake_at(self, number: int, waker: Any) -> None:
+        """The signal, which has a handler of Python, wakes the fd without waiting for that."""
+        self._asked = waker.wake(number, self._write)
+
     def renew(self) -> None:
         """After a fork: not asked to end, and the fd of the same number is this process's own."""
-        self._set = False
+        self._set, self._asked = False, None
         self._lock = threading.Lock()
         if self._read < 0:
             return
@@ -90,6 +95,7 @@ class Signals:
         self._pid = 0
         self._hooked = False
         self._keep: Any = None
+        self._waker: Any = None  # False: there is none
 
     def _install(self, handler: Any, defaults: Any = _DEFAULTS) -> None:
         for number in _SIGNALS:
@@ -159,9 +165,38 @@ class Signals:
             self._pid = os.getpid()
             self.hook()
         if threading.current_thread() is threading.main_thread():
-            self._install(self._on_stop)
+            self._install_stop()
         else:
-            self._soon(lambda: self._install(self._on_stop))
+            self._soon(self._install_stop)
+
+    def _install_stop(self) -> None:
+        self._install(self._on_stop)
+        self._wake_in_c()
+
+    def fileno(self) -> int:
+        """The fd that wakes, for whoever sleeps on it: the flag is used."""
+        self.use()
+        fd = self.stop.fileno()
+        self._wake_in_c()
+        return fd
+
+    def _wake_in_c(self) -> None:
+        """
+        Python's handler waits for the next bytecode of the main thread, and select() runs none: a
+        signal right before it would wake nobody. set_wakeup_fd() is not for us: it wakes for every
+        signal with a handler, and belongs to event loops.
+        """
+        if not self.stop.filenos():
+            return
+        if self._waker is None:
+            from . import _serve  # pylint: disable=import-outside-toplevel
+            try:
+                self._waker = _serve.Waker()
+            except _serve.Unavailable:
+                self._waker = False
+        for number in _SIGNALS:
+            if self._waker and self._is_ours(number):
+                self.stop.wake_at(number, self._waker)
 
     def _soon(self, function: Callable[[], None]) -> None:
         """Call it in the main thread: only there can handlers be set."""

@@ -99,9 +99,7 @@ class Worker(Nobody):
         return self.stop.is_set()
 
     def stop_fd(self) -> int:
-        if self.inside:
-            self.signals.use()
-        return self.stop.fileno()
+        return self.signals.fileno() if self.inside else self.stop.fileno()
 
     def fork_point(self) -> int:
         if self.on_fork_point is not None:

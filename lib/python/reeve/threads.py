@@ -168,6 +168,11 @@ class Host(Nobody):
             slot.stop.set()
         self.wake()
 
+    def hear_signals(self) -> None:
+        """poll() ends for one that came right before it, or to another thread, too."""
+        signal.set_wakeup_fd(self._wake_write, warn_on_full_buffer=False)
+        signal.signal(signal.SIGTERM, self.drain)
+
     def serve(self) -> int:
         poll = select.poll()
         poll.register(self._wake_read, select.POLLIN)
@@ -269,7 +274,7 @@ def host(channel: Channel, hello: Message) -> int:
     sys.argv[:] = [entry]
     made.function = _load.resolve(entry)
     hooks.run_after()
-    signal.signal(signal.SIGTERM, made.drain)
+    made.hear_signals()
     code = made.serve()
     _run.end(code)
 

@@ -1,14 +1,16 @@
 """PY09, PY10: the wish to end is a flag; what TERM does in each part of a worker's life."""
-from rig import Case, DIR, PYTHON, Type, os, readable, signal, subprocess
+from rig import Case, DIR, PYTHON, Type, os, pathlib, readable, signal, subprocess
+
+import shutil
 
 
 class Spawned:
     """A worker under spawn, with its output."""
 
-    def __init__(self, case, text, **env):
+    def __init__(self, case, text, where=DIR, **env):
         case.module(text)
         self.process = subprocess.Popen(
-            [PYTHON, DIR, "spawn", "app:main"], cwd=case.dir, stdout=subprocess.PIPE,
+            [PYTHON, where, "spawn", "app:main"], cwd=case.dir, stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT, text=True,
             env={"PATH": "/usr/bin:/bin", "REEVE_WORKER": "web:0", "PYTHONDONTWRITEBYTECODE": "1",
                  **env})
@@ -31,6 +33,13 @@ class Spawned:
         self.process.stdout.close()
 
 
+# A signal between the last bytecode and select(): the list of fds is made in C, and sends it.
+SLEEP = """
+import ctypes, itertools, os, reeve, select, signal
+send = getattr(ctypes.PyDLL(None), "raise")
+def sleep(fd, number):
+    select.select(itertools.chain([fd], filter(None, map(send, [int(number)]))), [], [])
+"""
 WAIT = "import time\nwhile True:\n    time.sleep(0.001)\n"
 
 
@@ -80,6 +89,71 @@ class Stop(Case):
                                " reeve.stopping(), reeve.stop_fd == fd)\n")
         worker.line()
         self.assertEqual(worker.term().end(), ("True True True\n", 0))
+
+    def test_fd_right_before_it_is_waited_for(self):
+        """The signal comes in C code that goes on to sleep: no bytecode runs Python's handler."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            worker = Spawned(self, SLEEP + "def main():\n"
+                                   f"    sleep(reeve.stop_fd, {int(number)})\n"
+                                   "    return 3 if reeve.stopping() else 4\n")
+            self.assertEqual(worker.end(), ("", 3))
+
+    def test_fd_right_before_it_is_waited_for_in_a_forked_worker(self):
+        for early in (False, True):  # the template had a flag of its own
+            template = self.template(
+                SLEEP + f"if {early}:\n    reeve.stop_fd\n"
+                "def main():\n    sleep(reeve.stop_fd, signal.SIGTERM)\n"
+                "    return 3 if reeve.stopping() else 4\n", env={"REEVE_WORKER": "web/template"})
+            for _ in range(2):
+                self.assertEqual(template.run(), ("", 3))
+
+    def test_flag_is_set_when_the_fd_wakes_another_thread(self):
+        """The main thread sleeps, so that Python's handler has not run."""
+        worker = Spawned(self, SLEEP +
+                         "import threading\ndef work():\n    select.select([fd], [], [])\n"
+                         "    print(reeve.stopping())\n    os.write(into, b'x')\n"
+                         "def main():\n    global fd, into\n    fd = reeve.stop_fd\n"
+                         "    out, into = os.pipe()\n"
+                         "    threading.Thread(target=work).start()\n"
+                         "    sleep(out, signal.SIGTERM)\n")
+        self.assertEqual(worker.end(), ("True\n", 0))
+
+    def test_other_signals_do_not_wake_the_fd(self):
+        worker = Spawned(self, SLEEP + "def main():\n    fd, got = reeve.stop_fd, []\n"
+                               "    signal.signal(signal.SIGHUP, lambda *_: got.append(1))\n"
+                               "    os.kill(os.getpid(), signal.SIGHUP)\n"
+                               "    print(got, select.select([fd], [], [], 0)[0],"
+                               " reeve.stopping())\n")
+        self.assertEqual(worker.end(), ("[1] [] False\n", 0))
+
+    def test_loops_with_a_wakeup_fd(self):
+        """asyncio takes it, and leaves none behind: the flag, its fd and handlers in the loop work."""
+        main = ("import asyncio\nasync def wait():\n    loop = asyncio.get_running_loop()\n"
+                "    woken = asyncio.Event()\n    {0}\n"
+                "    os.kill(os.getpid(), signal.SIGTERM)\n    await woken.wait()\n"
+                "def main():\n    fd = reeve.stop_fd\n    asyncio.run(wait())\n"
+                "    print(reeve.stopping(), select.select([fd], [], [], 0)[0] == [fd])\n")
+        for how, said in (("loop.add_reader(fd_of(), woken.set)", "True True"),
+                          ("loop.add_signal_handler(signal.SIGTERM, woken.set)", "False False")):
+            worker = Spawned(self, SLEEP + "def fd_of():\n    return reeve.stop_fd\n"
+                             + main.format(how))
+            self.assertEqual(worker.end(), (said + "\n", 0))
+
+    def test_fd_after_a_loop_took_and_left_the_wakeup_fd(self):
+        worker = Spawned(self, SLEEP + "import asyncio\ndef main():\n    fd = reeve.stop_fd\n"
+                               "    asyncio.run(asyncio.sleep(0))\n"
+                               "    sleep(fd, signal.SIGTERM)\n    print(reeve.stopping())\n")
+        self.assertEqual(worker.end(), ("True\n", 0))
+
+    def test_fd_without_the_library(self):
+        """The package alone: the flag and the fd are Python's."""
+        shutil.copytree(pathlib.Path(DIR) / "reeve", self.dir / "alone" / "reeve")
+        shutil.copy(pathlib.Path(DIR) / "__main__.py", self.dir / "alone")
+        worker = Spawned(self, "import reeve, select\ndef main():\n    fd = reeve.stop_fd\n"
+                               "    print('up')\n    select.select([fd], [], [])\n"
+                               "    print(reeve.stopping())\n", where=self.dir / "alone")
+        worker.line()
+        self.assertEqual(worker.term().end(), ("True\n", 0))
 
     def test_first_use_in_another_thread(self):
         worker = Spawned(self,

@@ -9,6 +9,13 @@ def main():
         reeve.ready()
         select.select([reeve.stop_fd], [], [])
         return 5 if reeve.stopping() else 6
+    if what == 'term':
+        import signal, threading, time
+        main = threading.main_thread().native_id
+        while open(f'/proc/self/task/{main}/stat').read().split()[2] != 'S':
+            time.sleep(0.001)
+        signal.pthread_kill(threading.get_ident(), signal.SIGTERM)
+        select.select([reeve.stop_fd], [], [])
     if what == 'fail':
         raise ValueError('bad slot')
     if what == 'exit':
@@ -71,6 +78,12 @@ class Threads(Case):
         os.kill(host.pid, signal.SIGTERM)
         ended = self.slot(host, "ended")
         self.assertEqual((ended.need(Tag.INDEX), ended.need(Tag.CODE)), (0, 5))
+        self.assertEqual(host.process.wait(20), 0)
+
+    def test_term_that_another_thread_gets(self):
+        """The main thread sleeps in poll(), which no signal ends."""
+        host = self.host()
+        self.start(host, 0, "term")
         self.assertEqual(host.process.wait(20), 0)
 
     def test_failure_is_the_slots_alone(self):
