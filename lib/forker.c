@@ -213,13 +213,25 @@ static int fork_worker(struct forker *f, const struct channel_packet *p,
 	return FORKER_SERVED;
 }
 
+/* Who asked has closed the worker's channel (it died, perhaps), and its successor asks anew. */
+static bool is_unwanted(const struct channel_packet *p)
+{
+	struct pollfd channel = { p->fds[0], 0, 0 };
+
+	return poll(&channel, 1, 0) > 0 && (channel.revents & POLLHUP);
+}
+
 static int serve_fork(struct forker *f, const struct channel_packet *p,
 		      const struct channel_message *m)
 {
 	pid_t self = getpid();
-	int r = f->before_fork ? f->before_fork(f->birth.arg) : 0;
+	int r;
 
 	f->served++;
+	/* a seed counts what it has made: it would be through before anybody asks anew */
+	if (!f->seed && is_unwanted(p))
+		return send_failed(f, m->request, "asked", -EPIPE);
+	r = f->before_fork ? f->before_fork(f->birth.arg) : 0;
 	if (r < 0)
 		return send_failed(f, m->request, "before_fork", r);
 	r = look(f, p, m);

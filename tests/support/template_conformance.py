@@ -216,10 +216,11 @@ class Template:
         records.append(record(9999, b"from the future", 1))
         self.channel.send(packet(HELLO, 0, *records))
 
-    def read(self, kind):
+    def read(self, kind, *others):
         message, _ = receive(self.channel, f"message {kind} of the template")
         need(message, f"the template ended; it said: {self.said()}")
-        need(message.kind == kind, f"message {message.kind} instead of {kind}: {message.records}")
+        need(message.kind in (kind, *others),
+             f"message {message.kind} instead of {kind}: {message.records}")
         return message
 
     def ready(self):
@@ -251,6 +252,13 @@ class Template:
                         [fd for fd, _ in passed])
         worker.sent()
         return worker
+
+    def spawned_or_failed(self, worker):
+        """The pid, or None; answers come in order."""
+        message = self.read(SPAWNED, FAILED)
+        need(message.request == worker.request,
+             f"an answer to request {message.request}, not {worker.request}")
+        return message.get("PID") if message.kind == SPAWNED else None
 
     def spawned(self, worker):
         message = self.read(SPAWNED)
@@ -445,10 +453,11 @@ def check_unwanted(options, template):
     for worker in workers[::2]:
         worker.channel.close()
     for worker in workers:
-        worker.pid = template.spawned(worker)
+        worker.pid = template.spawned_or_failed(worker)
+        need(worker.pid or worker in workers[::2], f"{worker.name} was not made")
     for worker in workers[::2]:
-        # an end before BORN may be told as a failure
-        need(worker.status() in (0, 1 << 8), "it ends otherwise")
+        # it may not be made at all; an end before BORN may be told as a failure
+        need(not worker.pid or worker.status() in (0, 1 << 8), "it ends otherwise")
         need(os.read(worker.stdout, 100) == b"", "it wrote something")
         worker.close()
     for code, worker in enumerate(workers[1::2]):

@@ -135,6 +135,24 @@ def test_allowed_threads():
         worker.finish(5)
 
 
+def test_unwanted():
+    """a fork whose worker's channel is closed already is not made, and answered"""
+    with Part("--template") as t:
+        t.ready()
+        gone = tc.Worker("web:0")
+        gone.channel.close()
+        t.order(0, worker=gone)
+        last = t.order(1)
+        failed = t.read(tc.FAILED)
+        need((failed.request, failed.get("STAGE"), failed.get("ERRNO")) ==
+             (gone.request, "asked", errno.EPIPE), f"{failed.records}")
+        need(os.read(gone.stdout, 1) == b"", "somebody has its output")
+        t.spawned(last.born())
+        last.go()
+        last.finish(5)
+        gone.close()
+
+
 def test_locks():
     """a template that holds a file lock is not forked"""
     with tempfile.NamedTemporaryFile() as f:
