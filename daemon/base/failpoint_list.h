@@ -121,6 +121,13 @@ FAILPOINT('M', FORK_SENT, "fork.sent")
 FAILPOINT('M', TEMPLATE_HEARD, "template.heard")
 FAILPOINT('M', BAD_NOTED, "bad.noted")
 FAILPOINT('M', BAD_CLOSED, "bad.closed")
+/* manager/sharing.c */
+FAILPOINT('M', SHARING_NOTE, "sharing.note")
+FAILPOINT('M', SHARING_NOTED, "sharing.noted")
+FAILPOINT('M', SHARING_ASKED, "sharing.asked")
+FAILPOINT('M', SHARING_FAIL, "sharing.fail")
+FAILPOINT('M', SHARING_FAILED, "sharing.failed")
+FAILPOINT('M', SHARING_LOOKED, "sharing.looked")
 /* manager/threads.c */
 FAILPOINT('M', THREAD_START, "thread.start")
 FAILPOINT('M', THREAD_STARTED, "thread.started")

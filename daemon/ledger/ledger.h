@@ -162,6 +162,8 @@ struct ledger_group {
 	/* since 0.2.0: a renewal on request; intent first, so that none is done twice */
 	uint32_t renew_generation; /* what generation becomes by it */
 	uint8_t renew_op[16];	   /* the operation that asked; zeros = without an id */
+	uint32_t sharing_failed;   /* generation whose copies do not share more when forked anew;
+				      0.2.0 */
 };
 
 /* What a slot is for; it is part of its name: "web:3", "web/template", "web/host". */
@@ -229,7 +231,10 @@ struct ledger_slot {
 	struct ledger_template template; /* since 0.2.0 */
 	uint8_t hand_tries;		 /* forks asked for since it ran last; since 0.2.0 */
 	uint8_t by_spawn_next; /* its next start is by exec, although its group forks; 0.2.0 */
-	uint8_t reserved_bytes[6];
+	uint8_t reserved_bytes[2];
+	/* since 0.2.0: the incarnation that is there because the one before it shared too little
+	 * with its seed; noted before it is made. 0 = none */
+	uint32_t forked_anew;
 	uint64_t cpu_us_next; /* cpu_us_before as w_next has it, since 0.2.0 */
 	/* What its streams had counted when the worker was made or reset: streams belong to rows
 	 * and count on. Since 0.2.0 */

@@ -126,6 +126,7 @@ static void turn(struct ev_loop *loop, ev_prepare *p, int events)
 		if (m->changed) {
 			templates_step(m);
 			threads_step(m);
+			sharing_step(m);
 		}
 		admit_run(m);
 		if (m->changed)
@@ -353,6 +354,7 @@ int manager_main(int argc, char **argv)
 	ev_run(m->loop, 0);
 	workers_drain(m);
 	control_fini(m); /* whoever waits for an answer sees the end, not a hang */
+	sharing_fini(m);
 	gauge_fini(m);
 	reload_fini(m);
 	return 0;

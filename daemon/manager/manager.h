@@ -21,6 +21,7 @@
  *   notify*.c                sd_notify messages      (notify.h)
  *   template*.c handover.c   processes that fork workers (template.h)
  *   spare.c                  workers that are forked ahead
+ *   sharing.c                copies of a seed that share little by now
  *   threads*.c               workers that are threads of one process (threads.h)
  *   sockets.c listen.c       sockets of groups       (sockets.h)
  *   gauge.c                  memory page by page, off the loop
@@ -43,6 +44,7 @@ struct spawner; /* spawn.c's own */
 struct trees;	/* tree.c's own */
 struct sockets; /* sockets.c's own */
 struct gauge;	/* gauge.c's own */
+struct sharer;	/* sharing.c's own */
 struct forker;	/* template.h */
 struct request; /* handover.c's own */
 
@@ -147,6 +149,7 @@ struct manager {
 	struct sockets *sockets;
 	struct control *control;
 	struct gauge *gauge;
+	struct sharer *sharer;
 	struct reload *reload;
 	struct shutdown *shutdown;
 	char **command; /* `reevectl run`: its words; NULL = there is a configuration */

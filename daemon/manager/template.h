@@ -11,6 +11,7 @@
  *   template_show.c    for status and show
  *   handover*.c        one worker from FORK to GO
  *   spare.c            workers that wait before GO (template.spares)
+ *   sharing.c          copies of a seed that share little by now
  *
  * A template is a slot of its own kind, so states, back-off, exit records, log stream, tree and
  * stop ladder are those of workers. A group has two such slots, so that a next one can load beside
@@ -170,5 +171,11 @@ void spare_resume(struct worker *w);
 bool spares_left(const struct manager *m);
 /* Parked ones of the group, if t serves it: they may be of one that has died since. */
 uint32_t spares_of(const struct worker *t);
+
+/* ---- sharing.c ---- */
+/* Measure what copies share with their seeds, when it is time. Cheap; called whenever something
+ * changed. */
+void sharing_step(struct manager *m);
+void sharing_fini(struct manager *m);
 
 #endif

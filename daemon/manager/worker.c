@@ -291,12 +291,21 @@ static void kill_tree(struct worker *w)
 	bell_ring(w->m->bell_keeper);
 }
 
+static enum exit_cause cause_of_stop(const struct worker *w, enum worker_input input)
+{
+	if (input == WI_TIMEOUT)
+		return CAUSE_START_TIMEOUT;
+	return input == WI_RENEW && w->slot->forked_anew == w->slot->w.incarnation + 1
+		       ? CAUSE_RECYCLE
+		       : CAUSE_STOP;
+}
+
 static void stop_begin(struct worker *w, enum worker_input input)
 {
 	struct worker_state *s = &w->slot->w;
 
 	if (s->cause == CAUSE_NONE)
-		s->cause = input == WI_TIMEOUT ? CAUSE_START_TIMEOUT : CAUSE_STOP;
+		s->cause = (uint8_t)cause_of_stop(w, input);
 	if (input == WI_RENEW)
 		s->renew = 1;
 	if (s->cause == CAUSE_START_TIMEOUT)

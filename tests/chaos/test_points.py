@@ -4,6 +4,7 @@ import re
 
 import test_ends
 import test_handover
+import test_seed
 import test_threads
 import test_walk
 from harness import Case
@@ -18,7 +19,7 @@ class Points(Case):
         listed = re.findall(r"^FAILPOINT\('(\w)', \w+, \"([^\"]+)\"\)$", LIST.read_text(), re.M)
         self.assertEqual(len(listed), LIST.read_text().count("FAILPOINT('"))
         names = {name for _, name in listed}
-        live = set(test_handover.POINTS) | set(test_threads.POINTS)
+        live = {*test_handover.POINTS, *test_threads.POINTS, *test_seed.POINTS}
         self.assertEqual(live - names, set(), "no such points")
         left_out = {n for n in names if n.startswith(test_walk.ELSEWHERE)}
         ends = {n for n in left_out if n.startswith((*test_ends.BEGIN, *test_ends.END))}

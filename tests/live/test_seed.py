@@ -26,6 +26,30 @@ def warms():
     time.sleep(1000)
 """
 
+ANEW = " % of its memory is its own: forked anew"
+POINTS = ("sharing.note", "sharing.noted", "sharing.asked", "sharing.fail", "sharing.failed",
+          "sharing.looked")
+
+# A worker writes to all that it shares while its name stands in the folder, and takes it away. The
+# seed is there while another one is written to: it comes to fork points all the time.
+WRITES = """
+SHARED = bytearray(64 << 20)
+def fill(with_what):
+    for at in range(0, len(SHARED), 4096):
+        SHARED[at] = with_what
+fill(1)
+
+def writes():
+    while not reeve.stopping():
+        reeve.fork_point()
+        own = os.path.join("{folder}", os.environ["REEVE_WORKER"])
+        if os.path.exists(own):
+            fill(2)
+            os.rename(own, own + ".done")
+        time.sleep(0.01)
+    return 0
+"""
+
 
 class Seed(TemplateCase):
     def seed(self, again=True, **keys):
@@ -143,3 +167,180 @@ class SeedHandover(HandoverCase):
             self.assertEqual((worker["last_exit"]["signal"], worker["last_exit"]["cause"]),
                              ("KILL", "probe"), point)
             d.stop()
+
+
+class SeedSharing(HandoverCase):
+    """Copies that have come to share little with their seed. Minutes pass at once."""
+    stretch = 2
+
+    def writing(self, **keys):
+        """A daemon of a seed and two copies, which share nearly everything still."""
+        self.folder = self.open_folder()
+        self.app(WRITES.replace("{folder}", str(self.folder)))
+        d = self.armed({"web": self.group("app:writes", start_method="fork", workers=3,
+                                          settle="0s", **keys)})
+        d.until_all(state="ready")
+        return d
+
+    def write(self, name):
+        (self.folder / name).touch()
+        done = self.folder / f"{name}.done"
+        until(done.exists, 15, f"{name} has written")
+        done.unlink()
+
+    def pass_by(self, d, seconds):
+        """So long later something happens."""
+        self.points.skip_time(seconds)
+        d.call("Reset", targets=["web:0"])
+
+    def look(self, d, seconds, word="", point="sharing.looked"):
+        """The same, and all that is measured then is measured: until the log has the word, or the
+        point is met. A process that waits uninterruptibly just then is not looked at."""
+        start = len(d.text())
+        for _ in range(5):
+            seen, met = self.points.hits("sharing.looked"), self.points.happened(point)
+            self.pass_by(d, seconds)
+            until(lambda s=seen, m=met: self.points.hits("sharing.looked") > s or
+                  self.points.happened(point) > m, 15, "it is measured")
+            if word in d.text()[start:] and (point == "sharing.looked" or
+                                             self.points.happened(point) > met):
+                return
+            seconds = 61
+        self.fail(f"no {word or point}: {d.text()[-3000:]}")
+
+    def nobody_is_looked_at(self, d, seconds):
+        looks = self.points.hits("sharing.looked")
+        self.pass_by(d, seconds)
+        self.never(lambda: self.points.hits("sharing.looked") > looks, 0.5, "it is measured")
+
+    def own(self, d, name):
+        w = next(w for w in d.call("List", memory=True)["workers"] if w["worker"] == name)
+        return w["private_bytes"] / (w["private_bytes"] + w["shared_bytes"])
+
+    def test_a_copy_that_shares_little_is_made_anew(self):
+        d = self.writing()
+        d.roles_may_die = False
+        before = d.workers()
+        self.write("web:1")
+        self.assertGreater(self.own(d, "web:1"), 0.75)
+        self.look(d, 660, ANEW)
+        worker = d.until_worker("web:1", incarnation=2, state="ready")
+        self.assertEqual((worker["source"], worker["restarts"]), ("web:0/1", 0))
+        self.assertEqual((worker["last_exit"]["cause"], worker["last_exit"]["code"]),
+                         ("recycle", 0))
+        self.assertRegex(d.text(), r"web:1: [789]\d % of its memory is its own: forked anew")
+        self.assertLess(self.own(d, "web:1"), 0.5)
+        self.look(d, 61)
+        self.look(d, 660)
+        now = d.workers()
+        self.assertEqual(now["web:1"]["pid"], worker["pid"], "it shares again")
+        for name in ("web:0", "web:2"):
+            self.assertEqual(now[name]["pid"], before[name]["pid"], name)
+        d.stop()
+
+    def test_one_copy_after_the_other(self):
+        d = self.writing()
+        d.roles_may_die = False
+        for name in ("web:1", "web:2"):
+            self.write(name)
+        self.look(d, 660, ANEW)
+
+        def renewed():
+            return sorted(n for n, w in d.workers().items() if w["incarnation"] == 2)
+        first = until(renewed, 15)
+        d.until_all(state="ready")
+        self.assertEqual(len(renewed()), 1, "the first one is looked at before")
+        self.look(d, 61, ANEW)
+        until(lambda: renewed() == ["web:1", "web:2"], 15, f"after {first}")
+        d.until_all(state="ready", restarts=0)
+        d.stop()
+
+    def test_where_it_does_not_help_one_has_to_try_it(self):
+        d = self.writing()
+        d.roles_may_die = False
+        for name in ("web:1", "web:2"):
+            self.write(name)
+        self.look(d, 660, ANEW)
+        until(lambda: [n for n, w in d.workers().items() if w["incarnation"] == 2], 15)
+        d.until_all(state="ready")
+        before = d.workers()
+        tried = next(n for n, w in before.items() if w["incarnation"] == 2)
+        self.write(tried)
+        self.look(d, 61, "no other is")
+        self.assertRegex(d.text(), tried + r": [789]\d % of its memory is its own, although it was")
+        self.nobody_is_looked_at(d, 660)
+        for worker, was in zip(d.workers().values(), before.values()):
+            self.assertEqual((worker["state"], worker["pid"]), ("ready", was["pid"]))
+        self.reload(d)
+        self.write("web:1")
+        self.look(d, 660, ANEW)
+        d.until_worker("web:1", incarnation=before["web:1"]["incarnation"] + 2, state="ready")
+        d.stop()
+
+    def reload(self, d):
+        """Another generation of the group."""
+        d.ctl("reload", "web", code=0)
+        d.until_all(state="ready", generation=2)
+
+    def test_young_ones_are_not_measured(self):
+        d = self.writing()
+        self.write("web:1")
+        for seconds in (300, 200):
+            self.nobody_is_looked_at(d, seconds)
+        self.assertEqual(d.worker("web:1")["incarnation"], 1)
+        d.stop()
+
+    def test_a_seed_that_does_not_come_back_makes_none(self):
+        self.folder = self.open_folder()
+        self.app(WRITES.replace("{folder}", str(self.folder))
+                 .replace("        reeve.fork_point()", "        pass")
+                 .replace("def writes():", "def writes():\n    reeve.fork_point()"))
+        d = self.armed({"web": self.group("app:writes", start_method="fork", workers=3,
+                                          settle="0s")})
+        d.until_all(state="ready")
+        for name in ("web:1", "web:2"):
+            self.write(name)
+        self.look(d, 660, ANEW)
+        tried = until(lambda: [n for n, w in d.workers().items() if w["incarnation"] == 2], 15)
+        d.until_all(state="ready", restarts=0)
+        self.assertEqual([d.worker(n)["source"] for n in tried], ["exec"])
+        self.look(d, 61, "no other is")
+        self.assertIn(f"{tried[0]}: was to be forked anew and was executed", d.text())
+        self.assertEqual(len([w for w in d.workers().values() if w["incarnation"] == 2]), 1)
+        d.stop()
+
+    def test_the_manager_dies_while_one_is_made_anew(self):
+        d = self.writing()
+        for number, point in enumerate(("sharing.note", "sharing.noted", "sharing.asked",
+                                        "sharing.looked"), 1):
+            self.write("web:1")
+            said = d.text().count(ANEW)
+            self.points.arm(point, "kill")
+            self.look(d, 660, point=point)
+            self.answers(d)
+            if d.text().count(ANEW) == said or point in ("sharing.note", "sharing.noted"):
+                self.look(d, 61, ANEW)  # it is found once more
+            worker = d.until_worker("web:1", incarnation=number + 1, state="ready")
+            self.assertEqual((worker["restarts"], worker["source"]), (0, "web:0/1"), point)
+            self.assertEqual(worker["last_exit"]["cause"], "recycle", point)
+        self.assertEqual(d.worker("web:2")["incarnation"], 1)
+        d.stop()
+
+    def test_the_manager_dies_when_it_has_not_helped(self):
+        d = self.writing()
+        for generation, point in enumerate(("sharing.fail", "sharing.failed"), 1):
+            if generation > 1:
+                self.reload(d)
+            was = d.worker("web:1")["incarnation"]
+            self.write("web:1")
+            self.look(d, 660, ANEW)
+            d.until_worker("web:1", incarnation=was + 1, state="ready")
+            self.write("web:1")
+            self.points.arm(point, "kill")
+            self.look(d, 61, point=point)
+            self.answers(d)
+            if point == "sharing.fail":
+                self.look(d, 61, "no other is")
+            self.nobody_is_looked_at(d, 660)
+            self.assertEqual(d.worker("web:1")["incarnation"], was + 1, point)
+        d.stop()
