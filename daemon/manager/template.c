@@ -450,7 +450,7 @@ void template_drain(struct worker *w)
 		;
 }
 
-static struct forker *listen_to(struct worker *w, uint32_t life, int fd)
+struct forker *template_listen(struct worker *w, uint32_t life, int fd)
 {
 	struct forker *f = calloc(1, sizeof(*f));
 
@@ -484,7 +484,7 @@ int template_channel(struct worker *w, uint32_t row, struct diag *d)
 		r = template_hello(w, mode_of(w), ours);
 	if (r == 0)
 		r = store_put(w->m->store, RF_CHANNEL, row, life->incarnation, "", ours);
-	if (r == 0 && !listen_to(w, row, ours))
+	if (r == 0 && !template_listen(w, row, ours))
 		r = -ENOMEM;
 	if (r < 0)
 		return diag_set(d, r, "making its channel: %s", strerror(-r));
@@ -524,8 +524,8 @@ void template_ping(struct forker *f)
 		f->ping = 0;
 }
 
-/* READY may have been heard and not noted. A template is asked; that of a seed was to come next. */
-static void resume_ready(struct forker *f)
+/* A template is asked; the READY of a seed was to come next. */
+void template_resume(struct forker *f)
 {
 	struct ledger_template *t = &f->w->slot->template;
 
@@ -537,68 +537,4 @@ static void resume_ready(struct forker *f)
 		template_ping(f);
 	else if (!t->ready_ms && t->ready_next && !ready_is_next(f->fd))
 		is_ready(f);
-}
-
-static bool adopt(struct manager *m, const struct role_fd *f)
-{
-	struct ledger_life *life = ledger_life(&m->ledger, f->index);
-	struct worker *w =
-		life->use == LIFE_MADE && life->kind == LIFE_WORKER && life->slot < LEDGER_ROWS
-			? m->by_slot[life->slot]
-			: NULL;
-	struct forker *made;
-
-	if (w && w->slot->life[0] != f->index && w->slot->life[1] == f->index) {
-		w->spare_fd = f->fd; /* spare_resume() goes on with it */
-		return true;
-	}
-	if (!w || w->slot->life[0] != f->index || life->incarnation != f->aux)
-		return false;
-	if (life->handover != HAND_NONE) {
-		w->hand_fd = f->fd; /* handover_resume() goes on with it */
-		return true;
-	}
-	made = listen_to(w, f->index, f->fd);
-	if (!made)
-		return false;
-	made->adopted = true;
-	made->inherited = w->slot->template.requests;
-	life->has_channel = 1;
-	resume_ready(made);
-	return true;
-}
-
-/* A predecessor gave its channel up and died before it ended it, or we could not take it over:
- * nobody could reach it any more. */
-static bool is_unheard(const struct worker *w)
-{
-	return worker_life(w) &&
-	       (worker_life(w)->unheard || (w->slot->kind != SLOT_WORKER && !w->forker));
-}
-
-static void end_unheard(struct manager *m)
-{
-	for (uint32_t i = 0; i < m->ledger.h->slots_high; i++) {
-		struct worker *w = m->by_slot[i];
-
-		if (!w || !is_unheard(w) || !worker_pid(w) ||
-		    (w->slot->w.state != WS_STARTING && w->slot->w.state != WS_READY))
-			continue;
-		if (w->slot->w.cause == CAUSE_NONE)
-			w->slot->w.cause = CAUSE_PROBE;
-		worker_post(w, WI_KILL);
-	}
-}
-
-void templates_adopt(struct manager *m)
-{
-	for (uint32_t i = 0; i < m->fds->n; i++) {
-		const struct role_fd *f = &m->fds->rows[i];
-
-		if (f->kind != RF_CHANNEL || f->index >= LEDGER_ROWS || adopt(m, f))
-			continue;
-		close(f->fd);
-		store_drop(m->store, RF_CHANNEL, f->index, f->name);
-	}
-	end_unheard(m);
 }

@@ -60,6 +60,10 @@ void templates_adopt(struct manager *m);
 int template_channel(struct worker *w, uint32_t row, struct diag *d);
 /* To a seed: nobody waits for a copy of it. */
 void template_ping(struct forker *f);
+/* Hear what comes from the one who was made in this life. NULL: out of memory. */
+struct forker *template_listen(struct worker *w, uint32_t life, int fd);
+/* A successor listens now: READY may have been heard and not noted. */
+void template_resume(struct forker *f);
 /* The life is over, or was never born. Idempotent. */
 void template_close(struct worker *w);
 /* Its main process has ended: hear what it said last. */
