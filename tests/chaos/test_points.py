@@ -5,8 +5,10 @@ import re
 import test_ends
 import test_handover
 import test_seed
+import test_spares
 import test_threads
 import test_walk
+import test_watchdog
 from harness import Case
 
 HERE = pathlib.Path(__file__).resolve().parent
@@ -19,7 +21,8 @@ class Points(Case):
         listed = re.findall(r"^FAILPOINT\('(\w)', \w+, \"([^\"]+)\"\)$", LIST.read_text(), re.M)
         self.assertEqual(len(listed), LIST.read_text().count("FAILPOINT('"))
         names = {name for _, name in listed}
-        live = {*test_handover.POINTS, *test_threads.POINTS, *test_seed.POINTS}
+        live = {*test_handover.POINTS, *test_threads.POINTS, *test_seed.POINTS,
+                *test_spares.POINTS, *test_spares.ENDS, *test_watchdog.POINTS}
         self.assertEqual(live - names, set(), "no such points")
         left_out = {n for n in names if n.startswith(test_walk.ELSEWHERE)}
         ends = {n for n in left_out if n.startswith((*test_ends.BEGIN, *test_ends.END))}

@@ -5,6 +5,7 @@ from test_handover import HandoverCase
 POINTS = ("spare.row", "spare.bound", "fork.send", "fork.sent", "born.noted", "claim.sent",
           "spare.store", "spare.stored", "spare.parked", "spare.take", "spare.switch",
           "spare.taken", "spare.goes")
+ENDS = ("spare.end", "spare.free", "spare.freed")
 QUICK = {"settle": "0s", "restart": {"delay": "1ms", "limit": 0}}
 
 
@@ -150,6 +151,22 @@ class Spares(HandoverCase):
                              f"{point} {d.text()[-3000:]}")
             self.assertEqual(worker["last_exit"]["signal"], "KILL", point)
         self.spares(d, 1)
+        self.started_once()
+        d.stop()
+
+    def test_the_manager_is_killed_while_a_spare_ends(self):
+        d = self.armed({"web": self.spared(1, workers=1)})
+        d.until_all(state="ready")
+        for workers, point in enumerate(ENDS, 2):
+            before = self.spares(d, 1)
+            self.points.arm(point, "kill")
+            d.ctl("scale", "web", workers, "--no-wait", code=0)
+            until(lambda p=point: self.points.happened(p), 15, f"{point} is met")
+            self.points.disarm(point)
+            self.answers(d)
+            until(lambda n=workers: len(d.workers()) == n, 15)
+            d.until_all(state="ready")
+            self.assertFalse(self.spares(d, 1) & before, point)
         self.started_once()
         d.stop()
 

@@ -11,6 +11,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "chaos"))
 
 import failpoints  # noqa: E402
 
+POINTS = ("watchdog.beat", "watchdog.seen", "watchdog.noted")
 BEATS = ("loop=0", "[", "notify=WATCHDOG=1", "sleep=150", "]")
 WATCHED = {"watchdog": "1s", "ready": "notify", "start_timeout": "1h", "limits": {"core": 0},
            "restart": {"delay": "10ms", "limit": 0}, "stop": {"timeout": "5s"}}
@@ -272,7 +273,7 @@ class Watchdog(Case):
     def test_NW09_a_manager_dies_around_the_deadline(self):
         """Whoever judges, once: in the successor of a successor, and before and after the verdict."""
         points = self.points()
-        names = ("watchdog.seen", "watchdog.noted", "state.set", "ladder.sent")
+        names = (*POINTS[1:], "state.set", "ladder.sent")
         silent = [word for n in range(1, 11, 2) for word in (f"if=inc:{n}", "[", "wait", "]")]
         d = self.daemon(self.one("notify=READY=1", *silent, *BEATS, **WATCHED),
                         env={"REEVE_FAILPOINTS": str(points.path)})
