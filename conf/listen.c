@@ -96,9 +96,9 @@ static const struct {
 	const char *scheme;
 	int (*check)(struct verdict *v, const char *rest);
 } schemes[] = {
-	{"tcp://",   check_tcp },
-	{ "tcp6://", check_tcp6},
-	{ "unix:",   check_unix},
+	{ "tcp://", check_tcp },
+	{ "tcp6://", check_tcp6 },
+	{ "unix:", check_unix },
 };
 
 static int check_one(struct verdict *v, const char *text)

@@ -21,9 +21,9 @@ static const struct {
 	const char *text;
 	size_t offset;
 } switches[] = {
-	{"--offline", offsetof(struct conf_load_options, offline)},
-	{ "--user",   offsetof(struct conf_load_options, user)   },
-	{ "--pid1",   offsetof(struct conf_load_options, pid1)   },
+	{ "--offline", offsetof(struct conf_load_options, offline) },
+	{ "--user", offsetof(struct conf_load_options, user) },
+	{ "--pid1", offsetof(struct conf_load_options, pid1) },
 };
 
 void loader_argv(const char *path, const struct conf_load_options *o, const char *argv[static 8])

@@ -128,8 +128,8 @@ int cmd_scale(struct ctl *c)
 static int wait_gone(struct ctl *c)
 {
 	struct pollfd p[2] = {
-		{c->keeper_fd >= 0 ? c->keeper_fd : c->client.fd, POLLIN, 0},
-		{ c->client.interrupt_fd,			  POLLIN, 0},
+		{ c->keeper_fd >= 0 ? c->keeper_fd : c->client.fd, POLLIN, 0 },
+		{ c->client.interrupt_fd, POLLIN, 0 },
 	};
 	int64_t left = -1;
 	int n;

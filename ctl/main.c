@@ -57,7 +57,7 @@ static int run(struct ctl *c, int argc, char **argv)
 int main(int argc, char **argv)
 {
 	struct ctl c = {
-		.set = {.timeout_ms = -1, .lines = -1},
+		.set = { .timeout_ms = -1, .lines = -1 },
 		.client = VL_CLIENT_INIT,
 		.keeper_fd = -1,
 		.deadline_ms = VL_NO_DEADLINE,

@@ -108,16 +108,10 @@ enum color state_color(const char *state)
 		const char *state;
 		enum color color;
 	} rows[] = {
-		{"ready",	   GOOD},
-		     { "done",	       GOOD},
-		     { "backoff",	  BAD },
-		{ "stuck",	   BAD },
-		     { "quarantined", BAD },
-		     { "starting",	   WARN},
-		{ "waiting",     WARN},
-		     { "stopping",	   WARN},
-		     { "killing",	  WARN},
-		{ "stopped",     DIM },
+		{ "ready", GOOD },   { "done", GOOD },	     { "backoff", BAD },
+		{ "stuck", BAD },    { "quarantined", BAD }, { "starting", WARN },
+		{ "waiting", WARN }, { "stopping", WARN },   { "killing", WARN },
+		{ "stopped", DIM },
 	};
 
 	for (size_t i = 0; i < ARRAY_LEN(rows); i++)
@@ -131,12 +125,7 @@ void format_span(double seconds, char ret[static 32])
 	static const struct {
 		double seconds;
 		char unit;
-	} units[] = {
-		{86400, 'd'},
-		{ 3600, 'h'},
-		       { 60,   'm'},
-		    { 1,	 's'}
-	};
+	} units[] = { { 86400, 'd' }, { 3600, 'h' }, { 60, 'm' }, { 1, 's' } };
 	size_t i = 0;
 	long long big, small;
 

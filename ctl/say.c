@@ -69,15 +69,15 @@ static const struct {
 	const char *error;
 	int (*say)(const json_t *parameters);
 } sayings[] = {
-	{CONTROL "NoSuchTarget",		  say_no_target	},
-	{ CONTROL "NotPermitted",	  say_not_permitted },
-	{ CONTROL "InvalidConfig",	   say_invalid_config},
-	{ CONTROL "ShuttingDown",	  say_shutting_down },
-	{ CONTROL "Failed",		    say_failed	       },
-	{ VL_ERROR_METHOD_NOT_FOUND,	     say_unknown_method},
-	{ VL_ERROR_METHOD_NOT_IMPLEMENTED, say_unknown_method},
-	{ VL_ERROR_INTERFACE_NOT_FOUND,	say_unknown_method},
-	{ VL_ERROR_INVALID_PARAMETER,      say_bad_parameter },
+	{ CONTROL "NoSuchTarget", say_no_target },
+	{ CONTROL "NotPermitted", say_not_permitted },
+	{ CONTROL "InvalidConfig", say_invalid_config },
+	{ CONTROL "ShuttingDown", say_shutting_down },
+	{ CONTROL "Failed", say_failed },
+	{ VL_ERROR_METHOD_NOT_FOUND, say_unknown_method },
+	{ VL_ERROR_METHOD_NOT_IMPLEMENTED, say_unknown_method },
+	{ VL_ERROR_INTERFACE_NOT_FOUND, say_unknown_method },
+	{ VL_ERROR_INVALID_PARAMETER, say_bad_parameter },
 };
 
 int say_error(struct ctl *c, const char *method, const struct vl_reply *reply)

@@ -59,11 +59,9 @@ static const struct {
 	const char *name;
 	int (*main)(int argc, char **argv);
 } roles[] = {
-	{ROLE_MANAGER,	manager_main  },
-	    { ROLE_LOGGER,	   logger_main   },
-	{ ROLE_GAUGE,     gauge_main	 },
-	    { LOADER_NAME,	   run_loader    },
-	{ ROLE_PREFLIGHT, preflight_main},
+	{ ROLE_MANAGER, manager_main },	    { ROLE_LOGGER, logger_main },
+	{ ROLE_GAUGE, gauge_main },	    { LOADER_NAME, run_loader },
+	{ ROLE_PREFLIGHT, preflight_main },
 };
 
 static const char help[] =
@@ -89,17 +87,17 @@ enum { OPT_CHECK = 256, OPT_OFFLINE, OPT_USER, OPT_SYSTEM, OPT_LEVEL, OPT_RUN, O
 #define OPTIONS_SAID -1
 
 static const struct option long_options[] = {
-	{"config",	    required_argument, NULL, 'c'		 },
-	{ "check",	   no_argument,	NULL, OPT_CHECK	},
-	{ "offline",	     no_argument,	  NULL, OPT_OFFLINE	    },
-	{ "user",	  no_argument,       NULL, OPT_USER	      },
-	{ "system",	    no_argument,	 NULL, OPT_SYSTEM	  },
-	{ "log-level",    required_argument, NULL, OPT_LEVEL	  },
-	{ "run",		 required_argument, NULL, OPT_RUN	  },
-	{ "run-terminal", no_argument,       NULL, OPT_RUN_TERMINAL},
-	{ "version",	     no_argument,	  NULL, 'V'		    },
-	{ "help",	  no_argument,       NULL, 'h'		 },
-	{ NULL,		0,		   NULL, 0		   },
+	{ "config", required_argument, NULL, 'c' },
+	{ "check", no_argument, NULL, OPT_CHECK },
+	{ "offline", no_argument, NULL, OPT_OFFLINE },
+	{ "user", no_argument, NULL, OPT_USER },
+	{ "system", no_argument, NULL, OPT_SYSTEM },
+	{ "log-level", required_argument, NULL, OPT_LEVEL },
+	{ "run", required_argument, NULL, OPT_RUN },
+	{ "run-terminal", no_argument, NULL, OPT_RUN_TERMINAL },
+	{ "version", no_argument, NULL, 'V' },
+	{ "help", no_argument, NULL, 'h' },
+	{ NULL, 0, NULL, 0 },
 };
 
 static int usage(const char *what, const char *detail)

@@ -31,10 +31,7 @@ static int remaining_ms(int64_t deadline_ms)
 static int wait_for(const struct vl_client *c, short events, int64_t deadline_ms)
 {
 	for (;;) {
-		struct pollfd p[2] = {
-			{c->fd,		 events, 0},
-			      { c->interrupt_fd, POLLIN, 0}
-		};
+		struct pollfd p[2] = { { c->fd, events, 0 }, { c->interrupt_fd, POLLIN, 0 } };
 		int n = poll(p, 2, remaining_ms(deadline_ms));
 
 		if (n < 0 && errno != EINTR)

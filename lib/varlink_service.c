@@ -53,11 +53,11 @@ struct description_args {
 };
 
 static const struct vl_param description_params[] = {
-	{.name = "interface",
+	{ .name = "interface",
 	  .type = VL_STRING,
 	  .offset = offsetof(struct description_args, interface),
 	  .required = true },
-	{ .name = NULL},
+	{ .name = NULL },
 };
 
 static void get_description(struct vl_call *c, const void *args)
@@ -78,7 +78,7 @@ static void get_description(struct vl_call *c, const void *args)
 }
 
 static const struct vl_method methods[] = {
-	{"GetInfo",				    .handle = get_info	},
+	{ "GetInfo", .handle = get_info },
 	{ "GetInterfaceDescription", .params = description_params,
 	  .args_size = sizeof(struct description_args), .handle = get_description },
 };

@@ -27,10 +27,10 @@ static bool log_journal; /* the destination wants <N> prefixes and stamps lines 
 static const struct {
 	const char *name, *prefix;
 } levels[] = {
-	[LOG_LEVEL_ERROR] = {"error",    "<3>"},
-	[LOG_LEVEL_WARN] = { "warning", "<4>"},
-	[LOG_LEVEL_INFO] = { "info",    "<6>"},
-	[LOG_LEVEL_DEBUG] = { "debug",   "<7>"},
+	[LOG_LEVEL_ERROR] = { "error", "<3>" },
+	[LOG_LEVEL_WARN] = { "warning", "<4>" },
+	[LOG_LEVEL_INFO] = { "info", "<6>" },
+	[LOG_LEVEL_DEBUG] = { "debug", "<7>" },
 };
 
 /* sd-daemon's rule: JOURNAL_STREAM=dev:ino names the stream our stderr is connected to. */

@@ -14,37 +14,14 @@ static const struct {
 	const char *name;
 	int number;
 } signals[] = {
-	{"HUP",	 SIGHUP	},
-	     { "INT",    SIGINT   },
-	      { "QUIT",	SIGQUIT	},
-	   { "ILL",    SIGILL   },
-	{ "TRAP",	  SIGTRAP  },
-	     { "ABRT",   SIGABRT  },
-	      { "BUS",    SIGBUS   },
-	   { "FPE",    SIGFPE   },
-	{ "KILL",	  SIGKILL  },
-	     { "USR1",   SIGUSR1  },
-	      { "SEGV",	SIGSEGV	},
-	   { "USR2",   SIGUSR2  },
-	{ "PIPE",	  SIGPIPE  },
-	     { "ALRM",   SIGALRM  },
-	      { "TERM",	SIGTERM	},
-	   { "STKFLT", SIGSTKFLT},
-	{ "CHLD",	  SIGCHLD  },
-	     { "CONT",   SIGCONT  },
-	      { "STOP",	SIGSTOP	},
-	   { "TSTP",   SIGTSTP  },
-	{ "TTIN",	  SIGTTIN  },
-	     { "TTOU",   SIGTTOU  },
-	      { "URG",    SIGURG   },
-	   { "XCPU",   SIGXCPU  },
-	{ "XFSZ",	  SIGXFSZ  },
-	     { "VTALRM", SIGVTALRM},
-	      { "PROF",	SIGPROF	},
-	   { "WINCH",  SIGWINCH },
-	{ "IO",	SIGIO    },
-	     { "PWR",    SIGPWR   },
-	      { "SYS",    SIGSYS   },
+	{ "HUP", SIGHUP },   { "INT", SIGINT },	      { "QUIT", SIGQUIT }, { "ILL", SIGILL },
+	{ "TRAP", SIGTRAP }, { "ABRT", SIGABRT },     { "BUS", SIGBUS },   { "FPE", SIGFPE },
+	{ "KILL", SIGKILL }, { "USR1", SIGUSR1 },     { "SEGV", SIGSEGV }, { "USR2", SIGUSR2 },
+	{ "PIPE", SIGPIPE }, { "ALRM", SIGALRM },     { "TERM", SIGTERM }, { "STKFLT", SIGSTKFLT },
+	{ "CHLD", SIGCHLD }, { "CONT", SIGCONT },     { "STOP", SIGSTOP }, { "TSTP", SIGTSTP },
+	{ "TTIN", SIGTTIN }, { "TTOU", SIGTTOU },     { "URG", SIGURG },   { "XCPU", SIGXCPU },
+	{ "XFSZ", SIGXFSZ }, { "VTALRM", SIGVTALRM }, { "PROF", SIGPROF }, { "WINCH", SIGWINCH },
+	{ "IO", SIGIO },     { "PWR", SIGPWR },	      { "SYS", SIGSYS },
 };
 
 int signal_from_name(const char *name)
@@ -87,17 +64,13 @@ struct unit {
 };
 
 static const struct unit time_units[] = {
-	{"d",   86400000},
-	   { "h",  3600000 },
-	     { "m",  60000	  },
-	     { "s",  1000	 },
-	    { "ms", 1	      },
+	{ "d", 86400000 }, { "h", 3600000 }, { "m", 60000 }, { "s", 1000 }, { "ms", 1 },
 };
 static const struct unit size_units[] = {
-	{"T",  1LL << 40},
-	{ "G", 1LL << 30},
-	{ "M", 1LL << 20},
-	{ "K", 1LL << 10},
+	{ "T", 1LL << 40 },
+	{ "G", 1LL << 30 },
+	{ "M", 1LL << 20 },
+	{ "K", 1LL << 10 },
 };
 
 #define DURATION_MAX (3650LL * 86400000)

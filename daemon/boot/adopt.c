@@ -41,18 +41,18 @@ static int *place_of(struct keeper *k, struct adoption *a, uint32_t kind)
 		uint32_t kind;
 		int *fd;
 	} own[] = {
-		{PASS_STATE,	      &a->pass.state   },
-		{ PASS_DIR,	    &k->dir	    },
-		{ RF_LEDGER,	     &k->ledger_fd	   },
-		{ RF_LOGBOOK,      &k->book_fd	  },
-		{ RF_LOCK,	   &k->lock	    },
-		{ RF_BELL_KEEPER,  &k->bells[0]     },
-		{ RF_BELL_MANAGER, &k->bells[1]	},
-		{ RF_BELL_LOGGER,  &k->bells[2]     },
-		{ PASS_STORE,      &k->store_pair[0]},
-		{ RF_STORE,	    &k->store_pair[1]},
-		{ RF_LOGS_OUT,     &k->logs_pair[0] },
-		{ RF_LOGS_IN,      &k->logs_pair[1] },
+		{ PASS_STATE, &a->pass.state },
+		{ PASS_DIR, &k->dir },
+		{ RF_LEDGER, &k->ledger_fd },
+		{ RF_LOGBOOK, &k->book_fd },
+		{ RF_LOCK, &k->lock },
+		{ RF_BELL_KEEPER, &k->bells[0] },
+		{ RF_BELL_MANAGER, &k->bells[1] },
+		{ RF_BELL_LOGGER, &k->bells[2] },
+		{ PASS_STORE, &k->store_pair[0] },
+		{ RF_STORE, &k->store_pair[1] },
+		{ RF_LOGS_OUT, &k->logs_pair[0] },
+		{ RF_LOGS_IN, &k->logs_pair[1] },
 	};
 
 	for (size_t i = 0; i < ARRAY_LEN(own); i++) {

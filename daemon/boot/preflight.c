@@ -76,10 +76,10 @@ static const struct {
 	uint32_t kind;
 	int (*check)(int fd, struct diag *d);
 } checks[] = {
-	{PASS_STATE,  check_state },
-	{ RF_LEDGER,  check_ledger},
-	{ RF_LOGBOOK, check_book	 },
-	{ RF_CONF,	   check_conf  },
+	{ PASS_STATE, check_state },
+	{ RF_LEDGER, check_ledger },
+	{ RF_LOGBOOK, check_book },
+	{ RF_CONF, check_conf },
 };
 
 static int check_all(const struct role_fd_table *t, struct diag *d)

@@ -187,13 +187,10 @@ static const struct {
 	const char *what;
 	int (*take)(struct keeper *k, const struct conf *conf);
 } steps[] = {
-	{"preparing the process",	   step_limits   },
-	    { "becoming a subreaper",      step_subreaper},
-	{ "making the ledger",	       step_ledger   },
-	    { "preparing cgroups",	   step_leftovers},
-	{ "making descriptors",	step_fds	 },
-	    { "watching descriptors",      step_watch	 },
-	{ "storing the configuration", step_conf	 },
+	{ "preparing the process", step_limits },   { "becoming a subreaper", step_subreaper },
+	{ "making the ledger", step_ledger },	    { "preparing cgroups", step_leftovers },
+	{ "making descriptors", step_fds },	    { "watching descriptors", step_watch },
+	{ "storing the configuration", step_conf },
 };
 
 #ifdef REEVE_FAILPOINTS
@@ -289,12 +286,12 @@ void boot_keeper(const struct keeper_options *o, struct keeper *ret)
 		.self_exe = -1,
 		.ledger_fd = -1,
 		.book_fd = -1,
-		.bells = {-1, -1,						 -1 },
-		.store_pair = { -1, -1						},
+		.bells = { -1, -1, -1 },
+		.store_pair = { -1, -1 },
 		.logger_store = { -1, -1 },
-		.logs_pair = { -1, -1						},
+		.logs_pair = { -1, -1 },
 		.roles = { { .name = ROLE_MANAGER, .retry_ms = KEEPER_NEVER },
-			   { .name = ROLE_LOGGER, .retry_ms = KEEPER_NEVER }},
+			   { .name = ROLE_LOGGER, .retry_ms = KEEPER_NEVER } },
 		.round_ms = KEEPER_NEVER,
 		.ack_ms = KEEPER_NEVER,
 		.gone_ms = KEEPER_NEVER,

@@ -18,13 +18,9 @@ static const struct {
 	int64_t (*due)(const struct keeper *k);
 	void (*run)(struct keeper *k, int64_t now);
 } clocks[] = {
-	{reap_due,	    reap_run    },
-	  { roles_due,    roles_run	 },
-	      { shutdown_due, shutdown_run},
-	{ watch_due,    watch_run   },
-	  { notify_due,	notify_run  },
-	      { upgrade_due,  upgrade_run },
-	{ run_due,	   run_run	   },
+	{ reap_due, reap_run },	  { roles_due, roles_run },   { shutdown_due, shutdown_run },
+	{ watch_due, watch_run }, { notify_due, notify_run }, { upgrade_due, upgrade_run },
+	{ run_due, run_run },
 };
 
 static int64_t next_due(const struct keeper *k)

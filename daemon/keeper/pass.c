@@ -131,18 +131,18 @@ static int add_own(const struct keeper *k, const struct pass *p, struct batch *b
 		int fd;
 		uint32_t kind;
 	} own[] = {
-		{p->state,	    PASS_STATE     },
-		{ k->dir,		  PASS_DIR	   },
-		{ k->ledger_fd,	RF_LEDGER	  },
-		{ k->book_fd,	      RF_LOGBOOK	 },
-		{ k->lock,	   RF_LOCK	   },
-		{ k->bells[0],      RF_BELL_KEEPER },
-		{ k->bells[1],      RF_BELL_MANAGER},
-		{ k->bells[2],      RF_BELL_LOGGER },
-		{ k->store_pair[0], PASS_STORE     },
-		{ k->store_pair[1], RF_STORE	     },
-		{ k->logs_pair[0],  RF_LOGS_OUT    },
-		{ k->logs_pair[1],  RF_LOGS_IN     },
+		{ p->state, PASS_STATE },
+		{ k->dir, PASS_DIR },
+		{ k->ledger_fd, RF_LEDGER },
+		{ k->book_fd, RF_LOGBOOK },
+		{ k->lock, RF_LOCK },
+		{ k->bells[0], RF_BELL_KEEPER },
+		{ k->bells[1], RF_BELL_MANAGER },
+		{ k->bells[2], RF_BELL_LOGGER },
+		{ k->store_pair[0], PASS_STORE },
+		{ k->store_pair[1], RF_STORE },
+		{ k->logs_pair[0], RF_LOGS_OUT },
+		{ k->logs_pair[1], RF_LOGS_IN },
 	};
 	int err = 0;
 

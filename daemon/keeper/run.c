@@ -151,12 +151,8 @@ static const struct {
 	int signal;
 	void (*act)(struct keeper *k, int signal, bool typed);
 } special[] = {
-	{SIGTERM,  on_stop},
-	      { SIGINT,	on_stop},
-	    { SIGTSTP, on_tstp},
-	{ SIGTTIN, on_tstp},
-	      { SIGTTOU, on_tstp},
-	    { SIGCONT, on_cont},
+	{ SIGTERM, on_stop }, { SIGINT, on_stop },  { SIGTSTP, on_tstp },
+	{ SIGTTIN, on_tstp }, { SIGTTOU, on_tstp }, { SIGCONT, on_cont },
 };
 
 bool run_signal(struct keeper *k, const struct signalfd_siginfo *s)

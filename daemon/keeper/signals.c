@@ -93,15 +93,9 @@ static const struct {
 	int signal;
 	void (*act)(struct keeper *k, const struct signalfd_siginfo *s);
 } reactions[] = {
-	{SIGCHLD,  on_child},
-	       { SIGTERM, on_stop },
-	     { SIGINT,  on_stop },
-	{ SIGQUIT, on_quit },
-	       { SIGHUP,	 on_hup	},
-	     { SIGUSR1, on_usr1 },
-	{ SIGUSR2, on_usr2 },
-	       { SIGTSTP, on_tstp },
-	     { SIGCONT, on_cont },
+	{ SIGCHLD, on_child }, { SIGTERM, on_stop }, { SIGINT, on_stop },
+	{ SIGQUIT, on_quit },  { SIGHUP, on_hup },   { SIGUSR1, on_usr1 },
+	{ SIGUSR2, on_usr2 },  { SIGTSTP, on_tstp }, { SIGCONT, on_cont },
 };
 #define N_REACTIONS (sizeof(reactions) / sizeof(reactions[0]))
 

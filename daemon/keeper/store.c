@@ -408,17 +408,17 @@ int store_table(struct keeper *k, enum role_kind role)
 		int fd;
 		uint32_t kind;
 	} own[] = {
-		{k->ledger_fd,				   RF_LEDGER	  },
-		{ k->book_fd,				    RF_LOGBOOK	 },
-		{ k->lock,				       RF_LOCK	   },
-		{ k->bells[0],				   RF_BELL_KEEPER },
-		{ k->bells[1],				   RF_BELL_MANAGER},
-		{ k->bells[2],				   RF_BELL_LOGGER },
-		{ k->store_pair[1],				    RF_STORE	     },
-		{ k->logger_store[1],			      RF_LOGGER_STORE},
-		{ k->logs_pair[0],				   RF_LOGS_OUT    },
-		{ k->logs_pair[1],				   RF_LOGS_IN     },
-		{ k->run.mode == RUN_NONE ? -1 : k->run.command, RF_COMMAND	    },
+		{ k->ledger_fd, RF_LEDGER },
+		{ k->book_fd, RF_LOGBOOK },
+		{ k->lock, RF_LOCK },
+		{ k->bells[0], RF_BELL_KEEPER },
+		{ k->bells[1], RF_BELL_MANAGER },
+		{ k->bells[2], RF_BELL_LOGGER },
+		{ k->store_pair[1], RF_STORE },
+		{ k->logger_store[1], RF_LOGGER_STORE },
+		{ k->logs_pair[0], RF_LOGS_OUT },
+		{ k->logs_pair[1], RF_LOGS_IN },
+		{ k->run.mode == RUN_NONE ? -1 : k->run.command, RF_COMMAND },
 	};
 	const uint32_t mask = role == ROLE_IS_MANAGER ? M : L;
 	struct role_fd_table head = { .version = ROLE_FDS_VERSION };

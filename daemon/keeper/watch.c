@@ -36,10 +36,8 @@ static int64_t later(int64_t now, int64_t ms)
 static bool manager_has_work(const struct keeper *k)
 {
 	struct ledger_header *h = k->ledger.h;
-	struct pollfd p[] = {
-		{.fd = k->bells[1],	     .events = POLLIN},
-		{ .fd = k->store.control, .events = POLLIN}
-	};
+	struct pollfd p[] = { { .fd = k->bells[1], .events = POLLIN },
+			      { .fd = k->store.control, .events = POLLIN } };
 
 	if (atomic_load(&h->phase) != atomic_load(&h->phase_ack))
 		return true;

@@ -139,17 +139,15 @@ static bool wants_line(void *arg, const struct history_line *l)
 static bool give_line(void *arg, uint32_t i, const struct history_line *h)
 {
 	struct client *c = arg;
-	struct reply_line l = {
-		.worker = h->worker ? h->worker : c->raw_labels[i],
-		.worker_len = h->worker ? h->worker_len : strlen(c->raw_labels[i]),
-		.at = h->at,
-		.at_len = 27,
-		.err = h->err,
-		.partial = h->partial,
-		.is_member = h->is_member,
-		.text = {h->text, ""},
-		.len = { h->len, 0 }
-	};
+	struct reply_line l = { .worker = h->worker ? h->worker : c->raw_labels[i],
+				.worker_len = h->worker ? h->worker_len : strlen(c->raw_labels[i]),
+				.at = h->at,
+				.at_len = 27,
+				.err = h->err,
+				.partial = h->partial,
+				.is_member = h->is_member,
+				.text = { h->text, "" },
+				.len = { h->len, 0 } };
 
 	return client_add(c, &l);
 }

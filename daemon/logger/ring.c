@@ -148,10 +148,7 @@ void ring_span(const struct logbook *lb, uint32_t stream, uint64_t from, uint64_
 	uint64_t start = atomic_load(&s->start[half]);
 	int n = 0;
 
-	*ret = (struct span){
-		{"", ""},
-		    { 0, 0 }
-	};
+	*ret = (struct span){ { "", "" }, { 0, 0 } };
 	if (from < start && from < to) {
 		ret->data[n] = (char *)lb->h + atomic_load(&s->base[!half]) +
 			       (from - atomic_load(&s->start[!half]));

@@ -176,12 +176,8 @@ static int std_fd(const struct logbook_sink *row)
 		const char *path;
 		int fd;
 	} names[] = {
-		{"/dev/stdout",	 1},
-		      { "/dev/stderr",     2},
-		{ "/dev/fd/1",       1},
-		{ "/dev/fd/2",       2},
-		      { "/proc/self/fd/1", 1},
-		{ "/proc/self/fd/2", 2},
+		{ "/dev/stdout", 1 }, { "/dev/stderr", 2 },	{ "/dev/fd/1", 1 },
+		{ "/dev/fd/2", 2 },   { "/proc/self/fd/1", 1 }, { "/proc/self/fd/2", 2 },
 	};
 
 	if (row->to == CONF_LOG_STDOUT)

@@ -8,9 +8,9 @@
 #include <unistd.h>
 
 static const char *const roles[][2] = {
-	[ENTRY_SPAWN] = {"spawn",	   "--spawn"   },
-	[ENTRY_TEMPLATE] = { "template", "--template"},
-	[ENTRY_THREADS] = { "threads",  "--threads" },
+	[ENTRY_SPAWN] = { "spawn", "--spawn" },
+	[ENTRY_TEMPLATE] = { "template", "--template" },
+	[ENTRY_THREADS] = { "threads", "--threads" },
 };
 
 /* Is it there, seen from the directory of this program? */

@@ -264,18 +264,12 @@ static const struct {
 	const char *name;
 	void (*run)(const struct manager *m, struct check *r);
 } checks[] = {
-	{"kernel",	    check_kernel	 },
-	    { "cgroups",		 check_cgroup  },
-	{ "starts",	    check_starts	 },
-	    { "orphans",		 check_orphans },
-	{ "descriptors",	 check_fds	   },
-	    { "pids",	      check_pids	 },
-	{ "processes",	       check_nproc   },
-	    { "memory",		check_memory  },
-	{ "log reading",	 check_splice  },
-	    { "log destinations", check_sinks   },
-	{ "control socket",   check_socket	 },
-	    { "roles",	       check_restarts},
+	{ "kernel", check_kernel },	    { "cgroups", check_cgroup },
+	{ "starts", check_starts },	    { "orphans", check_orphans },
+	{ "descriptors", check_fds },	    { "pids", check_pids },
+	{ "processes", check_nproc },	    { "memory", check_memory },
+	{ "log reading", check_splice },    { "log destinations", check_sinks },
+	{ "control socket", check_socket }, { "roles", check_restarts },
 };
 
 void method_doctor(struct vl_call *c, const void *args)

@@ -90,19 +90,19 @@ static const struct {
 	const char *name;
 	int resource;
 } limit_names[] = {
-	{"as",		RLIMIT_AS	  },
-	{ "core",	  RLIMIT_CORE      },
-	{ "cpu",	 RLIMIT_CPU	    },
-	{ "data",	  RLIMIT_DATA      },
-	{ "fsize",	   RLIMIT_FSIZE	},
-	{ "memlock",    RLIMIT_MEMLOCK   },
-	{ "msgqueue",   RLIMIT_MSGQUEUE  },
-	{ "nice",	  RLIMIT_NICE      },
-	{ "nofile",	    RLIMIT_NOFILE	  },
-	{ "nproc",	   RLIMIT_NPROC	},
-	{ "rtprio",	    RLIMIT_RTPRIO	  },
-	{ "sigpending", RLIMIT_SIGPENDING},
-	{ "stack",	   RLIMIT_STACK	},
+	{ "as", RLIMIT_AS },
+	{ "core", RLIMIT_CORE },
+	{ "cpu", RLIMIT_CPU },
+	{ "data", RLIMIT_DATA },
+	{ "fsize", RLIMIT_FSIZE },
+	{ "memlock", RLIMIT_MEMLOCK },
+	{ "msgqueue", RLIMIT_MSGQUEUE },
+	{ "nice", RLIMIT_NICE },
+	{ "nofile", RLIMIT_NOFILE },
+	{ "nproc", RLIMIT_NPROC },
+	{ "rtprio", RLIMIT_RTPRIO },
+	{ "sigpending", RLIMIT_SIGPENDING },
+	{ "stack", RLIMIT_STACK },
 };
 
 static void write_limits(struct str *out, pid_t pid)

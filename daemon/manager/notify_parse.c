@@ -117,16 +117,16 @@ static const struct {
 	const char *name;
 	void (*take)(struct notify_message *m, struct field f);
 } fields[] = {
-	{"ERRNO",		   take_errno	      },
-	{ "EXTEND_TIMEOUT_USEC", take_extend	     },
-	{ "MAINPID",	     take_mainpid	  },
-	{ "READY",		   take_ready	      },
-	{ "RELOADING",	       take_reloading    },
-	{ "STATUS",		    take_status	},
-	{ "STOPPING",	      take_stopping	    },
-	{ "WATCHDOG",	      take_watchdog	    },
-	{ "WATCHDOG_USEC",	   take_watchdog_usec},
-	{ "X_REEVE_PROGRESS",    take_progress	    },
+	{ "ERRNO", take_errno },
+	{ "EXTEND_TIMEOUT_USEC", take_extend },
+	{ "MAINPID", take_mainpid },
+	{ "READY", take_ready },
+	{ "RELOADING", take_reloading },
+	{ "STATUS", take_status },
+	{ "STOPPING", take_stopping },
+	{ "WATCHDOG", take_watchdog },
+	{ "WATCHDOG_USEC", take_watchdog_usec },
+	{ "X_REEVE_PROGRESS", take_progress },
 };
 
 static void take_line(struct notify_message *m, const char *line, size_t len)

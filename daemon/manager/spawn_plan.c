@@ -27,16 +27,14 @@ static void plan_reset(struct job *job, struct manager *m, const struct own_valu
 	words_clear(&job->argv);
 	words_clear(&job->texts);
 	job->n_held = 0;
-	job->plan = (struct child_plan){
-		.life = life,
-		.header = m->ledger.h,
-		.incarnation = life->incarnation,
-		.parent = m->ledger.h->keeper_pid,
-		.stdio = {own->null_fd, own->null_fd, own->null_fd},
-		.cgroup_procs = -1,
-		.cwd = "/",
-		.umask = 0022
-	};
+	job->plan = (struct child_plan){ .life = life,
+					 .header = m->ledger.h,
+					 .incarnation = life->incarnation,
+					 .parent = m->ledger.h->keeper_pid,
+					 .stdio = { own->null_fd, own->null_fd, own->null_fd },
+					 .cgroup_procs = -1,
+					 .cwd = "/",
+					 .umask = 0022 };
 }
 
 static int out_of_memory(struct diag *d)

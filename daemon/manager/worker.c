@@ -51,7 +51,7 @@ enum conf_ready worker_ready_kind(const struct worker *w)
 static const struct conf_step *steps_of(const struct worker *w, int *ret_n)
 {
 	static const struct conf_step template_steps[] = {
-		{.signal = SIGTERM, .to = CONF_TO_MAIN, .wait_ms = 2000}
+		{ .signal = SIGTERM, .to = CONF_TO_MAIN, .wait_ms = 2000 }
 	};
 
 	*ret_n = w->slot->kind == SLOT_TEMPLATE ? 1 : w->group->row->n_steps;

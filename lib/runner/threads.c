@@ -443,9 +443,9 @@ static int host_loop(struct host *h)
 
 	while (!h->quitting || h->running > 0) {
 		struct pollfd look[] = {
-			{h->deaf ? -1 : h->channel,	     POLLIN, 0},
-			{ h->wake,			   POLLIN, 0},
-			{ h->quitting ? -1 : self->stop_fd, POLLIN, 0},
+			{ h->deaf ? -1 : h->channel, POLLIN, 0 },
+			{ h->wake, POLLIN, 0 },
+			{ h->quitting ? -1 : self->stop_fd, POLLIN, 0 },
 		};
 
 		poll(look, 3, -1);

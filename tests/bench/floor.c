@@ -222,9 +222,7 @@ static void signal_all(const struct floor *f, int number)
 
 static void begin_stop(struct floor *f)
 {
-	struct itimerspec at = {
-		.it_value = {f->stop_ms / 1000, f->stop_ms % 1000 * 1000000}
-	};
+	struct itimerspec at = { .it_value = { f->stop_ms / 1000, f->stop_ms % 1000 * 1000000 } };
 	struct signalfd_siginfo info;
 
 	if (read(f->signals, &info, sizeof info) != sizeof info)

@@ -193,12 +193,12 @@ static const struct subject {
 	pid_t (*start)(struct bench *b);
 	void (*begin)(struct bench *b);
 } subjects[] = {
-	{"adoption",		      start_adoption,     NULL	   },
-	{ "fork",		  start_fork,	      NULL	   },
-	{ "fork twice",		start_twice,	     NULL	  },
-	{ "reeve-runner template", start_template,	   begin_template},
-	{ "posix_spawn",		 start_spawn,	      NULL	   },
-	{ "reeve-runner spawn",	start_spawn_runner, NULL		 },
+	{ "adoption", start_adoption, NULL },
+	{ "fork", start_fork, NULL },
+	{ "fork twice", start_twice, NULL },
+	{ "reeve-runner template", start_template, begin_template },
+	{ "posix_spawn", start_spawn, NULL },
+	{ "reeve-runner spawn", start_spawn_runner, NULL },
 };
 
 /* --- program ------------------------------------------------------------------------------- */

@@ -35,12 +35,12 @@ struct args {
 
 static const char *const words[] = { "main", "pgrp", "tree", NULL };
 static const struct vl_param table[] = {
-	{"text",		  VL_STRING, offsetof(struct args, text), .max = 100 },
+	{ "text", VL_STRING, offsetof(struct args, text), .max = 100 },
 	{ "targets", VL_STRINGS, offsetof(struct args, targets) },
-	{ "n",	       VL_INT, offsetof(struct args, n), .preset = -1, .min = 0, .max = 1000 },
-	{ "to",		VL_WORD, offsetof(struct args, word), .words = words },
+	{ "n", VL_INT, offsetof(struct args, n), .preset = -1, .min = 0, .max = 1000 },
+	{ "to", VL_WORD, offsetof(struct args, word), .words = words },
 	{ "wait", VL_BOOL, offsetof(struct args, wait), .preset = 1 },
-	{ .name = NULL		       },
+	{ .name = NULL },
 };
 
 static void check_args(const struct args *a)
@@ -83,8 +83,8 @@ static void keep(struct vl_call *c, const void *args)
 }
 
 static const struct vl_method methods[] = {
-	{"Echo",  .params = table, .args_size = sizeof(struct args), .handle = echo},
-	{ "Keep", .params = table, .args_size = sizeof(struct args), .handle = keep},
+	{ "Echo", .params = table, .args_size = sizeof(struct args), .handle = echo },
+	{ "Keep", .params = table, .args_size = sizeof(struct args), .handle = keep },
 };
 static const struct vl_interface interface = { "test.Fuzz", "interface test.Fuzz\n", methods,
 					       ARRAY_LEN(methods) };

@@ -240,13 +240,9 @@ static const struct {
 	int args;
 	int (*run)(struct tool *t);
 } verbs[] = {
-	{"load",	  1, run_load     },
-	 { "json",	   1, run_json     },
-	      { "roundtrip", 1, run_roundtrip},
-	{ "diff",	  2, run_diff     },
-	 { "expand",    3, run_expand   },
-	      { "loader",	  1, run_loader	},
-	{ "keys",	  0, run_keys     },
+	{ "load", 1, run_load }, { "json", 1, run_json },     { "roundtrip", 1, run_roundtrip },
+	{ "diff", 2, run_diff }, { "expand", 3, run_expand }, { "loader", 1, run_loader },
+	{ "keys", 0, run_keys },
 };
 
 int main(int argc, char **argv)

@@ -18,17 +18,10 @@ static const struct {
 	const char *name;
 	int resource;
 } limits[] = {
-	{"as",	RLIMIT_AS	  },
-	   { "core",    RLIMIT_CORE	 },
-	{ "cpu",	 RLIMIT_CPU    },
-	{ "data",	  RLIMIT_DATA   },
-	   { "fsize",   RLIMIT_FSIZE  },
-	{ "memlock", RLIMIT_MEMLOCK},
-	{ "nice",	  RLIMIT_NICE   },
-	   { "nofile",  RLIMIT_NOFILE },
-	{ "nproc",   RLIMIT_NPROC	},
-	{ "stack",   RLIMIT_STACK	},
-	   { "rtprio",  RLIMIT_RTPRIO },
+	{ "as", RLIMIT_AS },	   { "core", RLIMIT_CORE },	{ "cpu", RLIMIT_CPU },
+	{ "data", RLIMIT_DATA },   { "fsize", RLIMIT_FSIZE },	{ "memlock", RLIMIT_MEMLOCK },
+	{ "nice", RLIMIT_NICE },   { "nofile", RLIMIT_NOFILE }, { "nproc", RLIMIT_NPROC },
+	{ "stack", RLIMIT_STACK }, { "rtprio", RLIMIT_RTPRIO },
 };
 
 static void put_string(FILE *out, const char *text)

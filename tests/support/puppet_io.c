@@ -213,19 +213,9 @@ static void verb_script(struct puppet *p, char *arg, struct words body)
 }
 
 const struct verb io_verbs[] = {
-	{"out",	 verb_out	  },
-	 { "err",	  verb_err   },
-	    { "bare",   verb_bare	},
-	{ "hex",	 verb_hex	  },
-	 { "lines",  verb_lines },
-	    { "fill",   verb_fill	},
-	{ "noise",  verb_noise },
-	 { "gate",   verb_gate  },
-	    { "hold",   verb_hold	},
-	{ "tty",	 verb_tty	  },
-	 { "append", verb_append},
-	    { "stdin",  verb_stdin },
-	{ "serve",  verb_serve },
-	 { "script", verb_script},
-	    { NULL,	    NULL	 },
+	{ "out", verb_out },	 { "err", verb_err },	    { "bare", verb_bare },
+	{ "hex", verb_hex },	 { "lines", verb_lines },   { "fill", verb_fill },
+	{ "noise", verb_noise }, { "gate", verb_gate },	    { "hold", verb_hold },
+	{ "tty", verb_tty },	 { "append", verb_append }, { "stdin", verb_stdin },
+	{ "serve", verb_serve }, { "script", verb_script }, { NULL, NULL },
 };

@@ -186,13 +186,13 @@ static void verb_barrier(struct puppet *p, char *arg, struct words body)
 }
 
 const struct verb notify_verbs[] = {
-	{"notify",	    verb_notify	},
-	{ "notify-to",    verb_notify_to   },
-	{ "notify-hex",	verb_notify_hex	},
-	{ "notify-many",	 verb_notify_many },
-	{ "notify-pad",	verb_notify_pad	},
-	{ "notify-fds",	verb_notify_fds	},
-	{ "notify-forge", verb_notify_forge},
-	{ "barrier",	     verb_barrier	  },
-	{ NULL,		NULL	     },
+	{ "notify", verb_notify },
+	{ "notify-to", verb_notify_to },
+	{ "notify-hex", verb_notify_hex },
+	{ "notify-many", verb_notify_many },
+	{ "notify-pad", verb_notify_pad },
+	{ "notify-fds", verb_notify_fds },
+	{ "notify-forge", verb_notify_forge },
+	{ "barrier", verb_barrier },
+	{ NULL, NULL },
 };

@@ -263,17 +263,9 @@ static void verb_kill(struct puppet *p, char *arg, struct words body)
 }
 
 const struct verb signal_verbs[] = {
-	{"on",	verb_on	},
-	 { "ignore",  verb_ignore },
-	      { "default", verb_default},
-	{ "block",   verb_block  },
-	 { "wait",	   verb_wait   },
-	      { "die",     verb_die	},
-	{ "stop",	  verb_stop   },
-	 { "journal", verb_journal},
-	      { "token",	 verb_token  },
-	{ "note",	  verb_note   },
-	 { "sleep",   verb_sleep  },
-	      { "kill",	verb_kill	  },
-	{ NULL,	NULL	     },
+	{ "on", verb_on },	 { "ignore", verb_ignore },   { "default", verb_default },
+	{ "block", verb_block }, { "wait", verb_wait },	      { "die", verb_die },
+	{ "stop", verb_stop },	 { "journal", verb_journal }, { "token", verb_token },
+	{ "note", verb_note },	 { "sleep", verb_sleep },     { "kill", verb_kill },
+	{ NULL, NULL },
 };

@@ -23,9 +23,7 @@ struct rig {
 static void begin(struct rig *r)
 {
 	log_init("test", LOG_LEVEL_ERROR);
-	*r = (struct rig){
-		.dir = "/tmp/reeve-unit-XXXXXX", .k = {.dir = -1, .lock = -1}
-	};
+	*r = (struct rig){ .dir = "/tmp/reeve-unit-XXXXXX", .k = { .dir = -1, .lock = -1 } };
 	cr_assert_not_null(mkdtemp(r->dir));
 	snprintf(r->run, sizeof(r->run), "%s/run", r->dir);
 	r->conf.daemon.runtime_dir = r->run;

@@ -99,21 +99,21 @@ Test(channel_codec, spoiled)
 		unsigned char value;
 		const char *why;
 	} rows[] = {
-		{0,   99, "an unknown type of message"			      },
-		{ 0,  35, "an unknown type of message"			      },
-		{ 0,  0,	"an unknown type of message"			     },
-		{ 0,  4,	"a type of message that is not this side's to send"},
-		{ 2,  1,	"a field that has to be zero is not"		     },
-		{ 4,  1,	"the length in the header is not the packet's"     },
-		{ 8,  1,	"a wrong request number"				 },
-		{ 12, 1,	 "a field that has to be zero is not"		      },
-		{ 16, 14, "a record of the wrong length"			 },
-		{ 16, 0,	 "a record that this type of message does not have" },
-		{ 18, 2,	 "unknown flags of a record"			     },
-		{ 20, 4,	 "padding that is not zero"			    },
-		{ 20, 16, "a record of the wrong length"			 },
-		{ 23, 1,	 "a record longer than its packet"		   },
-		{ 44, 1,	 "padding that is not zero"			    },
+		{ 0, 99, "an unknown type of message" },
+		{ 0, 35, "an unknown type of message" },
+		{ 0, 0, "an unknown type of message" },
+		{ 0, 4, "a type of message that is not this side's to send" },
+		{ 2, 1, "a field that has to be zero is not" },
+		{ 4, 1, "the length in the header is not the packet's" },
+		{ 8, 1, "a wrong request number" },
+		{ 12, 1, "a field that has to be zero is not" },
+		{ 16, 14, "a record of the wrong length" },
+		{ 16, 0, "a record that this type of message does not have" },
+		{ 18, 2, "unknown flags of a record" },
+		{ 20, 4, "padding that is not zero" },
+		{ 20, 16, "a record of the wrong length" },
+		{ 23, 1, "a record longer than its packet" },
+		{ 44, 1, "padding that is not zero" },
 	};
 	struct channel_message m;
 	struct channel_packet p;
@@ -188,15 +188,15 @@ Test(channel_codec, maps_of_descriptors)
 		size_t n;
 		int err;
 	} rows[] = {
-		{{ -1 },		  1, 0       },
-		{ { -1, 1, -2 },	 3, 0	      },
-		{ { -1, 1, 2147483647 }, 3, 0	      },
-		{ { 0 },		 1, -EBADMSG},
-		{ { 1, -1 },	     2, -EBADMSG},
-		{ { -1, -1 },	      2, -EBADMSG},
-		{ { -1, 5, 5 },		3, -EBADMSG},
-		{ { -1, -3 },	      2, -EBADMSG},
-		{ { -1 },		  0, -EBADMSG},
+		{ { -1 }, 1, 0 },
+		{ { -1, 1, -2 }, 3, 0 },
+		{ { -1, 1, 2147483647 }, 3, 0 },
+		{ { 0 }, 1, -EBADMSG },
+		{ { 1, -1 }, 2, -EBADMSG },
+		{ { -1, -1 }, 2, -EBADMSG },
+		{ { -1, 5, 5 }, 3, -EBADMSG },
+		{ { -1, -3 }, 2, -EBADMSG },
+		{ { -1 }, 0, -EBADMSG },
 	};
 	struct channel_message m;
 	struct channel_packet p;
@@ -326,11 +326,11 @@ Test(channel_codec, versions)
 		uint32_t range[2];
 		int version;
 	} rows[] = {
-		{{ 1, 1 },  1		      },
-		{ { 0, 7 }, 1		      },
-		{ { 2, 3 }, -EPROTONOSUPPORT},
-		{ { 0, 0 }, -EPROTONOSUPPORT},
-		{ { 3, 1 }, -EPROTONOSUPPORT},
+		{ { 1, 1 }, 1 },
+		{ { 0, 7 }, 1 },
+		{ { 2, 3 }, -EPROTONOSUPPORT },
+		{ { 0, 0 }, -EPROTONOSUPPORT },
+		{ { 3, 1 }, -EPROTONOSUPPORT },
 	};
 	struct channel_message m;
 	struct channel_packet p;

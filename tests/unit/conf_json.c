@@ -146,15 +146,15 @@ Test(conf_json, results_that_are_none)
 		int status;
 		const char *said;
 	} rows[] = {
-		{"",					     9,	 "SIGKILL"	   },
-		{ "",					    24,	  "CPU"	},
-		{ "",					    1 << 8,  "exit code 1"},
-		{ "{\"problems\":[",			     11,	 "SIGSEGV"	   },
-		{ "[]",					  0,	   "no result"  },
-		{ "{}",					  0,	   "no result"  },
-		{ "{\"problems\":[],\"conf\":{}}",		   0,	      "canonical"  },
-		{ "{\"problems\":[],\"conf\":null}",	     78 << 8, "no result"  },
-		{ "{\"problems\":[{\"file\":1}],\"conf\":null}", 78 << 8, "error"	  },
+		{ "", 9, "SIGKILL" },
+		{ "", 24, "CPU" },
+		{ "", 1 << 8, "exit code 1" },
+		{ "{\"problems\":[", 11, "SIGSEGV" },
+		{ "[]", 0, "no result" },
+		{ "{}", 0, "no result" },
+		{ "{\"problems\":[],\"conf\":{}}", 0, "canonical" },
+		{ "{\"problems\":[],\"conf\":null}", 78 << 8, "no result" },
+		{ "{\"problems\":[{\"file\":1}],\"conf\":null}", 78 << 8, "error" },
 	};
 
 	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {

@@ -55,14 +55,10 @@ Test(conf_table, CF12_wrong_kinds_are_refused)
 		enum value_kind kind;
 		const char *text;
 	} values[] = {
-		{VALUE_BOOL,    "true"	     },
-		    { VALUE_INT,	 "-7"	      },
-		{ VALUE_FLOAT,  "-0.5"	      },
-		    { VALUE_STRING, "\"\""	   },
-		{ VALUE_STRING, "\"~~\""	 },
-		    { VALUE_LIST,	  "[ -1 ]"	   },
-		{ VALUE_LIST,   "( ( ) )"	},
-		    { VALUE_BLOCK,  "{ zz = 1; }"},
+		{ VALUE_BOOL, "true" },	    { VALUE_INT, "-7" },
+		{ VALUE_FLOAT, "-0.5" },    { VALUE_STRING, "\"\"" },
+		{ VALUE_STRING, "\"~~\"" }, { VALUE_LIST, "[ -1 ]" },
+		{ VALUE_LIST, "( ( ) )" },  { VALUE_BLOCK, "{ zz = 1; }" },
 	};
 	size_t n, refused = 0;
 	const struct conf_key *keys = conf_keys(&n);

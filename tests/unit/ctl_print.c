@@ -11,19 +11,9 @@ Test(ctl_print, spans)
 	static const struct {
 		double seconds;
 		const char *text;
-	} rows[] = {
-		{0,	     "0.0s"},
-		 { 9.94,	 "9.9s"},
-		    { 10,	  "10s" },
-		    { 59.9,  "59s" },
-		{ 60,    "1m"  },
-		 { 61,    "1m1s"},
-		    { 3600,  "1h"	 },
-		    { 3661,  "1h1m"},
-		{ 86400, "1d"  },
-		 { 90000, "1d1h"},
-		    { -5,	  "0.0s"}
-	};
+	} rows[] = { { 0, "0.0s" },   { 9.94, "9.9s" },	 { 10, "10s" },	 { 59.9, "59s" },
+		     { 60, "1m" },    { 61, "1m1s" },	 { 3600, "1h" }, { 3661, "1h1m" },
+		     { 86400, "1d" }, { 90000, "1d1h" }, { -5, "0.0s" } };
 	char text[32];
 
 	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
@@ -38,14 +28,8 @@ Test(ctl_print, bytes)
 	static const struct {
 		int64_t bytes;
 		const char *text;
-	} rows[] = {
-		{0,	     "0B"	  },
-		  { 1023,	  "1023B"},
-		       { 1024,      "1.0K" },
-		{ 10240,	 "10K"  },
-		  { 1 << 20,   "1.0M" },
-		       { INT64_MAX, "8192P"}
-	};
+	} rows[] = { { 0, "0B" },      { 1023, "1023B" },   { 1024, "1.0K" },
+		     { 10240, "10K" }, { 1 << 20, "1.0M" }, { INT64_MAX, "8192P" } };
 	char text[32];
 
 	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {

@@ -19,9 +19,7 @@ static const uint8_t identity[16] = { 1 };
 
 static void begin(struct keeper *k)
 {
-	*k = (struct keeper){
-		.signals = -1, .logger_store = {-1, -1}
-	};
+	*k = (struct keeper){ .signals = -1, .logger_store = { -1, -1 } };
 	k->epoll = epoll_create1(EPOLL_CLOEXEC);
 	cr_assert_eq(ledger_create(identity, "/r", &k->ledger_fd, &k->ledger), 0);
 	cr_assert_eq(logbook_create(&k->book_fd, &k->book), 0);

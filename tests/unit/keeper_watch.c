@@ -41,16 +41,14 @@ static void begin(struct keeper *k)
 
 	setrlimit(RLIMIT_CORE, &no_core);
 	log_init("test", LOG_LEVEL_ERROR);
-	*k = (struct keeper){
-		.options = &options,
-		.signals = -1,
-		.dir = -1,
-		.logger_store = {-1, -1},
-		.round_ms = KEEPER_NEVER,
-		.ack_ms = KEEPER_NEVER,
-		.gone_ms = KEEPER_NEVER,
-		.log_judge_ms = KEEPER_NEVER
-	};
+	*k = (struct keeper){ .options = &options,
+			      .signals = -1,
+			      .dir = -1,
+			      .logger_store = { -1, -1 },
+			      .round_ms = KEEPER_NEVER,
+			      .ack_ms = KEEPER_NEVER,
+			      .gone_ms = KEEPER_NEVER,
+			      .log_judge_ms = KEEPER_NEVER };
 	k->epoll = epoll_create1(EPOLL_CLOEXEC);
 	cr_assert_eq(ledger_create(identity, "/r", &k->ledger_fd, &k->ledger), 0);
 	cr_assert_eq(logbook_create(&k->book_fd, &k->book), 0);

@@ -26,10 +26,7 @@ static void write_table(char arg[16], const struct role_fd_table *head, const st
 Test(ledger_roles, table_is_read_and_its_fds_made_cloexec)
 {
 	auto_fd a = open("/dev/null", O_RDONLY), b = open("/dev/null", O_RDONLY);
-	struct role_fd rows[] = {
-		{a,  RF_LEDGER, 0, 0, ""	 },
-		    { b, RF_SOCKET, 2, 7, "tcp://x"}
-	};
+	struct role_fd rows[] = { { a, RF_LEDGER, 0, 0, "" }, { b, RF_SOCKET, 2, 7, "tcp://x" } };
 	struct role_fd_table head = { ROLE_FDS_VERSION, 2 };
 	struct role_fd_table *t = NULL;
 	char arg[16];

@@ -11,12 +11,10 @@
 
 static struct format make(const char *a, const char *b, uint32_t flags)
 {
-	return (struct format){
-		.in = {{ a, b }, { strlen(a), strlen(b) }},
-		.flags = flags,
-		.label = "web:3",
-		.stamp_us = 1769860800123456
-	};
+	return (struct format){ .in = { { a, b }, { strlen(a), strlen(b) } },
+				.flags = flags,
+				.label = "web:3",
+				.stamp_us = 1769860800123456 };
 }
 
 /* The output as one string; free it. */
@@ -227,12 +225,11 @@ Test(logger_format, a_batch_can_be_made_again)
 	for (size_t i = 0; i < 600; i++) {
 		size_t from = i * 300, len = (i * 7919) % (sizeof(data) - from) + 1;
 		size_t half = i * 31 % (len + 1);
-		struct format f = {
-			.in = {{ data + from, data + from + half }, { half, len - half }},
-			.label = "web:3",
-			.lost = i % 3,
-			.stamp_us = 1769860800123456
-		};
+		struct format f = { .in = { { data + from, data + from + half },
+					    { half, len - half } },
+				    .label = "web:3",
+				    .lost = i % 3,
+				    .stamp_us = 1769860800123456 };
 		struct batch first, again;
 		char *a, *b;
 

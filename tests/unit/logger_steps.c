@@ -100,10 +100,11 @@ static const struct {
 	const char *behind;
 	int max_size;
 } shapes[] = {
-	[CONF_FORMAT_TEXT] = {"2026-01-31T12:00:00.123456Z web:0 ",			     "",	 150},
-	[CONF_FORMAT_RAW] = { "",							     "",    25 },
+	[CONF_FORMAT_TEXT] = { "2026-01-31T12:00:00.123456Z web:0 ", "", 150 },
+	[CONF_FORMAT_RAW] = { "", "", 25 },
 	[CONF_FORMAT_JSON] = { "{\"time\":\"2026-01-31T12:00:00.123456Z\",\"worker\":\"web:0\","
-			       "\"stream\":\"out\",\"line\":\"", "\"}", 330},
+			       "\"stream\":\"out\",\"line\":\"",
+			       "\"}", 330 },
 };
 
 static void check_chain(struct rig *r, enum conf_log_format format, const char *when)

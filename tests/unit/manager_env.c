@@ -131,15 +131,8 @@ Test(manager_env, lines_that_are_refused)
 	static const struct {
 		const char *text;
 		size_t len;
-	} bad[] = {
-		{"A",	       1 },
-		 { "=x",	 2 },
-		       { "1A=x",	 4 },
-		   { "A-B=x",      5 },
-		{ "A=x\0y",	    5 },
-		 { "export A=1", 10},
-		       { "\xc3\xa4=1", 4 }
-	};
+	} bad[] = { { "A", 1 },	     { "=x", 2 },	   { "1A=x", 4 },      { "A-B=x", 5 },
+		    { "A=x\0y", 5 }, { "export A=1", 10 }, { "\xc3\xa4=1", 4 } };
 
 	for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
 		struct words w = { 0 };
@@ -237,16 +230,14 @@ Test(manager_env, order)
 	char *from[] = { "HOME=/inherited", "LANG=xx", "SHELL=/inherited", "JUNK=1", NULL };
 	char *patterns[] = { "HOME", "SHELL", NULL };
 	char *env[] = { "SHELL=/own", "P=%{8000+i}", "W=%n%%", NULL };
-	struct conf_group g = {
-		.name = "web",
-		.inherit_env = patterns,
-		.env = env,
-		.user = {.set = true,
-			  .uid = 7,
-			  .name = "jo",
-			  .home = "/home/jo",
-			  .shell = "/bin/dash"}
-	};
+	struct conf_group g = { .name = "web",
+				.inherit_env = patterns,
+				.env = env,
+				.user = { .set = true,
+					  .uid = 7,
+					  .name = "jo",
+					  .home = "/home/jo",
+					  .shell = "/bin/dash" } };
 	struct conf_worker who = { "web", 3 };
 	struct words w = { 0 };
 	struct diag d = { 0 };

@@ -33,11 +33,9 @@ static void body_entered(struct manager *m)
 		enum worker_input verdict;
 		enum worker_status state;
 	} ends[] = {
-		{WI_END_STOPPED,	  WS_STOPPED    },
-		{ WI_END_DONE,       WS_DONE       },
-		{ WI_END_BACKOFF,	  WS_BACKOFF    },
-		{ WI_END_QUARANTINE, WS_QUARANTINED},
-		{ WI_END_AGAIN,	WS_WAITING	   },
+		{ WI_END_STOPPED, WS_STOPPED }, { WI_END_DONE, WS_DONE },
+		{ WI_END_BACKOFF, WS_BACKOFF }, { WI_END_QUARANTINE, WS_QUARANTINED },
+		{ WI_END_AGAIN, WS_WAITING },
 	};
 	struct worker *w = manager_find_worker(m, "brief", 0);
 

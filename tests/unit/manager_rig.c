@@ -148,11 +148,9 @@ static void keeper_begin(struct rig *r, struct keeper *k)
 	char probe[256];
 	sigset_t child;
 
-	*k = (struct keeper){
-		.round_ms = KEEPER_NEVER,
-		.gone_ms = 0, /* no successor, no word about it */
-		.logger_store = {-1, -1}
-	};
+	*k = (struct keeper){ .round_ms = KEEPER_NEVER,
+			      .gone_ms = 0, /* no successor, no word about it */
+			      .logger_store = { -1, -1 } };
 	must(prctl(PR_SET_PDEATHSIG, SIGKILL) == 0 && prctl(PR_SET_CHILD_SUBREAPER, 1) == 0);
 	k->epoll = epoll_create1(EPOLL_CLOEXEC);
 	must(ledger_create(identity, r->dir, &k->ledger_fd, &k->ledger) == 0);
@@ -173,11 +171,9 @@ static void keeper_begin(struct rig *r, struct keeper *k)
 
 static void keeper_serve(struct rig *r, struct keeper *k)
 {
-	struct pollfd fds[] = {
-		{k->signals,	      POLLIN, 0},
-		{ k->bells[0],      POLLIN, 0},
-		{ k->store_pair[0], POLLIN, 0}
-	};
+	struct pollfd fds[] = { { k->signals, POLLIN, 0 },
+				{ k->bells[0], POLLIN, 0 },
+				{ k->store_pair[0], POLLIN, 0 } };
 	struct signalfd_siginfo si;
 
 	while (k->roles[ROLE_IS_MANAGER].pid) {

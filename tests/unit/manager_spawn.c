@@ -94,13 +94,13 @@ static const struct {
 	int error;
 	const char *text;
 } failures[] = {
-	{"cwd",	 STAGE_CWD,   ENOENT, "changing directory to /nowhere: No such file or directory"},
-	{ "missing", STAGE_EXEC,	 ENOENT, "executing /nowhere/x: No such file or directory"	   },
-	{ "bare",	  STAGE_EXEC,  ENOENT, "executing no-such-program: No such file or directory"     },
-	{ "plain",   STAGE_EXEC,  EACCES, "executing /etc/passwd: Permission denied"		  },
-	{ "folder",  STAGE_EXEC,	EACCES, "executing /etc: Permission denied"			    },
-	{ "stdin",   STAGE_STDIO, ENOENT,
-	  "opening standard input and output /nowhere/in: No such file or directory"		     },
+	{ "cwd", STAGE_CWD, ENOENT, "changing directory to /nowhere: No such file or directory" },
+	{ "missing", STAGE_EXEC, ENOENT, "executing /nowhere/x: No such file or directory" },
+	{ "bare", STAGE_EXEC, ENOENT, "executing no-such-program: No such file or directory" },
+	{ "plain", STAGE_EXEC, EACCES, "executing /etc/passwd: Permission denied" },
+	{ "folder", STAGE_EXEC, EACCES, "executing /etc: Permission denied" },
+	{ "stdin", STAGE_STDIO, ENOENT,
+	  "opening standard input and output /nowhere/in: No such file or directory" },
 };
 
 /* What a daemon cannot give is named (root may give all with CAP_SYS_RESOURCE). */
@@ -289,17 +289,15 @@ static void clone_by(struct manager *m, enum clone_way way, bool cgroup)
 	_Alignas(16) static char stack[65536];
 	uint32_t row = ledger_take_life(&m->ledger, LIFE_HELPER, LEDGER_NONE);
 	struct ledger_life *life = ledger_life(&m->ledger, row);
-	struct child_plan plan = {
-		.life = life,
-		.header = m->ledger.h,
-		.parent = m->ledger.h->keeper_pid,
-		.cgroup_procs = -1,
-		.cwd = "/",
-		.candidates = {"/bin/sh"},
-		.argv = argv,
-		.envp = envp,
-		.stdio = { 0, 1, 2 }
-	};
+	struct child_plan plan = { .life = life,
+				   .header = m->ledger.h,
+				   .parent = m->ledger.h->keeper_pid,
+				   .cgroup_procs = -1,
+				   .cwd = "/",
+				   .candidates = { "/bin/sh" },
+				   .argv = argv,
+				   .envp = envp,
+				   .stdio = { 0, 1, 2 } };
 	auto_fd leaf = cgroup ? tree_make(m, row) : -1;
 	pid_t pid = child_clone(way, &plan, stack, sizeof(stack), leaf, &m->ledger.pids[row],
 				&life->ctid);

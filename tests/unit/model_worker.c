@@ -246,10 +246,8 @@ Test(model, who_keeps_failing)
 
 Test(model, ladder_walks_its_steps_and_ends)
 {
-	static const struct conf_step steps[] = {
-		{SIGTERM, CONF_TO_MAIN, 5000},
-		 { SIGINT, CONF_TO_TREE, 2000}
-	};
+	static const struct conf_step steps[] = { { SIGTERM, CONF_TO_MAIN, 5000 },
+						  { SIGINT, CONF_TO_TREE, 2000 } };
 	struct worker_state w = up();
 	const struct conf_step *s = worker_ladder_begin(&w, steps, 2, 60000, 1000);
 
@@ -263,9 +261,7 @@ Test(model, ladder_walks_its_steps_and_ends)
 
 Test(model, NW08_extend_is_capped_and_saturates)
 {
-	static const struct conf_step steps[] = {
-		{SIGTERM, CONF_TO_MAIN, 1000}
-	};
+	static const struct conf_step steps[] = { { SIGTERM, CONF_TO_MAIN, 1000 } };
 	struct worker_state w = up();
 
 	worker_ladder_begin(&w, steps, 1, 10000, 0);
@@ -297,12 +293,12 @@ Test(model, NW08_odd_periods_are_bounded)
 		uint64_t usec;
 		int64_t ms;
 	} rows[] = {
-		{0,		     DURATION_NEVER	    },
-		{ 1,		     CONF_WATCHDOG_MIN_MS},
-		{ 999999,	  CONF_WATCHDOG_MIN_MS},
-		{ 1500000,	   1500		},
-		{ UINT64_MAX - 1, CONF_WATCHDOG_MAX_MS},
-		{ UINT64_MAX,     DURATION_NEVER	     },
+		{ 0, DURATION_NEVER },
+		{ 1, CONF_WATCHDOG_MIN_MS },
+		{ 999999, CONF_WATCHDOG_MIN_MS },
+		{ 1500000, 1500 },
+		{ UINT64_MAX - 1, CONF_WATCHDOG_MAX_MS },
+		{ UINT64_MAX, DURATION_NEVER },
 	};
 
 	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {

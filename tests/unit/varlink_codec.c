@@ -40,22 +40,22 @@ struct bad {
 ParameterizedTestParameters(varlink_codec, refused)
 {
 	static struct bad rows[] = {
-		{"",						 -EBADMSG, "message is no JSON object"},
-		{ "GET / HTTP/1.1\r\n\r\n",			    -EBADMSG, "message is no JSON object"},
-		{ "[]",					      -EBADMSG, "message is no JSON object"},
-		{ "{\"method\":\"a.B\"} x",			    -EBADMSG, "message is no JSON object"},
-		{ "{\"method\":\"a.B\",\"method\":\"a.C\"}",	     -EBADMSG,
-		  "message is no JSON object"							      },
-		{ "{\"method\":\"a.B\",\"x\":1e400}",		      -EBADMSG, "message is no JSON object"},
+		{ "", -EBADMSG, "message is no JSON object" },
+		{ "GET / HTTP/1.1\r\n\r\n", -EBADMSG, "message is no JSON object" },
+		{ "[]", -EBADMSG, "message is no JSON object" },
+		{ "{\"method\":\"a.B\"} x", -EBADMSG, "message is no JSON object" },
+		{ "{\"method\":\"a.B\",\"method\":\"a.C\"}", -EBADMSG,
+		  "message is no JSON object" },
+		{ "{\"method\":\"a.B\",\"x\":1e400}", -EBADMSG, "message is no JSON object" },
 		{ "{\"method\":\"a.B\",\"x\":99999999999999999999}", -EBADMSG,
-		  "message is no JSON object"							      },
-		{ "{\"method\":\"a.\\ud800\"}",			-EBADMSG, "message is no JSON object"},
-		{ "{\"method\":\"a.\\u0000\"}",			-EBADMSG, "message is no JSON object"},
-		{ "{\"method\":\"a.\xff\"}",			     -EBADMSG, "message is no JSON object"},
-		{ "{}",					      -EINVAL,	 "method"			  },
-		{ "{\"method\":7}",				    -EINVAL,  "method"		      },
-		{ "{\"method\":\"a.B\",\"parameters\":[]}",	    -EINVAL,  "parameters"		  },
-		{ "{\"method\":\"a.B\",\"more\":1}",		     -EINVAL,  "more"		     },
+		  "message is no JSON object" },
+		{ "{\"method\":\"a.\\ud800\"}", -EBADMSG, "message is no JSON object" },
+		{ "{\"method\":\"a.\\u0000\"}", -EBADMSG, "message is no JSON object" },
+		{ "{\"method\":\"a.\xff\"}", -EBADMSG, "message is no JSON object" },
+		{ "{}", -EINVAL, "method" },
+		{ "{\"method\":7}", -EINVAL, "method" },
+		{ "{\"method\":\"a.B\",\"parameters\":[]}", -EINVAL, "parameters" },
+		{ "{\"method\":\"a.B\",\"more\":1}", -EINVAL, "more" },
 	};
 
 	return cr_make_param_array(struct bad, rows, ARRAY_LEN(rows));
@@ -122,13 +122,13 @@ struct args {
 
 static const char *const words[] = { "main", "pgrp", "tree", NULL };
 static const struct vl_param table[] = {
-	{"wait",		  VL_BOOL, offsetof(struct args, wait), .preset = 1 },
+	{ "wait", VL_BOOL, offsetof(struct args, wait), .preset = 1 },
 	{ "timeout_ms", VL_INT, offsetof(struct args, timeout_ms), .preset = -1, .min = 0,
 	  .max = 1000 },
-	{ "group",	   VL_STRING, offsetof(struct args, group), .required = true, .max = 8 },
-	{ "targets",	     VL_STRINGS, offsetof(struct args, targets) },
+	{ "group", VL_STRING, offsetof(struct args, group), .required = true, .max = 8 },
+	{ "targets", VL_STRINGS, offsetof(struct args, targets) },
 	{ "to", VL_WORD, offsetof(struct args, to), .words = words },
-	{ .name = NULL	       },
+	{ .name = NULL },
 };
 
 static int read_params(const char *text, struct args *a, struct vl_fault *f, json_t **root)
@@ -159,17 +159,17 @@ Test(varlink_codec, params_presets)
 ParameterizedTestParameters(varlink_codec, params_refused)
 {
 	static struct bad rows[] = {
-		{"{}",					 0, "group"	   },
-		{ "{\"group\":3}",				   0, "group"     },
-		{ "{\"group\":\"123456789\"}",		       0, "group"	  },
-		{ "{\"group\":\"g\",\"wait\":\"yes\"}",	0, "wait"	  },
-		{ "{\"group\":\"g\",\"timeout_ms\":1001}",	   0, "timeout_ms"},
-		{ "{\"group\":\"g\",\"timeout_ms\":-1}",	 0, "timeout_ms"},
-		{ "{\"group\":\"g\",\"timeout_ms\":1.0}",	  0, "timeout_ms"},
-		{ "{\"group\":\"g\",\"targets\":\"web\"}",	   0, "targets"	},
-		{ "{\"group\":\"g\",\"targets\":[\"web\",7]}", 0, "targets"   },
-		{ "{\"group\":\"g\",\"to\":\"all\"}",	      0, "to"	      },
-		{ "{\"group\":\"g\",\"timout_ms\":1}",	       0, "timout_ms" },
+		{ "{}", 0, "group" },
+		{ "{\"group\":3}", 0, "group" },
+		{ "{\"group\":\"123456789\"}", 0, "group" },
+		{ "{\"group\":\"g\",\"wait\":\"yes\"}", 0, "wait" },
+		{ "{\"group\":\"g\",\"timeout_ms\":1001}", 0, "timeout_ms" },
+		{ "{\"group\":\"g\",\"timeout_ms\":-1}", 0, "timeout_ms" },
+		{ "{\"group\":\"g\",\"timeout_ms\":1.0}", 0, "timeout_ms" },
+		{ "{\"group\":\"g\",\"targets\":\"web\"}", 0, "targets" },
+		{ "{\"group\":\"g\",\"targets\":[\"web\",7]}", 0, "targets" },
+		{ "{\"group\":\"g\",\"to\":\"all\"}", 0, "to" },
+		{ "{\"group\":\"g\",\"timout_ms\":1}", 0, "timout_ms" },
 	};
 
 	return cr_make_param_array(struct bad, rows, ARRAY_LEN(rows));

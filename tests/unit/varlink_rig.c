@@ -21,9 +21,9 @@ struct echo_args {
 };
 
 static const struct vl_param echo_params[] = {
-	{"text",		     VL_STRING, offsetof(struct echo_args, text), .required = true, .max = 1 << 20 },
+	{ "text", VL_STRING, offsetof(struct echo_args, text), .required = true, .max = 1 << 20 },
 	{ "times", VL_INT, offsetof(struct echo_args, times), .preset = 1, .max = 100000000 },
-	{ .name = NULL	       },
+	{ .name = NULL },
 };
 
 static void echo(struct vl_call *c, const void *args)
@@ -104,12 +104,12 @@ static void secret(struct vl_call *c, const void *args)
 }
 
 static const struct vl_method methods[] = {
-	{"Echo",			 .params = echo_params, .args_size = sizeof(struct echo_args), .handle = echo },
-	{ "Hold",			     .handle = hold					   },
-	{ "Keep",			.handle = keep	 },
-	{ "Stream",	    .flags = VL_STREAM,	.handle = stream					 },
-	{ "Give", .flags = VL_STREAM | VL_GIVES,	 .handle = give					},
-	{ "Secret",		    .right = 1,	.handle = secret},
+	{ "Echo", .params = echo_params, .args_size = sizeof(struct echo_args), .handle = echo },
+	{ "Hold", .handle = hold },
+	{ "Keep", .handle = keep },
+	{ "Stream", .flags = VL_STREAM, .handle = stream },
+	{ "Give", .flags = VL_STREAM | VL_GIVES, .handle = give },
+	{ "Secret", .right = 1, .handle = secret },
 };
 
 static const struct vl_interface interface = {
