@@ -131,6 +131,8 @@ def tally_of_meson_test(entry):
             tally.skipped += 1
             continue
         match = TAP.match(line)
+        if match and match[2]:
+            say(f"skipped: {entry['name']}: {line}")
         if match:
             tally += Tally(*((0, 0, 1) if match[2] else (0, 1, 0) if match[1] else (1, 0, 0)))
     result = entry["result"]

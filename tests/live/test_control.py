@@ -239,7 +239,7 @@ class Control(Case):
         d = self.daemon({"never": {"command": self.words("wait"), "ready": "notify",
                                    "autostart": False},
                          "bad": {"command": self.words("exit=1"), "autostart": False,
-                                 "restart": {"limit": 1}},
+                                 "settle": "10s", "restart": {"limit": 1}},
                          "deaf": {"command": self.words("ignore=TERM", "notify=READY=1", "wait"),
                                   "ready": "notify", "stop": {"timeout": "20s"}}})
         d.until_worker("deaf:0", state="ready")
