@@ -27,7 +27,8 @@ signal.signal(signal.SIGUSR1, lambda *_: None)
 signal.pthread_sigmask(signal.SIG_BLOCK, range(1, 32))
 os.chdir("/")
 os.umask(0o777)
-os.nice(3)
+if os.getuid() == 0:  # nobody else can take it back
+    os.nice(3)
 hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
 resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 try:
