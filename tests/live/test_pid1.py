@@ -108,7 +108,8 @@ class First(Case):
     def test_PI09_signals_from_inside(self):
         """TERM from a worker is the same request as from the runtime; KILL does nothing."""
         journal = self.journal()
-        d = self.boot({"web": {"command": self.words(journal, "on=TERM:slow:100:0", "note=up", "wait")},
+        d = self.boot({"web": {"command": self.words(journal, "on=TERM:slow:100:0", "notify=READY=1",
+                                                     "wait"), "ready": "notify"},
                        "bad": {"command": ["/bin/sh", "-c", "kill -KILL 1; kill -STOP 1; kill -TERM 1"],
                                "restart": {"when": "never"}, "after": ["web"]}})
         self.assertEqual(d.wait_exit(), 0)
