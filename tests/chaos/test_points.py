@@ -21,7 +21,7 @@ class Points(Case):
         listed = re.findall(r"^FAILPOINT\('(\w)', \w+, \"([^\"]+)\"\)$", LIST.read_text(), re.M)
         self.assertEqual(len(listed), LIST.read_text().count("FAILPOINT('"))
         names = {name for _, name in listed}
-        live = {*test_handover.POINTS, *test_threads.POINTS, *test_seed.POINTS,
+        live = {*test_handover.POINTS, *test_threads.POINTS, *test_seed.POINTS, *test_seed.BAD,
                 *test_spares.POINTS, *test_spares.ENDS, *test_watchdog.POINTS}
         self.assertEqual(live - names, set(), "no such points")
         left_out = {n for n in names if n.startswith(test_walk.ELSEWHERE)}

@@ -27,6 +27,7 @@ def warms():
 """
 
 ANEW = " % of its memory is its own: forked anew"
+BAD = ("bad.noted", "bad.closed")
 POINTS = ("sharing.note", "sharing.noted", "sharing.asked", "sharing.fail", "sharing.failed",
           "sharing.looked")
 
@@ -155,8 +156,7 @@ class SeedHandover(HandoverCase):
         d.stop()
 
     def test_a_seed_that_broke_the_protocol_is_ended_by_a_successor(self):
-        for point, skip in (("bad.noted", 0), ("bad.closed", 0),
-                            ("state.set", 3)):
+        for point, skip in (*((point, 0) for point in BAD), ("state.set", 3)):
             d = self.armed({"web": self.raw_group("deaf", start_method="fork", workers=2,
                                                   settle="15s", restart={"when": "never"})},
                            name=point, arm=lambda p=point, s=skip: self.points.arm(p, "kill",
