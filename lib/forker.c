@@ -191,8 +191,7 @@ static int look(struct forker *f, const struct channel_packet *p, const struct c
 }
 
 /* As adopt_fork(); the caller of the one that is copied is told before and after. */
-static int fork_worker(struct forker *f, const struct channel_packet *p,
-		       const struct channel_message *m)
+static int fork_worker(struct forker *f, struct channel_packet *p, const struct channel_message *m)
 {
 	struct adopt_result adopted;
 	int r;
@@ -204,10 +203,13 @@ static int fork_worker(struct forker *f, const struct channel_packet *p,
 	r = adopt_fork(ADOPT_BEST, cgroup_of(p, m), &adopted);
 	if (r == 0)
 		return FORKER_WORKER;
-	if (r > 0)
+	if (r > 0) {
+		/* who hears SPAWNED may look at once, and takes what is open still for a leak */
+		channel_packet_fini(p);
 		send_spawned(f, m->request, &adopted);
-	else
+	} else {
 		send_failed(f, m->request, "fork", r);
+	}
 	if (f->guest)
 		f->guest->after(f->birth.arg);
 	return FORKER_SERVED;
@@ -221,8 +223,7 @@ static bool is_unwanted(const struct channel_packet *p)
 	return poll(&channel, 1, 0) > 0 && (channel.revents & POLLHUP);
 }
 
-static int serve_fork(struct forker *f, const struct channel_packet *p,
-		      const struct channel_message *m)
+static int serve_fork(struct forker *f, struct channel_packet *p, const struct channel_message *m)
 {
 	pid_t self = getpid();
 	int r;
