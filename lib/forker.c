@@ -228,10 +228,12 @@ static int serve_fork(struct forker *f, struct channel_packet *p, const struct c
 	pid_t self = getpid();
 	int r;
 
+	/* a seed does not count these: it would be through before anybody asks anew */
+	if (is_unwanted(p)) {
+		send_failed(f, m->request, "asked", -EPIPE);
+		return FORKER_UNWANTED;
+	}
 	f->served++;
-	/* a seed counts what it has made: it would be through before anybody asks anew */
-	if (!f->seed && is_unwanted(p))
-		return send_failed(f, m->request, "asked", -EPIPE);
 	r = f->before_fork ? f->before_fork(f->birth.arg) : 0;
 	if (r < 0)
 		return send_failed(f, m->request, "before_fork", r);

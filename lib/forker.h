@@ -45,7 +45,8 @@ enum forker_event {
 	FORKER_SERVED,	    /* a fork was done, or refused */
 	FORKER_WORKER,	    /* we are the new worker, after its GO */
 	FORKER_PINGED,
-	FORKER_QUIT, /* QUIT, or nobody there any more */
+	FORKER_QUIT,	 /* QUIT, or nobody there any more */
+	FORKER_UNWANTED, /* a fork was refused that nobody wants any more */
 };
 
 /*

@@ -184,7 +184,7 @@ int reeve_template_serve(bool wait, reeve_template_look *look, bool always, bool
 		if (r != 0)
 			return r < 0 ? r : FORKER_NOTHING;
 		r = forker_turn(&s->forker, false);
-		if (r != FORKER_NOTHING && r != FORKER_SERVED && r != FORKER_PINGED)
+		if (r < 0 || r == FORKER_WORKER || r == FORKER_QUIT)
 			return r;
 	}
 }

@@ -193,9 +193,9 @@ static int serve(struct job *job, struct forker *f)
 
 	do {
 		r = forker_turn(f, true);
-		if (r == FORKER_SERVED || r == FORKER_PINGED)
+		if (r == FORKER_SERVED || r == FORKER_PINGED || r == FORKER_UNWANTED)
 			reap_strangers();
-	} while (r == FORKER_SERVED || r == FORKER_PINGED);
+	} while (r == FORKER_SERVED || r == FORKER_PINGED || r == FORKER_UNWANTED);
 	if (r == FORKER_WORKER)
 		return work(job);
 	return r == FORKER_QUIT ? 0 : end_by_error(f, r);

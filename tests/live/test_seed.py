@@ -148,8 +148,10 @@ class SeedHandover(HandoverCase):
         d.stop()
 
     def test_the_manager_dies_with_the_READY_of_a_seed(self):
-        d, gate = self.warming(self.armed)
-        self.points.arm("template.heard", "kill", skip=1)  # the first one is its HELLO
+        def start(groups):
+            return self.armed(groups, arm=lambda: self.points.arm(  # the first one is its HELLO
+                "template.heard", "kill", skip=1))
+        d, gate = self.warming(start)
         gate.touch()
         until(lambda: self.points.happened("template.heard"), 15)
         self.assert_copies(d)

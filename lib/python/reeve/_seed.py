@@ -21,7 +21,7 @@ from ._channel import Channel, Message
 from ._hooks import hooks
 from ._protocol import ProtocolError, Tag
 from ._safety import Watch
-from ._serve import NOTHING, PINGED, QUIT, WORKER, Server
+from ._serve import NOTHING, PINGED, QUIT, UNWANTED, WORKER, Server
 from ._worker import Worker, context
 
 
@@ -86,7 +86,7 @@ class Seed:
                 self.close()
             elif event == PINGED:  # none is wanted
                 waiting = False
-            elif event != NOTHING:
+            elif event not in (NOTHING, UNWANTED):  # these are asked for anew
                 self.wanted = max(0, self.wanted - 1)
 
     def has_message(self, wait: bool) -> bool:

@@ -23,7 +23,7 @@ except ImportError:  # an interpreter that was built without libffi
 NAME = "libreeve-template.so"
 
 # enum forker_event
-NOTHING, SERVED, WORKER, PINGED, QUIT = range(5)
+NOTHING, SERVED, WORKER, PINGED, QUIT, UNWANTED = range(6)
 
 Look = Callable[[int, List[int]], int]
 
