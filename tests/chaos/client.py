@@ -9,7 +9,9 @@ CHANGING = {"Start", "Stop", "Restart", "Kill", "Scale", "Reset", "Reload"}
 
 
 def ask(path, method, timeout=30.0, **parameters):
-    """The answer, over any number of deaths of the manager; TimeoutError when there is none."""
+    """The answer, over any number of deaths of the manager; TimeoutError when there is none. A call
+    that has a time limit of its own gets that long to say so."""
+    timeout += parameters.get("timeout_ms", 0) / 1000
     if method in CHANGING:
         parameters.setdefault("op", os.urandom(16).hex())
     end = time.monotonic() + timeout

@@ -231,8 +231,9 @@ class Life(Python):
         for number in range(1, 5):
             d.until_worker("web:0", 30, incarnation=lambda n, seen=2 * number: n >= seen)
             for pid in filter(None, (w["pid"] for w in d.workers().values())):
-                if dice.random() < 0.5 and d.host(pid):
-                    procs.kill(d.host(pid))
+                ours = d.host(pid)  # None when it has ended meanwhile
+                if dice.random() < 0.5 and ours:
+                    procs.kill(ours)
             if number % 4 == 2:
                 procs.kill(self.template_pid())
         (self.dir / "enough").touch()

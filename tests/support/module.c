@@ -16,6 +16,7 @@
 #include <limits.h>
 #include <poll.h>
 #include <pthread.h>
+#include <semaphore.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -24,20 +25,36 @@
 #include <time.h>
 #include <unistd.h>
 
-static void *wait_for_ever(void *arg)
+static void wait_for_ever(void)
 {
 	for (;;)
 		pause();
-	return arg;
 }
 
-/* The name is set by us, not by the thread: it has it when load returns. */
+static void *rest(void *runs)
+{
+	sem_post(runs);
+	wait_for_ever();
+	return NULL;
+}
+
+/*
+ * The name is set by us, not by the thread: it has it when load returns. And it holds no lock of
+ * the C library or of a sanitizer by then: only what rests may be forked beside.
+ */
 static int start_thread(const char *name)
 {
+	static sem_t runs;
 	pthread_t thread;
-	int r = pthread_create(&thread, NULL, wait_for_ever, NULL);
+	int r;
 
-	return r ? -r : -pthread_setname_np(thread, name);
+	sem_init(&runs, 0, 0);
+	r = pthread_create(&thread, NULL, rest, &runs);
+	if (r)
+		return -r;
+	while (sem_wait(&runs) < 0)
+		;
+	return -pthread_setname_np(thread, name);
 }
 
 static int misbehave(const char *what)
@@ -255,7 +272,7 @@ static int run(void *data, const struct reeve_ctx *ctx)
 	if (strcmp(what, "crash") == 0)
 		*(volatile int *)(uintptr_t)(ctx->index * 8) = 1;
 	if (strcmp(what, "hang") == 0)
-		wait_for_ever(NULL);
+		wait_for_ever();
 	if (strcmp(what, "rand") == 0)
 		return say_rand(ctx);
 	if (strcmp(what, "say") == 0)
