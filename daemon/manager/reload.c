@@ -418,8 +418,14 @@ static bool fresh_unwell(const struct worker *w)
 {
 	const struct worker_state *s = &w->slot->w;
 
-	return s->wanted_up && !stale(w) && s->state != WS_READY && s->state != WS_DONE &&
-	       s->state != WS_STOPPED;
+	return s->wanted_up && w->group->conf && !stale(w) && s->state != WS_READY &&
+	       s->state != WS_DONE && s->state != WS_STOPPED;
+}
+
+/* To be renewed, on its way out, or renewed and not well yet: the answer waits for it. */
+static bool unsettled(const struct worker *w)
+{
+	return stale(w) || w->surplus || (w->slot->w.proving && fresh_unwell(w));
 }
 
 bool reload_renewing(const struct manager *m, const struct group *g)
@@ -431,7 +437,7 @@ bool reload_renewing(const struct manager *m, const struct group *g)
 		return false;
 	}
 	for (uint32_t i = 0; i < g->n_workers; i++)
-		if (g->workers[i] && (stale(g->workers[i]) || g->workers[i]->surplus))
+		if (g->workers[i] && unsettled(g->workers[i]))
 			return true;
 	return false;
 }

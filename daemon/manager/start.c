@@ -127,6 +127,8 @@ static void forget_last_life(struct worker *w)
 {
 	struct worker_state *s = &w->slot->w;
 
+	if (s->generation && s->generation != w->group->row->generation)
+		s->proving = 1;
 	s->generation = w->group->row->generation;
 	s->cause = CAUSE_NONE;
 	s->renew = s->main_gone = s->ready_seen = s->step = s->step_intent = 0;

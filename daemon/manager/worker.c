@@ -343,6 +343,7 @@ static void run_effect(struct worker *w, enum worker_effect effect, enum worker_
 	case DO_RUN:
 		worker_landed(w);
 		s->ready_ms = clock_mono_ms();
+		s->proving = 0;
 		break;
 	case DO_STOP_BEGIN:
 		stop_begin(w, input);

@@ -122,7 +122,7 @@ struct worker_state {
 	uint8_t ended_well; /* the last end counted as success (with WS_DONE: dependents may go on)
 			     */
 	uint8_t told;	    /* the state that the last event of this worker has told */
-	uint8_t reserved_bytes[1];
+	uint8_t proving;    /* since 0.2.0: its code is new since a reload, and was not well yet */
 	/* since 0.2.0: the watchdog that this life was told of (WATCHDOG_USEC in its environment);
 	 * 0 = of none. And the one that it asked for; 0 = it did not */
 	int64_t watchdog_told_ms, watchdog_own_ms;

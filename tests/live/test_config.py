@@ -1,5 +1,6 @@
 """Configuration and reload, as the daemon and its users meet them."""
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -83,6 +84,26 @@ class Config(Case):
             self.assertLess(ends[number], starts[number])
             if number:
                 self.assertLess(starts[number - 1], ends[number], "two were down at once")
+        d.stop()
+
+    def test_CF02_a_reload_waits_until_the_last_one_is_well(self):
+        gate = self.gate()
+        groups = {"web": {"command": self.words("notify=READY=1", "wait"), "ready": "notify"}}
+        d = self.daemon(groups)
+        d.until_all(state="ready")
+        groups["web"]["command"] = self.words(gate, "notify=READY=1", "wait")
+        d.write(self.conf(groups))
+        with d.connect() as client:
+            client.send("Reload", {"wait": True})
+            d.until_worker("web:0", state="starting", generation=2)
+            self.assertFalse(select.select([client.sock], [], [], 0.3)[0], "it is not ready yet")
+            gate.open()
+            self.assertEqual([r["ok"] for r in client.reply()["results"]], [])
+        self.assertEqual(d.worker("web:0")["state"], "ready")
+        groups["web"].update(command=self.words("exit=3"), restart={"limit": 1, "retry": "never"})
+        d.write(self.conf(groups))
+        said = d.ctl("reload", code=1)
+        self.assertIn("quarantined", said.out + said.err)
         d.stop()
 
     def test_CF03_a_broken_file_changes_nothing(self):
