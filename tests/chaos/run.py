@@ -69,6 +69,7 @@ def main():
     patterns = options.patterns or (["walk.", "ends.", "points."] if options.walk else
                                     ["kills"] if options.kills else [])
     modes = live.modes_for(options)
+    options.costly |= options.walk
     if not options.walk:
         os.environ.setdefault("REEVE_WALK_SECONDS", "3")
     if options.kills:

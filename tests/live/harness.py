@@ -6,8 +6,8 @@ A test runs in a process of its own (run.py), which is a subreaper and drops its
 its program still names the test it belongs to.
 """
 import encodings.idna  # noqa: F401  (later the interpreter may be out of reach of our user)
-import json
 import functools
+import json
 import os
 import pathlib
 import pwd
@@ -145,6 +145,19 @@ class Gate:
         if self.fd is not None:
             os.close(self.fd)
             self.fd = None
+
+
+def costly(*modes):
+    """Of a test that takes seconds: it runs in `default` and in these modes, and in every one with
+    REEVE_TEST_COSTLY (run.py --costly)."""
+    def mark(test):
+        @functools.wraps(test)
+        def run(self):
+            if self.mode not in ("default", *modes) and not os.environ.get("REEVE_TEST_COSTLY"):
+                self.leave_out("costly, and much the same here: --costly runs it")
+            test(self)
+        return run
+    return mark
 
 
 class Case(unittest.TestCase):
@@ -353,5 +366,5 @@ def copy_for_reading(source, target, limit=4 << 20):
             pass
 
 
-__all__ = ["Case", "Context", "Daemon", "Gate", "Journal", "MODES", "NOBODY", "PYTHON", "procs", "sanitized",
-           "signal", "until"]
+__all__ = ["Case", "Context", "costly", "Daemon", "Gate", "Journal", "MODES", "NOBODY", "PYTHON",
+           "procs", "sanitized", "signal", "until"]

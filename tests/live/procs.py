@@ -25,16 +25,19 @@ class Late(AssertionError):
     """What was waited for did not come."""
 
 
-def until(look, timeout=15.0, what="", every=0.004):
-    """The first true value of look(); it is asked again and again until the deadline."""
+def until(look, timeout=15.0, what="", every=None):
+    """The first true value of look(); it is asked again and again until the deadline: soon at first,
+    then seldom enough not to slow down what it waits for."""
     end = time.monotonic() + timeout
+    pause = every or 0.002
     while True:
         found = look()
         if found:
             return found
         if time.monotonic() > end:
             raise Late(f"did not happen within {timeout} s: {what or look}")
-        time.sleep(every)
+        time.sleep(pause)
+        pause = every or min(1.4 * pause, 0.025)
 
 
 def pids():
@@ -153,12 +156,11 @@ def under(link, root):
 
 def is_marked(pid, mark, root, files):
     base = f"/proc/{pid}"
-    for name in ("exe", "cwd"):
-        try:
-            if under(os.readlink(f"{base}/{name}"), root):
-                return True
-        except OSError:
-            pass
+    try:
+        if under(os.readlink(f"{base}/exe"), root) or under(os.readlink(f"{base}/cwd"), root):
+            return True
+    except OSError:
+        return False  # of the kernel, dead, or not to be looked into at all
     try:
         with open(f"{base}/environ", "rb") as file:
             if mark in file.read():

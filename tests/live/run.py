@@ -180,6 +180,8 @@ class Run:
     def __init__(self, options):
         self.build = pathlib.Path(options.build).resolve()
         self.jobs, self.keep_all = options.jobs, options.keep
+        if options.costly:
+            os.environ["REEVE_TEST_COSTLY"] = "1"
         self.tries_left = SECOND_TRIES if options.second_try else 0
         self.again = []
         self.deadline = 2 * DEADLINE if harness.sanitized(self.build) else DEADLINE
@@ -295,6 +297,8 @@ def arguments(doc, jobs):
     parser.add_argument("--jobs", type=int, default=jobs * (os.cpu_count() or 1))
     parser.add_argument("--build", default=os.environ.get("REEVE_BUILD", "build"))
     parser.add_argument("--keep", action="store_true", help="keep the files of good tests too")
+    parser.add_argument("--costly", action="store_true",
+                        help="costly tests in every mode, not only where they differ most")
     parser.add_argument("--second-try", action="store_true",
                         help="run what failed once more at the end, alone")
     parser.add_argument("patterns", nargs="*")

@@ -9,7 +9,7 @@ import subprocess
 import time
 
 import varlink
-from harness import Case, procs, sanitized, until
+from harness import Case, costly, procs, sanitized, until
 
 
 class Control(Case):
@@ -329,6 +329,7 @@ class Control(Case):
         self.assertEqual(client.reply()["events"][0]["seq"], following)
         d.stop()
 
+    @costly("user")
     def test_CT11_a_gap_is_said(self):
         # Starts that fail make many events and cost little.
         d = self.daemon({"web": {"command": [str(self.dir / "missing")], "workers": 20,

@@ -9,7 +9,7 @@ import resource
 import shutil
 import signal
 
-from harness import procs, sanitized, until
+from harness import costly, procs, sanitized, until
 from test_template import TemplateCase
 
 CODES, SIGNALS = range(1, 257), range(257, 288)
@@ -118,18 +118,23 @@ class Exits(TemplateCase):
     def test_SH25_native_spawn(self):
         self.check("native", "spawn")
 
+    @costly("pid1")
     def test_SH25_native_forkserver(self):
         self.check("native", "forkserver")
 
+    @costly("pid1")
     def test_SH25_native_fork(self):
         self.check("native", "fork")
 
+    @costly("eperm")
     def test_SH25_PY03_python_forkserver(self):
         self.check("python", "forkserver")
 
+    @costly("eperm")
     def test_SH25_PY03_python_fork(self):
         self.check("python", "fork")
 
+    @costly()
     def test_SH25_PY03_python_spawn(self):
         """Some: an interpreter each."""
         numbers = [1, 2, 3, 128, 129, 256, *(256 + n for n in (1, 6, 9, 11, 15, 31))]
@@ -161,9 +166,11 @@ class Exits(TemplateCase):
         d.ctl("stop", "--cold", "all", code=0)
         d.stop()
 
+    @costly("user")
     def test_SH25_native_threads(self):
         self.check_slots("native")
 
+    @costly("off")
     def test_SH25_PY03_python_threads(self):
         self.check_slots("python")
 

@@ -7,7 +7,7 @@ import os
 import sys
 import time
 
-from harness import procs, signal, until
+from harness import costly, procs, signal, until
 from test_template import SOURCE, TemplateCase
 
 sys.path.insert(0, str(SOURCE / "tests/chaos"))
@@ -99,6 +99,7 @@ class HandoverCase(TemplateCase):
 class Handover(HandoverCase):
     stretch = 60 if BIG else 2
 
+    @costly("eperm")
     def test_the_manager_is_killed_at_every_point(self):
         d = self.armed(self.both())
         self.at_rest(d)
@@ -118,6 +119,7 @@ class Handover(HandoverCase):
         self.started_once()
         d.stop()
 
+    @costly("off")
     def test_the_template_is_killed_at_every_point(self):
         d = self.armed(self.both())
         self.at_rest(d)
@@ -139,6 +141,7 @@ class Handover(HandoverCase):
         self.started_once()
         d.stop()
 
+    @costly("off")
     def test_both_are_killed_at_every_point(self):
         d = self.armed(self.both())
         self.at_rest(d)
@@ -296,6 +299,7 @@ class Handover(HandoverCase):
         self.assertEqual(d.host(self.template(d)["pid"]), template)
         d.stop()
 
+    @costly("eperm")
     def test_DC10_NW09_ten_minutes_are_missing(self):
         """A paused machine: nobody runs, and then every clock is ten minutes on. Whoever was starting,
         stopping, being forked or waiting for its back-off goes on where it was."""
@@ -353,6 +357,7 @@ class Handover(HandoverCase):
         return until(lambda: next((p for p in self.context.cgroup.below()
                                    if str(p).endswith(line[3:])), None), 1)
 
+    @costly("user")
     def test_the_manager_is_killed_at_random_under_load(self):
         d = self.forked({"web": self.group("app:runs", workers=12, settle="0s",
                                            restart={"delay": "1ms", "limit": 0})})
@@ -394,9 +399,11 @@ class Handover(HandoverCase):
         self.assertEqual(wrong, [], f"{len(wrong)} of {workers * waves}, {killed} kills")
         d.stop()
 
+    @costly("user")
     def test_pipelined_forks_with_early_deaths_and_template_kills(self):
         self.pipelined(self.group("app:early"), lambda i: 40 + i % 7 if i % 5 < 2 else 0)
 
+    @costly("pid1")
     def test_pipelined_native_forks_with_early_deaths_and_template_kills(self):
         self.pipelined(self.native("exit:%{(i-5*(i/5))/3}"), lambda i: i % 5 // 3)
 

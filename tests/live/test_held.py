@@ -6,7 +6,7 @@ import time
 
 import procs
 import test_stall
-from harness import Case, until
+from harness import Case, costly, until
 from shell import Shell
 
 PTRACE_SEIZE = 0x4206
@@ -68,6 +68,7 @@ class Held(Case):
         self.pause(seconds)
         self.assertLess(self.cpu(d) - before, 10 * seconds)
 
+    @costly("user")
     def test_SH12_uninterruptible(self):
         """A stop that cannot come true says so, once; no second copy is started beside it."""
         disk, journal, gate = self.disk(), self.journal(), self.gate()
@@ -92,6 +93,7 @@ class Held(Case):
         d.ctl("stop", "web", "--timeout", "15s", code=0)
         d.stop()
 
+    @costly("off")
     def test_SH13_held_by_a_tracer(self):
         """Dead, but its status is the tracer's: looked at slowly, and reported."""
         self.need_not("pid1", "its pids are others")

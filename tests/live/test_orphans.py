@@ -5,7 +5,7 @@ import shutil
 import signal
 import socket
 
-from harness import Case, procs, until
+from harness import Case, costly, procs, until
 
 FAST = {"stop": {"timeout": "300ms"}}
 
@@ -145,6 +145,7 @@ class Orphans(Case):
         self.assertEqual(journal.entries("signal"), [])
         self.assertRegex(d.text(), "left|leave", "it is not said")
 
+    @costly("off")
     def test_OR07_what_may_not_be_killed_is_reported(self):
         self.need_root()
         self.need_not("eperm", "no new privileges there")

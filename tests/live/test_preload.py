@@ -2,7 +2,7 @@
 import ctypes
 import os
 
-from harness import procs, until
+from harness import costly, procs, until
 from test_template import TemplateCase
 
 FACTS = """
@@ -50,6 +50,7 @@ FATAL = {
 
 
 class Preload(TemplateCase):
+    @costly("user")
     def test_nothing_of_a_preload_reaches_a_worker(self):
         for name, top in (("changed", CHANGES + FACTS), ("plain", FACTS)):
             self.app(top, name)
@@ -113,6 +114,7 @@ class Preload(TemplateCase):
         until(lambda: len(d.detail("web:0")["templates"]) == 1, 10, "the old one ends")
         d.stop()
 
+    @costly("pid1")
     def test_a_template_that_cannot_answer_is_replaced(self):
         """Held by a tracer, or frozen: stopped is template.test_a_stopped_template_is_replaced."""
         ways = {"traced": self.trace}

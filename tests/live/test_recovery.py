@@ -8,7 +8,7 @@ import resource
 import signal
 import time
 
-from harness import Case, procs, until
+from harness import Case, costly, procs, until
 
 
 class Recovery(Case):
@@ -28,6 +28,7 @@ class Recovery(Case):
 
     # --- the keeper dies ---------------------------------------------------------------------
 
+    @costly("off")
     def test_DC01_DC11_nobody_is_left_to_clean_up(self):
         """Keeper killed while the manager cannot do its last duty: the next start sweeps."""
         journal = self.journal()
@@ -211,6 +212,7 @@ class Recovery(Case):
         self.assertEqual(numbers, list(range(numbers[0], numbers[0] + len(numbers))))
         d.stop()
 
+    @costly("off")
     def test_DC01_a_successor_decides(self):
         """Each one goes on with restarts; how soon is measured by tests/bench (recovery)."""
         d = self.daemon(self.one("exit=1", workers=20, restart={"delay": "1ms", "max_delay": "1ms",
@@ -262,6 +264,7 @@ class Recovery(Case):
         self.check_sleepers(d, before)
         d.stop()
 
+    @costly("off")
     def test_DC10_each_role_alone(self):
         """Shorter than the watch over it, longer than a deadline of a worker."""
         for number, role in enumerate(("keeper", "manager", "logger")):

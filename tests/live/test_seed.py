@@ -1,5 +1,5 @@
 """start_method "fork": worker 0 is the seed, its siblings are copies made at its fork point."""
-from harness import procs, until
+from harness import costly, procs, until
 from test_handover import HandoverCase
 from test_template import TemplateCase
 
@@ -240,6 +240,7 @@ class SeedSharing(HandoverCase):
             self.assertEqual(now[name]["pid"], before[name]["pid"], name)
         d.stop()
 
+    @costly("eperm")
     def test_one_copy_after_the_other(self):
         d = self.writing()
         d.roles_may_die = False
@@ -257,6 +258,7 @@ class SeedSharing(HandoverCase):
         d.until_all(state="ready", restarts=0)
         d.stop()
 
+    @costly("pid1")
     def test_where_it_does_not_help_one_has_to_try_it(self):
         d = self.writing()
         d.roles_may_die = False
@@ -284,6 +286,7 @@ class SeedSharing(HandoverCase):
         d.ctl("reload", "web", code=0)
         d.until_all(state="ready", generation=2)
 
+    @costly()
     def test_young_ones_are_not_measured(self):
         d = self.writing()
         self.write("web:1")
@@ -292,6 +295,7 @@ class SeedSharing(HandoverCase):
         self.assertEqual(d.worker("web:1")["incarnation"], 1)
         d.stop()
 
+    @costly("off")
     def test_a_seed_that_does_not_come_back_makes_none(self):
         self.folder = self.open_folder()
         self.app(WRITES.replace("{folder}", str(self.folder))
@@ -311,6 +315,7 @@ class SeedSharing(HandoverCase):
         self.assertEqual(len([w for w in d.workers().values() if w["incarnation"] == 2]), 1)
         d.stop()
 
+    @costly("user")
     def test_the_manager_dies_while_one_is_made_anew(self):
         d = self.writing()
         for number, point in enumerate(("sharing.note", "sharing.noted", "sharing.asked",
@@ -328,6 +333,7 @@ class SeedSharing(HandoverCase):
         self.assertEqual(d.worker("web:2")["incarnation"], 1)
         d.stop()
 
+    @costly("eperm")
     def test_the_manager_dies_when_it_has_not_helped(self):
         d = self.writing()
         for generation, point in enumerate(("sharing.fail", "sharing.failed"), 1):

@@ -75,6 +75,7 @@ class Stall(harness.Case):
         until(lambda: procs.state_of(logger) == "D", 15, "the logger hangs")
         return d, logger
 
+    @harness.costly()
     def test_LG15_a_frozen_disk_stalls_its_own_group_alone(self):
         disk = self.disk()
         d, logger = self.hanging(disk)
@@ -92,6 +93,7 @@ class Stall(harness.Case):
         until(lambda: text.stat().st_size > size, 30, "its file is written again")
         d.stop()
 
+    @harness.costly("off")
     def test_LG15_an_upgrade_beside_a_logger_that_hangs(self):
         disk = self.disk()
         d, logger = self.hanging(disk)
@@ -105,6 +107,7 @@ class Stall(harness.Case):
         until(lambda: not procs.alive(logger), 15, "it ends with the call, and is reaped")
         d.stop()
 
+    @harness.costly("pid1")
     def test_LG15_the_end_is_not_held_up_nor_the_next_start(self):
         disk = self.disk()
         d, logger = self.hanging(disk)

@@ -3,7 +3,7 @@ import os
 import pathlib
 import shutil
 
-from harness import Case, procs, signal, until
+from harness import Case, costly, procs, signal, until
 
 SOURCE = pathlib.Path(__file__).resolve().parents[2]
 
@@ -197,6 +197,7 @@ def facts():
         d.until_worker("web:0", state="ready", restarts=0)
         d.stop()
 
+    @costly("off")
     def test_PY01_killed_with_forks_in_flight(self):
         """It takes requests, forks or not, and dies: every start is retried on the next one."""
         for trick in ("die", "die-after"):
@@ -460,6 +461,7 @@ class Hostile(TemplateCase):
         self.assertEqual({n: w["pid"] for n, w in d.workers("sane").items()}, pids)
         d.stop(timeout=30)
 
+    @costly("pid1")
     def test_templates_that_break_the_protocol(self):
         d, pids = self.hostile(GUILTY)
         for trick, text in GUILTY.items():
@@ -469,6 +471,7 @@ class Hostile(TemplateCase):
                       x for x in d.text().splitlines() if line in x)[:2000])
         self.unharmed(d, pids)
 
+    @costly("eperm")
     def test_workers_that_break_the_protocol(self):
         d, pids = self.hostile(REFUSED)
         for trick, text in REFUSED.items():
@@ -497,6 +500,7 @@ class Hostile(TemplateCase):
             self.assertGreater(worker["pid"], 1)
         self.unharmed(d, pids)
 
+    @costly("off")
     def test_a_queue_is_no_hang(self):
         """Ten forks of 300 ms each, 2 s for one: as long as answers come, nobody is late."""
         d = self.forked({"slow": self.raw_group("slow", workers=10,
@@ -519,6 +523,7 @@ class Hostile(TemplateCase):
         self.assertEqual(d.worker("web:0")["waiting_for"], ["web/template"])
         d.stop()
 
+    @costly("eperm")
     def test_a_stopped_template_is_replaced(self):
         d, pids = self.hostile(["nothing"])
         worker = d.until_worker("nothing:0", state="ready")
@@ -531,6 +536,7 @@ class Hostile(TemplateCase):
 
     # --- a next one that does not come ------------------------------------------------------
 
+    @costly("pid1")
     def test_the_one_that_serves_is_unsafe_and_the_next_one_fails(self):
         """Nobody waits for ever for a template that is quarantined."""
         trick = self.dir / "trick"
@@ -545,6 +551,7 @@ class Hostile(TemplateCase):
         self.assertIn("was not open at READY", d.exits("web:0")[0]["error"])
         d.stop()
 
+    @costly("user")
     def test_one_that_is_to_go_and_new_code_that_cannot_be_loaded(self):
         """The next one is loaded in its time, not again and again at once."""
         trick = self.dir / "trick"

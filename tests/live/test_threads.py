@@ -6,7 +6,7 @@ import signal
 import sys
 import time
 
-from harness import Case, procs, until
+from harness import Case, costly, procs, until
 
 SOURCE = pathlib.Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(SOURCE / "tests/chaos"))
@@ -250,6 +250,7 @@ class Threads(Case):
         self.assertEqual(d.exits("web:0")[0]["cause"], "parent-gone")
         d.stop()
 
+    @costly("user")
     def test_SP24_NW09_a_slot_that_does_not_beat_is_ended(self):
         """One that obeys goes alone; one that does not, with all that run beside it."""
         watched = {"watchdog": "1s", "stop": {"timeout": "500ms"}}
@@ -279,6 +280,7 @@ class Threads(Case):
         self.assertEqual(d.worker("web:0")["incarnation"], 2)
         d.stop()
 
+    @costly("off")
     def test_25_a_stopped_host_is_no_slot_that_hangs(self):
         d = self.daemon({"web": self.group(watchdog="1s")})
         before = d.until_all(30, state="ready")
@@ -409,6 +411,7 @@ class Threads(Case):
         self.assertEqual(len([s for s in self.started_once() if s[0] == "web:1"]), len(POINTS) + 1)
         d.stop()
 
+    @costly("pid1")
     def test_the_host_is_killed_at_every_point(self):
         """With the manager, and without."""
         d = self.armed({"web": self.group(), "nat": self.native(workers=2)})

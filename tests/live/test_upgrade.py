@@ -11,7 +11,7 @@ import struct
 import subprocess
 import time
 
-from harness import Case, procs, until
+from harness import Case, costly, procs, until
 from test_template import TemplateCase
 
 NEXT = "9.0.0"
@@ -151,6 +151,7 @@ class Upgrade(Case):
         self.assert_same(d, before)
         d.stop()
 
+    @costly("pid1")
     def test_DC09_under_load(self):
         """Workers that log, crash and start while one upgrade follows the other."""
         journal = self.journal()
@@ -203,6 +204,7 @@ class Upgrade(Case):
         self.assertEqual(d.worker("worse:0")["state"], "quarantined")
         d.stop()
 
+    @costly()
     def test_clients_learn_how_it_ended(self):
         journal = self.journal()
         d = self.start(self.one(journal, "on=TERM:slow:2500:0", "out=hello", "note=up", "wait",
@@ -353,12 +355,15 @@ class Upgrade(Case):
     def test_DC05_logger_that_crashes(self):
         self.fails("logger-crash", "the new reeve-logger ended before it was ready")
 
+    @costly("off")
     def test_DC05_manager_that_hangs(self):
         self.fails("manager-hang", "did not come up within 10 s")
 
+    @costly()
     def test_DC05_check_that_hangs(self):
         self.fails("check-hang", "took more than 10 s")
 
+    @costly()
     def test_DC05_half_of_the_requests_fail(self):
         """Back and forth, many times: nothing wears off."""
         d = self.start(self.one("lines=0:1000:row-@pid@", workers=2), fault="late-crash")

@@ -5,7 +5,7 @@ import re
 import signal
 import sys
 
-from harness import Case, procs, until
+from harness import Case, costly, procs, until
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "chaos"))
 
@@ -209,6 +209,7 @@ class Watchdog(Case):
         d.until_worker("web:0", state="ready", incarnation=1)
         d.stop()
 
+    @costly("off")
     def test_NW09_DC10_nobody_ran(self):
         """The daemon alone, and together with its workers, for longer than a period."""
         d = self.daemon(self.one("notify=READY=1", *BEATS, workers=4, **WATCHED))
@@ -226,6 +227,7 @@ class Watchdog(Case):
         self.assertNotIn("it hangs", d.text())
         d.stop()
 
+    @costly()
     def test_NW09_DC10_a_frozen_tree(self):
         self.need_cgroup()
         d = self.daemon(self.one("notify=READY=1", *BEATS, workers=4, **WATCHED))
@@ -242,6 +244,7 @@ class Watchdog(Case):
 
     # --- changes -------------------------------------------------------------------------------
 
+    @costly()
     def test_NW09_a_reload_is_fair(self):
         """Longer and never at once; shorter, or for the first time, from the next start."""
         def conf(told, silent):
@@ -270,6 +273,7 @@ class Watchdog(Case):
 
     # --- the manager dies ----------------------------------------------------------------------
 
+    @costly("eperm")
     def test_NW09_a_manager_dies_around_the_deadline(self):
         """Whoever judges, once: in the successor of a successor, and before and after the verdict."""
         points = self.points()
