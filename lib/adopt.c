@@ -68,9 +68,10 @@ static inline __attribute__((always_inline)) long clone3_here(struct clone_args 
 
 #if HAVE_CLONE3_HERE
 /* 0 in the worker, the reaped middle's pid, or -errno. Not inlined: its frame is what is shared. */
-static long __attribute__((noinline)) clone_middle(int cgroup, volatile struct middle *m)
+static long __attribute__((noinline))
+clone_middle(int cgroup, uint64_t flags, volatile struct middle *m)
 {
-	struct clone_args args = { .flags = CLONE_VM | CLONE_VFORK };
+	struct clone_args args = { .flags = CLONE_VM | CLONE_VFORK | flags };
 	long r;
 
 	if (cgroup >= 0) {
@@ -85,7 +86,7 @@ static long __attribute__((noinline)) clone_middle(int cgroup, volatile struct m
 	return r;
 }
 #else
-static long clone_middle(int cgroup, volatile struct middle *m)
+static long clone_middle(int cgroup, uint64_t flags, volatile struct middle *m)
 {
 	return -ENOSYS;
 }
@@ -125,14 +126,16 @@ static int fork_twice(volatile struct middle *m)
 	return r < 0 ? r : 1;
 }
 
-static long fork_by_middle(int cgroup, volatile struct middle *m, int *ret_cgroup_error)
+/* As clone_middle(), in our own cgroup where that one does not take it. */
+static long fork_by_middle(int cgroup, uint64_t flags, volatile struct middle *m,
+			   int *ret_cgroup_error)
 {
-	long r = clone_middle(cgroup, m);
+	long r = clone_middle(cgroup, flags, m);
 
 	*ret_cgroup_error = 0;
 	if (r < 0 && cgroup >= 0 && r != -EAGAIN && r != -ENOMEM) {
 		*ret_cgroup_error = (int)r;
-		r = clone_middle(-1, m);
+		r = clone_middle(-1, flags, m);
 	}
 	if (r > 0)
 		reap((pid_t)r);
@@ -156,25 +159,29 @@ int adopt_fork(enum adopt_way way, int cgroup, struct adopt_result *ret)
 	int cgroup_error = cgroup >= 0 ? -EOPNOTSUPP : 0;
 	struct sigaction chld;
 	sigset_t all, before;
+	uint64_t flags = way == ADOPT_CLEAN ? CLONE_CLEAR_SIGHAND : 0;
 	long r = -ENOSYS;
 
 	sigfillset(&all);
 	sigprocmask(SIG_SETMASK, &all, &before);
 	keep_dead_children(&chld);
-	if (way == ADOPT_BEST)
-		r = fork_by_middle(cgroup, &m, &cgroup_error);
+	if (way != ADOPT_DOUBLE)
+		r = fork_by_middle(cgroup, flags, &m, &cgroup_error);
 	if (r < 0 && is_missing(r)) {
 		cgroup_error = cgroup >= 0 ? -EOPNOTSUPP : 0;
+		flags = 0;
 		r = fork_twice(&m);
 	}
-	if (r == 0)
+	if (r == 0) {
+		*ret = (struct adopt_result){ .has_handlers = !flags };
 		return 0;
+	}
 	sigaction(SIGCHLD, &chld, NULL);
 	sigprocmask(SIG_SETMASK, &before, NULL);
 	if (r < 0)
 		return (int)r;
 	if (m.error)
 		return m.error;
-	*ret = (struct adopt_result){ m.pid, cgroup_error };
+	*ret = (struct adopt_result){ .pid = m.pid, .cgroup_error = cgroup_error };
 	return 1;
 }

@@ -47,25 +47,24 @@ static void end_unbegun_by_term(void)
 	sigaction(SIGTERM, &unbegun, NULL);
 }
 
-static void set_guests_signals(const struct birth_guest *g)
-{
-	const struct sigaction ignored = { .sa_handler = SIG_IGN };
-
-	for (int i = 1; i <= SIGRTMAX; i++)
-		if (sigismember(&g->ignored, i) > 0)
-			sigaction(i, &ignored, NULL);
-	end_unbegun_by_term();
-}
-
+/* Each call counts in a worker that is made in a few hundred µs: only what is not so already. */
 static int step_signals(struct birth *b)
 {
-	const struct sigaction plain = { .sa_handler = SIG_DFL };
+	const struct sigaction plain = { .sa_handler = SIG_DFL },
+			       ignore = { .sa_handler = SIG_IGN };
 	sigset_t none;
 
-	for (int i = 1; i <= SIGRTMAX; i++)
-		sigaction(i, &plain, NULL);
+	for (int i = 1; i <= SIGRTMAX; i++) {
+		bool is_ignored = b->has_handlers || sigismember(&b->ignored, i) > 0;
+		bool wanted = b->guest && sigismember(&b->guest->ignored, i) > 0;
+
+		if (wanted && (b->has_handlers || !is_ignored))
+			sigaction(i, &ignore, NULL);
+		else if (!wanted && is_ignored)
+			sigaction(i, &plain, NULL);
+	}
 	if (b->guest)
-		set_guests_signals(b->guest);
+		end_unbegun_by_term();
 	sigemptyset(&none);
 	return sigprocmask(SIG_SETMASK, &none, NULL) < 0 ? -errno : 0;
 }
@@ -99,26 +98,33 @@ static int by_number(const void *a, const void *b)
 	return *(const int *)a < *(const int *)b ? -1 : *(const int *)a > *(const int *)b;
 }
 
-/* Close all but what came with the order. */
-static void close_others(const struct birth *b)
+/* Close all of 0, 1, 2, … but n numbers, which are sorted here. */
+static void close_all_but(int *kept, size_t n)
 {
-	int sorted[CHANNEL_FDS_MAX];
 	unsigned next = 0;
 
-	memcpy(sorted, b->fds, b->n_fds * sizeof(int));
-	qsort(sorted, b->n_fds, sizeof(int), by_number);
-	for (size_t i = 0; i < b->n_fds; i++) {
-		if ((unsigned)sorted[i] > next)
-			close_between(next, (unsigned)sorted[i] - 1);
-		next = (unsigned)sorted[i] + 1;
+	qsort(kept, n, sizeof(int), by_number);
+	for (size_t i = 0; i < n; i++) {
+		if ((unsigned)kept[i] > next)
+			close_between(next, (unsigned)kept[i] - 1);
+		next = (unsigned)kept[i] + 1;
 	}
 	close_between(next, UINT_MAX);
 }
 
-static int fill_stdio(void)
+/* Of the standard numbers those that nothing came for. */
+static int fill_stdio(const struct birth *b)
 {
+	bool came[3] = { false };
+
+	for (size_t i = 0; i < b->n_fds; i++) {
+		int target = channel_fd_target(b->order, i);
+
+		if (target >= 0 && target <= 2)
+			came[target] = true;
+	}
 	for (int fd = 0; fd <= 2; fd++)
-		if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", fd ? O_WRONLY : O_RDONLY) != fd)
+		if (!came[fd] && open("/dev/null", fd ? O_WRONLY : O_RDONLY) != fd)
 			return -EBADF;
 	return 0;
 }
@@ -147,9 +153,10 @@ static int fill_taken(const struct birth_guest *g)
  */
 static int step_fds(struct birth *b)
 {
-	int high[CHANNEL_FDS_MAX], above = b->guest ? b->guest->channel_least : 3;
+	int high[CHANNEL_FDS_MAX], kept[CHANNEL_FDS_MAX];
+	int above = b->guest ? b->guest->channel_least : 3;
+	size_t n = 0;
 
-	close_others(b);
 	for (size_t i = 0; i < b->n_fds; i++) {
 		int target = channel_fd_target(b->order, i);
 
@@ -162,27 +169,25 @@ static int step_fds(struct birth *b)
 		if (high[i] < 0)
 			return -errno;
 	}
-	for (size_t i = 0; i < b->n_fds; i++)
-		if (b->fds[i] < above)
-			close(b->fds[i]);
 	for (size_t i = 0; i < b->n_fds; i++) {
 		int target = channel_fd_target(b->order, i);
 
-		if (target >= 0 && dup2(high[i], target) < 0)
+		if (target < 0)
+			continue;
+		if (dup2(high[i], target) < 0)
 			return -errno;
+		kept[n++] = target;
 	}
-	close_between((unsigned)above, (unsigned)high[0] - 1);
-	close_between((unsigned)high[0] + 1, UINT_MAX);
 	if (high[0] != above && dup3(high[0], above, O_CLOEXEC) < 0)
 		return -errno;
-	close_between((unsigned)above + 1, UINT_MAX);
-	b->channel = above;
+	kept[n++] = b->channel = above;
+	close_all_but(kept, n);
 	return 0;
 }
 
 static int step_stdio(struct birth *b)
 {
-	int r = fill_stdio();
+	int r = fill_stdio(b);
 
 	return r == 0 && b->guest ? fill_taken(b->guest) : r;
 }

@@ -18,6 +18,8 @@ struct birth {
 	const int *fds;			     /* that came with it */
 	size_t n_fds;
 	pid_t template_pid;
+	bool has_handlers; /* of its template, for signals; else of these only what it ignores: */
+	sigset_t ignored;
 	struct title title; /* of the template; all zero: not known */
 	int (*after_fork)(void *arg, const struct birth *b); /* NULL or a hook; 0 or -errno */
 	void *arg;

@@ -108,7 +108,6 @@ struct channel_limit {
  * channel_packet_fini() closes what is left. In one to be sent they belong to the caller.
  */
 struct channel_packet {
-	_Alignas(8) unsigned char bytes[CHANNEL_BYTES_MAX];
 	size_t len;
 	int error; /* of an addition that did not fit; channel_send() returns it */
 	int fds[CHANNEL_FDS_MAX];
@@ -117,6 +116,8 @@ struct channel_packet {
 	pid_t pid; /* of the sender, in our pid namespace; 0: not known */
 	uid_t uid;
 	int pidfd; /* of the sender; -1: not known */
+	/* last: a short packet lies in one or two pages, each of which a worker has to copy */
+	_Alignas(8) unsigned char bytes[CHANNEL_BYTES_MAX];
 };
 
 /* --- sending ------------------------------------------------------------------------------- */

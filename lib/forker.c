@@ -1,12 +1,12 @@
 /* The template's side. Owns nothing but what it was given: the channel stays the caller's. */
 #include "lib/forker.h"
 
-#include "lib/adopt.h"
-
 #include <errno.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 int forker_send(int channel, const struct channel_packet *p)
@@ -96,6 +96,33 @@ static int send_unsafe(struct forker *f, uint32_t request, const struct safety_r
 	return forker_send(f->channel, &p);
 }
 
+/*
+ * Threads, timers and changes of user have signals of the C library's own, which it does not show
+ * and sets up once: who has it once has to have it in each copy.
+ */
+static bool libc_has_handlers(void)
+{
+	uintptr_t now[16]; /* the kernel's struct sigaction, which begins with the handler */
+
+	for (int i = SIGSYS + 1; i < SIGRTMIN; i++)
+		if (syscall(SYS_rt_sigaction, i, NULL, now, _NSIG / 8) < 0 ||
+		    now[0] > (uintptr_t)SIG_IGN)
+			return true;
+	return false;
+}
+
+/* What can be had with the fork, and what is left for the worker: what we ignore stays ignored. */
+static void note_signals(struct forker *f)
+{
+	struct sigaction now;
+
+	f->way = libc_has_handlers() ? ADOPT_BEST : ADOPT_CLEAN;
+	sigemptyset(&f->birth.ignored);
+	for (int i = 1; i <= SIGRTMAX; i++)
+		if (sigaction(i, NULL, &now) == 0 && now.sa_handler == SIG_IGN)
+			sigaddset(&f->birth.ignored, i);
+}
+
 static int check_safety(struct forker *f, const struct channel_packet *p, bool thorough,
 			struct safety_report *ret)
 {
@@ -111,6 +138,7 @@ static int check_safety(struct forker *f, const struct channel_packet *p, bool t
 	/* the packet's fds belong to the protocol, as the channel does */
 	memcpy(own, p->fds, p->n_fds * sizeof(int));
 	own[p->n_fds] = f->channel;
+	note_signals(f);
 	r = safety_check(&f->safety, own, p->n_fds + 1, thorough, ret);
 	f->is_good = r == 0 && !f->seed;
 	return r;
@@ -182,6 +210,7 @@ static int look(struct forker *f, const struct channel_packet *p, const struct c
 	if (g) {
 		r = g->look(f->birth.arg, m->request, p->fds, p->n_fds);
 		f->is_good = r == 0 && !f->seed;
+		note_signals(f);
 		return r;
 	}
 	r = check_safety(f, p, false, &report);
@@ -200,9 +229,11 @@ static int fork_worker(struct forker *f, struct channel_packet *p, const struct 
 	fflush(NULL);
 	if (f->guest)
 		f->guest->before(f->birth.arg);
-	r = adopt_fork(ADOPT_BEST, cgroup_of(p, m), &adopted);
-	if (r == 0)
+	r = adopt_fork(f->way, cgroup_of(p, m), &adopted);
+	if (r == 0) {
+		f->birth.has_handlers = adopted.has_handlers;
 		return FORKER_WORKER;
+	}
 	if (r > 0) {
 		/* who hears SPAWNED may look at once, and takes what is open still for a leak */
 		channel_packet_fini(p);

@@ -6,6 +6,7 @@
 #ifndef REEVE_LIB_FORKER_H
 #define REEVE_LIB_FORKER_H
 
+#include "lib/adopt.h"
 #include "lib/birth.h"
 #include "lib/channel.h"
 #include "lib/safety.h"
@@ -21,6 +22,7 @@ struct forker {
 	uint32_t served;     /* forks so far */
 	const char *why;     /* after -EPROTO: what was wrong */
 	const char *refusal; /* why this process may never be forked; NULL */
+	enum adopt_way way;  /* of the next fork */
 	struct birth birth;  /* in the worker; the hook and its argument are the caller's to set */
 	int (*before_fork)(void *arg);	  /* in the template; NULL or 0 or -errno */
 	const struct forker_guest *guest; /* NULL: none */

@@ -4,10 +4,10 @@
  * Without MODULE_RUN its workers do what template_conformance.py asks for. MODULE_RUN: "exit:N",
  * "signal:N" (100 if it does not kill), "end:N" (one scale for both: 0 stays and is a seed, from 1
  * on the exit codes from 0 on, from 257 on the signals from 1 on), "wait" (until asked to end; then
- * 0), "rand" (two numbers, then wait), "crash", "hang", "fork" (a copy at a fork point), "say"
- * (everything that it was told, then wait), "life" (what ../chaos/life.py does as `run`).
- * MODULE_LOAD, what load does: "thread:NAME", "open:PATH", "lock:PATH", "fail". MODULE_FORK, what
- * before_fork does: "thread:NAME", "open:PATH".
+ * 0), "rand" (two numbers, then wait), "cancel" (a thread), "crash", "hang", "fork" (a copy at a
+ * fork point), "say" (everything that it was told, then wait), "life" (what ../chaos/life.py does
+ * as `run`). MODULE_LOAD, what load does: "thread:NAME", "open:PATH", "lock:PATH", "cancel" (a
+ * thread), "fail". MODULE_FORK, what before_fork does: "thread:NAME", "open:PATH".
  */
 #include "lib/reeve.h"
 
@@ -38,6 +38,20 @@ static void *rest(void *runs)
 	return NULL;
 }
 
+/* The C library sets up a signal of its own for this, once. */
+static int cancel_thread(void)
+{
+	static sem_t runs;
+	pthread_t thread;
+	int r;
+
+	sem_init(&runs, 0, 0);
+	r = pthread_create(&thread, NULL, rest, &runs);
+	if (r == 0)
+		r = pthread_cancel(thread);
+	return r ? -r : -pthread_join(thread, NULL);
+}
+
 /*
  * The name is set by us, not by the thread: it has it when load returns. And it holds no lock of
  * the C library or of a sanitizer by then: only what rests may be forked beside.
@@ -64,6 +78,8 @@ static int misbehave(const char *what)
 
 	if (!what || !*what)
 		return 0;
+	if (strcmp(what, "cancel") == 0)
+		return cancel_thread();
 	if (!arg)
 		return -EOWNERDEAD;
 	if (strncmp(what, "thread", 6) == 0)
@@ -271,6 +287,8 @@ static int run(void *data, const struct reeve_ctx *ctx)
 		return end_by(ctx);
 	if (strcmp(what, "crash") == 0)
 		*(volatile int *)(uintptr_t)(ctx->index * 8) = 1;
+	if (strcmp(what, "cancel") == 0)
+		return cancel_thread() < 0 ? 7 : 0;
 	if (strcmp(what, "hang") == 0)
 		wait_for_ever();
 	if (strcmp(what, "rand") == 0)

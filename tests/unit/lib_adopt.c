@@ -14,7 +14,7 @@
 
 ParameterizedTestParameters(lib_adopt, ways)
 {
-	static enum adopt_way ways[] = { ADOPT_BEST, ADOPT_DOUBLE };
+	static enum adopt_way ways[] = { ADOPT_BEST, ADOPT_DOUBLE, ADOPT_CLEAN };
 
 	return cr_make_param_array(enum adopt_way, ways, ARRAY_LEN(ways));
 }
@@ -79,7 +79,7 @@ static int be_template(enum adopt_way way, int out)
 
 ParameterizedTestParameters(lib_adopt, early_ends)
 {
-	static enum adopt_way ways[] = { ADOPT_BEST, ADOPT_DOUBLE };
+	static enum adopt_way ways[] = { ADOPT_BEST, ADOPT_DOUBLE, ADOPT_CLEAN };
 
 	return cr_make_param_array(enum adopt_way, ways, ARRAY_LEN(ways));
 }
@@ -101,4 +101,36 @@ ParameterizedTest(enum adopt_way *way, lib_adopt, early_ends)
 	}
 	expect_end(template, 0);
 	close(ends[0]);
+}
+
+static void handle(int number)
+{
+}
+
+/* Bit 0: it says that it has handlers; 1: it has; 2: what was ignored is so still. */
+static int signals_of_worker(enum adopt_way way)
+{
+	struct sigaction handled, ignored;
+	struct adopt_result made;
+	int r = adopt_fork(way, -1, &made), status;
+
+	if (r == 0) {
+		sigaction(SIGUSR1, NULL, &handled);
+		sigaction(SIGUSR2, NULL, &ignored);
+		_exit(made.has_handlers | (handled.sa_handler == handle) << 1 |
+		      (ignored.sa_handler == SIG_IGN) << 2);
+	}
+	cr_assert_eq(r, 1, "%d", r);
+	cr_assert_eq(waitpid(made.pid, &status, 0), made.pid);
+	return WEXITSTATUS(status);
+}
+
+Test(lib_adopt, handlers_are_left_out_where_that_is_asked_for)
+{
+	cr_assert_eq(prctl(PR_SET_CHILD_SUBREAPER, 1), 0);
+	signal(SIGUSR1, handle);
+	signal(SIGUSR2, SIG_IGN);
+	cr_expect_eq(signals_of_worker(ADOPT_BEST), 7);
+	cr_expect_eq(signals_of_worker(ADOPT_DOUBLE), 7);
+	cr_expect_eq(signals_of_worker(ADOPT_CLEAN), 4);
 }

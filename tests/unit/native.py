@@ -135,6 +135,18 @@ def test_allowed_threads():
         worker.finish(5)
 
 
+def test_cancelled_threads():
+    """signals of the C library's own are in a worker what they were in its template"""
+    for load in ("", "cancel"):
+        with Part("--template", MODULE_LOAD=load) as t:
+            t.ready()
+            worker = t.order(0, tc.record("ENV", "MODULE_RUN=cancel")).born()
+            t.spawned(worker)
+            worker.channel.send(tc.packet(tc.GO))
+            need(worker.status() == 0, f"MODULE_LOAD={load}: it ended")
+            worker.close()
+
+
 def test_unwanted():
     """a fork whose worker's channel is closed already is not made, and answered"""
     with Part("--template") as t:
