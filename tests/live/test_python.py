@@ -390,6 +390,23 @@ class Life(Python):
         text = (self.dir / "log" / "web.log").read_text()
         self.assertEqual((text.count("after"), text.count("frozen"), text.count("fresh")), (2, 1, 1))
 
+    def test_fork_becomes_spawn_by_one_word(self):
+        """A program with fork points is the same by spawn: each worker warms up for itself."""
+        self.module("import os, reeve, select\ndef main():\n    warmed = os.getpid()\n"
+                    "    reeve.fork_point()\n    print(reeve.name(), 'own', warmed == os.getpid())\n"
+                    "    reeve.ready()\n    select.select([reeve.stop_fd], [], [])\n    return 3\n")
+        said = {}
+        for name, env in (("d0", {}), ("d1", {"REEVE_START_METHOD": "spawn!"})):
+            d = self.daemon(self.web("fork", workers=3, ready="notify"), name=name, env=env)
+            said[name] = [(w["start_method"], w["source"]) for w in d.until_all(state="ready").values()]
+            d.ctl("stop", "web", code=0)
+            self.assertEqual({w["last_exit"]["code"] for w in d.workers().values()}, {3})
+            d.stop()
+        self.assertEqual({method for method, _ in said["d0"]}, {"fork"})
+        self.assertEqual(set(said["d1"]), {("spawn", "exec")})
+        own = [line.rsplit(" ", 1)[1] for line in d.lines("web") if " own " in line]
+        self.assertEqual(sorted(own), ["False"] * 2 + ["True"] * 4)
+
     def test_imports_are_found_as_by_hand(self):
         """cwd first, the package last; a module of the user named like one of ours stays theirs."""
         (self.dir / "reeve_user.py").write_text("NAME = 'mine'\n")
