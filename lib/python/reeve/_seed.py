@@ -36,6 +36,7 @@ class Seed:
         self.wanted = max(0, hello.get(Tag.COUNT, 1) - 1)
         self.first = True
         self.orders: Optional[template.Orders] = None
+        self.complaint = ""  # said last: a program may come here in a loop
 
     def fork_point(self) -> None:
         """In the seed: serve. In a sibling: return from here once it may work."""
@@ -43,15 +44,14 @@ class Seed:
             return
         if threading.current_thread() is not threading.main_thread():
             raise RuntimeError("reeve.fork_point() has to be called in the main thread")
-        if self.worker.signals.used:
-            self.worker.signals.fileno()  # made while we wait, it would be a stranger to the watch
-        watch = Watch(self.hello.all(Tag.ALLOW_THREAD),
-                      {self.channel.fileno(), *self.worker.stop.filenos()})
-        self.orders = template.Orders(self.channel, watch)
-        entry = self.hello.need(Tag.ENTRY)
-        self.server.open(self.channel.fileno(), True, entry,
-                         [*watch.strangers(), *self.worker.stop.filenos()], self.orders.look)
-        _born.remember(entry, not self.orders.always())
+        try:
+            self.open()
+        except OSError as error:  # out of descriptors: the worker has to work on all the same
+            if self.complaint != str(error):
+                self.complaint = str(error)
+                _load.say(f"reeve: fork_point: {error}; no worker is forked here")
+            return
+        self.complaint = ""
         template.flush()
         gc.freeze()
         try:
@@ -64,6 +64,19 @@ class Seed:
         finally:
             if context.worker is self.worker:
                 gc.unfreeze()
+
+    def open(self) -> None:
+        """Look at what is open here, before orders are taken."""
+        assert self.channel is not None
+        if self.worker.signals.used:
+            self.worker.signals.fileno()  # made while we wait, it would be a stranger to the watch
+        watch = Watch(self.hello.all(Tag.ALLOW_THREAD),
+                      {self.channel.fileno(), *self.worker.stop.filenos()})
+        self.orders = template.Orders(self.channel, watch)
+        entry = self.hello.need(Tag.ENTRY)
+        self.server.open(self.channel.fileno(), True, entry,
+                         [*watch.strangers(), *self.worker.stop.filenos()], self.orders.look)
+        _born.remember(entry, not self.orders.always())
 
     def close(self) -> None:
         if self.channel is not None and context.worker is self.worker:

@@ -71,6 +71,22 @@ class Seed(Case):
         self.assertEqual(seed.receive(Type.UNSAFE).all(Tag.TEXT), [text])
         self.assertEqual(seed.process.wait(20), 4)
 
+    def test_out_of_descriptors(self):
+        """The call is nothing then, and the next one is as good as the first."""
+        seed = self.seed("import reeve\nfrom resource import RLIMIT_NOFILE, getrlimit, setrlimit\n"
+                         "def main():\n    soft, hard = getrlimit(RLIMIT_NOFILE)\n"
+                         "    setrlimit(RLIMIT_NOFILE, (3, hard))\n"
+                         "    print([reeve.fork_point(), reeve.fork_point()], flush=True)\n"
+                         "    setrlimit(RLIMIT_NOFILE, (soft, hard))\n"
+                         "    return 10 + reeve.fork_point()\n", count=2)
+        worker = seed.fork("web:1")
+        seed.spawned()
+        worker.born().go()
+        self.assertEqual(worker.code(), 11)
+        self.assertEqual(seed.process.wait(20), 10)
+        said = seed.said()
+        self.assertEqual((said.count("fork_point: [Errno 24]"), said.count("[0, 0]")), (1, 1), said)
+
     def test_stopping_before_fork_point(self):
         """The descriptor that wakes a waiting seed is no stranger to its own look."""
         seed = self.seed("import reeve\ndef main():\n    reeve.stopping()\n"
