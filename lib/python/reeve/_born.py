@@ -119,7 +119,7 @@ def _fail(channel: int, stage: str, error: BaseException) -> NoReturn:
     _load.say(f"reeve: {stage}: {text}")
     try:
         Channel(channel).send(Type.FAIL, (Tag.STAGE, stage), (Tag.TEXT, text[-8192:]),
-                              (Tag.ERRNO, getattr(error, "errno", None) or 0))
+                              (Tag.ERRNO, _load.errno_of(error)))
     except OSError:
         pass
     os._exit(1)

@@ -64,6 +64,12 @@ def trace(error: BaseException) -> str:
     return "".join(traceback.format_exception(type(error), error, at))
 
 
+def errno_of(error: BaseException) -> int:
+    """Its errno, or 0: libraries keep texts and numbers of their own under that name."""
+    number = getattr(error, "errno", None)
+    return number if isinstance(number, int) and 0 <= number < 1 << 31 else 0
+
+
 def resolve(entry: str) -> Callable[[], Any]:
     """The function that "pkg.mod:func" names."""
     module, colon, path = entry.partition(":")

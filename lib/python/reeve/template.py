@@ -121,14 +121,24 @@ class Orders:
         return bool(hooks.before or self.watch.allow)
 
     def look(self, request: int, fds: List[int]) -> int:
-        """Hooks, then whether it is safe: 0, or 1 if it has been refused."""
+        """
+        Hooks, then whether it is safe: 0, or 1 if it has been refused. Nothing may be raised here:
+        ctypes would print it and answer 0, and what a hook was to prevent would be done.
+        """
         try:
             return self._look(request, fds)
         except BaseException as error:  # pylint: disable=broad-except
-            text = str(error) if isinstance(error, OSError) else _load.trace(error)
-            self.channel.send(Type.FAILED, (Tag.STAGE, "before_fork"), (Tag.TEXT, text[-8192:]),
-                              (Tag.ERRNO, getattr(error, "errno", None) or 0), request=request)
+            try:
+                self._failed(request, error)
+            except BaseException as worse:  # pylint: disable=broad-except
+                _load.say(f"reeve: before_fork: {type(error).__name__}, and no word of it to the "
+                          f"daemon: {type(worse).__name__}")
             return 1
+
+    def _failed(self, request: int, error: BaseException) -> None:
+        text = str(error) if isinstance(error, OSError) else _load.trace(error)
+        self.channel.send(Type.FAILED, (Tag.STAGE, "before_fork"), (Tag.TEXT, text[-8192:]),
+                          (Tag.ERRNO, _load.errno_of(error)), request=request)
 
     def _look(self, request: int, fds: List[int]) -> int:
         hooks.run_before()

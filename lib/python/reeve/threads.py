@@ -244,7 +244,7 @@ class Host(Nobody):
             if self.slots.get(slot.index) is slot:
                 del self.slots[slot.index]
             self.post(Message(Type.FAILED, message.request, [
-                (Tag.STAGE, "thread"), (Tag.ERRNO, getattr(error, "errno", 0) or errno.EAGAIN),
+                (Tag.STAGE, "thread"), (Tag.ERRNO, _load.errno_of(error) or errno.EAGAIN),
                 (Tag.TEXT, getattr(error, "strerror", None) or str(error))]), True)
 
     def stop_slot(self, message: Message) -> None:

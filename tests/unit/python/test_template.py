@@ -373,6 +373,32 @@ class Conversation(Case):
             worker.pid = pid
             self.assertEqual(worker.code(), 1)
 
+    def test_errno_of_another_kind(self):
+        """What failed is told, and not forked, whatever its `errno` is."""
+        app = ("import reeve, os\nclass Odd(Exception):\n    errno = {odd}\n"
+               "@reeve.{hook}\ndef hook():\n    raise Odd('odd')\ndef main():\n    pass\n")
+        for odd in ("'EIO'", "1 << 40", "-1 << 40", "None", "2.5"):
+            template = self.template(app.format(odd=odd, hook="before_fork"))
+            template.fork()
+            message = template.receive(Type.FAILED)
+            self.assertEqual(message.need(Tag.ERRNO), 0)
+            self.assertIn("Odd: odd", message.need(Tag.TEXT))
+            template = self.template(app.format(odd=odd, hook="after_fork"))
+            worker = template.fork()
+            worker.pid = template.spawned()
+            message = worker.receive()
+            self.assertEqual((message.type, message.need(Tag.ERRNO)), (Type.FAIL, 0))
+            self.assertEqual(worker.code(), 1)
+
+    def test_failure_that_cannot_be_told_is_no_fork(self):
+        template = self.template("import reeve\nclass Odd(Exception):\n"
+                                 "    errno = property(lambda _: 1 / 0)\n"
+                                 "@reeve.before_fork\ndef before():\n    raise Odd\n"
+                                 "def main():\n    pass\n")
+        template.fork()
+        template.channel.send(Type.PING, request=9)
+        template.receive(Type.PONG)
+
     def test_bad_messages_end_it(self):
         for send in (lambda t: t.channel.socket.send(b"garbage"),
                      lambda t: t.channel.send(Type.GO),
