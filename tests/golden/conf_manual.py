@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""Every key of the table stands in the manual with the same type, default, change and example, and
-the manual names no other key (TAP).
+"""Every key of the table stands in the manual with the same type, bounds, default, change and example,
+and the manual names no other key (TAP).
 
     conf_manual.py TOOL MANUAL
 """

@@ -6,14 +6,16 @@
  *   conf-tool [...] diff OLD NEW                        the changes, with reasons
  *   conf-tool [...] expand FILE GROUP INDEX             command, cwd, env, log file of one worker
  *   conf-tool [...] loader FILE                         through loader_main in a process of its own
- *   conf-tool keys                                      the table of keys, tab-separated
- * Exit code: 0, 1 = something else went wrong, 2 = usage, 78 = errors in the configuration.
+ *   conf-tool keys                                      the table of keys with bounds,
+ * tab-separated Exit code: 0, 1 = something else went wrong, 2 = usage, 78 = errors in the
+ * configuration.
  */
-#include "conf.h"
+#include "key.h"
 #include "loader.h"
 
 #include "base/fd.h"
 #include "base/mem.h"
+#include "base/names.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -223,15 +225,35 @@ static int run_loader(struct tool *t)
 	return err < 0 ? EXIT_CONFIG : 0;
 }
 
+/* As messages word them behind "allowed:". */
+static void print_bounds(const struct conf_key *k)
+{
+	char low[48], high[48];
+
+	if (k->max == 0)
+		return;
+	if (k->how == &type_mode)
+		printf(", up to \"%04llo\"", (unsigned long long)k->max);
+	else if (k->how == &type_duration)
+		printf(", %s to %s", duration_format(k->min, low), duration_format(k->max, high));
+	else if (k->how == &type_size)
+		printf(", %s to %s", size_format(k->min, low), size_format(k->max, high));
+	else
+		printf(", %lld to %lld", k->min, k->max);
+}
+
 static int run_keys(struct tool *t)
 {
 	static const char *const kinds[] = { "add", "remove", "live", "renew", "daemon" };
 	size_t n;
 	const struct conf_key *keys = conf_keys(&n);
 
-	for (size_t i = 0; i < n; i++)
-		printf("%s\t%s\t%s\t%s\t%s\t%s\n", keys[i].path, keys[i].type, keys[i].preset,
-		       kinds[keys[i].change], keys[i].example, keys[i].help);
+	for (size_t i = 0; i < n; i++) {
+		printf("%s\t%s", keys[i].path, keys[i].type);
+		print_bounds(&keys[i]);
+		printf("\t%s\t%s\t%s\t%s\n", keys[i].preset, kinds[keys[i].change], keys[i].example,
+		       keys[i].help);
+	}
 	return 0;
 }
 
