@@ -1,6 +1,7 @@
 /*
  * The command line. Options stand before or after the verb; every option has one meaning, but -s:
- * after `kill` it is the signal, elsewhere the socket.
+ * after `kill` it is the signal, elsewhere the socket; and --timeout, under `run` a clock of the
+ * tree.
  */
 #include "ctl.h"
 
@@ -20,6 +21,7 @@ struct row {
 	const char *value; /* as help shows it */
 	size_t at;
 	const char *help;
+	const char *help_run; /* under `run`, where it means something else */
 };
 #define AT(field) offsetof(struct settings, field)
 
@@ -40,7 +42,8 @@ static const struct row rows[OPT_COUNT] = {
 	[OPT_VERSION] = ROW('V', "version", FLAG, NULL, AT(version), "the version of reevectl"),
 	[OPT_NO_WAIT] = ROW(0, "no-wait", FLAG, NULL, AT(no_wait), "do not wait until it is true"),
 	[OPT_TIMEOUT] = ROW(0, "timeout", DURATION, "D", AT(timeout_ms),
-			    "give up waiting after D (\"10s\"); exit code 4"),
+			    "give up waiting after D (\"10s\"); exit code 4",
+			    "kill the whole tree D after the first TERM or INT"),
 	[OPT_WATCH] = ROW('w', "watch", FLAG, NULL, AT(watch), "show it again when it changes"),
 	[OPT_ALL] = ROW('a', "all", FLAG, NULL, AT(all), "every worker"),
 	[OPT_FAILED] = ROW(0, "failed", FLAG, NULL, AT(failed), "only workers that failed"),
@@ -288,6 +291,8 @@ int options_parse(struct ctl *c, int argc, char **argv)
 
 void options_help(const struct verb *v, struct str *out)
 {
+	bool is_run = v && v->options & OPT(TERMINAL);
+
 	for (int i = 0; i < OPT_COUNT; i++) {
 		const struct row *r = &rows[i];
 		char word[64];
@@ -297,6 +302,6 @@ void options_help(const struct verb *v, struct str *out)
 		snprintf(word, sizeof(word), "%s%c%s--%s%s%s", r->letter ? "-" : "  ",
 			 r->letter ? r->letter : ' ', r->letter ? ", " : " ", r->name,
 			 r->value ? " " : "", r->value ? r->value : "");
-		str_addf(out, "  %-26s %s\n", word, r->help);
+		str_addf(out, "  %-26s %s\n", word, is_run && r->help_run ? r->help_run : r->help);
 	}
 }

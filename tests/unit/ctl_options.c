@@ -105,6 +105,8 @@ Test(ctl_options, usage)
 		"stop --cold=yes a",
 		"status --for ready",
 		"wait --fro ready w",
+		"show --memory web",
+		"tree --memory",
 	};
 	struct ctl c;
 
@@ -128,21 +130,28 @@ Test(ctl_options, pointers)
 	}
 }
 
-/* Every verb and every option of the tables stands in reevectl(1). */
-Test(ctl_options, manual_names_everything)
+static const char *read_manual(void)
 {
-	struct str help = { 0 };
 	static char manual[1 << 16];
 	const char *path = getenv("REEVECTL_MANUAL");
 	FILE *f = path ? fopen(path, "r") : NULL;
-	char word[64];
 
 	cr_assert_not_null(f);
 	manual[fread(manual, 1, sizeof(manual) - 1, f)] = '\0';
 	fclose(f);
+	return manual;
+}
+
+/* Every verb and every option of the tables stands in reevectl(1). */
+Test(ctl_options, manual_names_everything)
+{
+	struct str help = { 0 };
+	const char *manual = read_manual();
+	char word[64];
+
 	for (size_t i = 0; i < n_verbs; i++) {
-		snprintf(word, sizeof(word), "*%s", verbs[i].name);
-		cr_expect(strcmp(verbs[i].name, "help") == 0 || strstr(manual, word), "%s", word);
+		snprintf(word, sizeof(word), "\n*%s*", verbs[i].name);
+		cr_expect(strstr(manual, word), "%s", word);
 		options_help(&verbs[i], &help);
 	}
 	options_help(NULL, &help);
@@ -151,4 +160,46 @@ Test(ctl_options, manual_names_everything)
 		cr_expect(strstr(manual, word), "%s", word);
 	}
 	str_fini(&help);
+}
+
+/* reevectl(1) says of options of several verbs which verbs these are. */
+Test(ctl_options, manual_names_whose_options)
+{
+	static const struct {
+		const char *head;
+		unsigned option, but;
+	} shared[] = {
+		{ "\n*--timeout*", OPT(TIMEOUT), OPT(TERMINAL) },
+		{ "\n*--no-wait*", OPT(NO_WAIT), 0 },
+		{ "\n*--offline*", OPT(OFFLINE), 0 },
+	};
+	const char *manual = read_manual();
+
+	for (size_t i = 0; i < ARRAY_LEN(shared); i++) {
+		const char *at = strstr(manual, shared[i].head);
+		auto_str want = { 0 };
+
+		for (size_t v = 0; v < n_verbs; v++)
+			if ((verbs[v].options & shared[i].option) &&
+			    !(verbs[v].options & shared[i].but))
+				str_addf(&want, " %s", verbs[v].name);
+		cr_assert_not_null(at, "%s", shared[i].head);
+		at = strstr(at, "\tOf: *");
+		cr_assert_not_null(at, "%s", shared[i].head);
+		at += strlen("\tOf: *");
+		cr_expect(strncmp(at, want.data + 1, want.len - 1) == 0 && at[want.len - 1] == '*',
+			  "%s:%s", shared[i].head + 1, want.data);
+	}
+}
+
+/* --timeout of run is no waiting of ours. */
+Test(ctl_options, help_of_run)
+{
+	auto_str run = { 0 }, stop = { 0 };
+
+	options_help(verb_find("run"), &run);
+	options_help(verb_find("stop"), &stop);
+	cr_expect(strstr(run.data, "whole tree D after the first TERM") &&
+		  !strstr(run.data, "exit code"));
+	cr_expect(strstr(stop.data, "give up waiting after D"));
 }
