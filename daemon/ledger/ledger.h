@@ -282,7 +282,8 @@ struct ledger_life {
 	uint8_t has_channel; /* M: its channel is in the keeper's store */
 	uint8_t unheard; /* M: it broke the rules of its channel: to be ended, not heard any more */
 	uint8_t reserved_bytes[2];
-	uint32_t spare_count; /* M: of a spare: workers of the group when it was forked */
+	uint32_t spare_count;	    /* M: of a spare: workers of the group when it was forked */
+	int64_t watchdog_told_ms;   /* M: WATCHDOG_USEC in its environment; 0 = none */
 };
 
 /* K: numbers of fds the keeper stores for a slot, as its own fd numbers + 1; 0 = none. */

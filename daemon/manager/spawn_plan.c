@@ -13,6 +13,7 @@
 #include "manager/template.h"
 #include "manager/tree.h"
 #include "manager/userns.h"
+#include "manager/watchdog.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -194,14 +195,12 @@ static void single_threaded(struct words *env)
 #define PID_ROOM "00000000000" /* the child writes its own */
 
 /* What it is told once and held to, see worker_watchdog(). */
-static void say_watchdog(struct words *env, struct worker *w)
+static void say_watchdog(struct words *env, const struct worker *w, struct ledger_life *life)
 {
-	int64_t ms = w->group->conf->watchdog_ms;
-
-	if (ms == DURATION_NEVER)
+	life->watchdog_told_ms = watchdog_to_tell(w->group->conf);
+	if (!life->watchdog_told_ms)
 		return;
-	w->slot->w.watchdog_told_ms = ms;
-	env_setf(env, "WATCHDOG_USEC", "%" PRId64, ms * 1000);
+	env_setf(env, "WATCHDOG_USEC", "%" PRId64, life->watchdog_told_ms * 1000);
 	env_set(env, "WATCHDOG_PID", PID_ROOM);
 }
 
@@ -217,7 +216,7 @@ static int plan_env(struct job *job, struct worker *w, const struct said *said, 
 		env_setf(env, CHANNEL_ENV, "%d", 3 + said->n_sockets);
 	if (*said->notify) {
 		env_set(env, "NOTIFY_SOCKET", said->notify);
-		say_watchdog(env, w);
+		say_watchdog(env, w, job->plan.life);
 	}
 	if (*said->journal)
 		env_set(env, "JOURNAL_STREAM", said->journal);
@@ -231,7 +230,7 @@ static int plan_env(struct job *job, struct worker *w, const struct said *said, 
 		return r;
 	if (said->n_sockets > 0)
 		job->plan.pid_texts[0] = (char *)env_get(env, "LISTEN_PID");
-	if (w->slot->w.watchdog_told_ms)
+	if (job->plan.life->watchdog_told_ms)
 		job->plan.pid_texts[1] = (char *)env_get(env, "WATCHDOG_PID");
 	return 0;
 }

@@ -136,7 +136,7 @@ static void forget_last_life(struct worker *w)
 	/* of a start that lacked means, whose manager died before it left this state */
 	s->deadline_ms = DURATION_NEVER;
 	s->started_ms = clock_mono_ms();
-	s->watchdog_told_ms = s->watchdog_own_ms = 0;
+	s->watchdog_own_ms = 0;
 	w->slot->beat_ms = 0;
 	w->slot->status[0] = '\0';
 	w->slot->progress_done = w->slot->progress_total = 0;

@@ -60,8 +60,8 @@ static int add_env(struct channel_packet *p, const struct worker *w)
 	env_setf(&env, "REEVE_INCARNATION", "%u", life->incarnation);
 	env_setf(&env, "REEVE_GENERATION", "%u", life->generation);
 	env_setf(&env, "REEVE_COUNT", "%d", group_workers_wanted(w->group));
-	if (w->slot->w.watchdog_told_ms)
-		env_setf(&env, "WATCHDOG_USEC", "%" PRId64, w->slot->w.watchdog_told_ms * 1000);
+	if (life->watchdog_told_ms)
+		env_setf(&env, "WATCHDOG_USEC", "%" PRId64, life->watchdog_told_ms * 1000);
 	if (r == 0)
 		r = words_finish(&env, &pairs, &d);
 	for (size_t i = 0; r == 0 && pairs[i]; i++)
@@ -102,8 +102,8 @@ int threads_start(struct worker *w, uint32_t row, struct diag *d)
 	if (threads_blocks(w) || !host || host->slot->w.state != WS_READY)
 		return diag_set(d, -EIO, "%s/host is not there: %s", w->group->row->name,
 				host && host->slot->error[0] ? host->slot->error : "not ready");
-	if (w->group->conf && w->group->conf->watchdog_ms != DURATION_NEVER)
-		w->slot->w.watchdog_told_ms = w->group->conf->watchdog_ms;
+	if (w->group->conf)
+		life->watchdog_told_ms = watchdog_to_tell(w->group->conf);
 	life->source_slot = host->row;
 	life->source_incarnation = host->slot->w.incarnation;
 	life->source_generation = host->slot->w.generation;

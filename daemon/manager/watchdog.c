@@ -20,9 +20,11 @@
 
 int64_t watchdog_period(const struct worker *w)
 {
-	if (w->slot->kind != SLOT_WORKER || !w->group->conf)
+	const struct ledger_life *life = worker_life(w);
+
+	if (w->slot->kind != SLOT_WORKER || !w->group->conf || !life)
 		return DURATION_NEVER;
-	return worker_watchdog(&w->slot->w, w->group->conf->watchdog_ms);
+	return worker_watchdog(&w->slot->w, life->watchdog_told_ms, w->group->conf->watchdog_ms);
 }
 
 void watchdog_again(struct worker *w)

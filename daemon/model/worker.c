@@ -342,13 +342,13 @@ void worker_extend(struct worker_state *w, uint64_t usec, int64_t now_ms)
 		w->deadline_ms = until;
 }
 
-int64_t worker_watchdog(const struct worker_state *w, int64_t conf_ms)
+int64_t worker_watchdog(const struct worker_state *w, int64_t told_ms, int64_t conf_ms)
 {
 	if (conf_ms == DURATION_NEVER)
 		return DURATION_NEVER;
 	if (w->watchdog_own_ms)
 		return w->watchdog_own_ms;
-	return w->watchdog_told_ms ? MAX_OF(w->watchdog_told_ms, conf_ms) : DURATION_NEVER;
+	return told_ms ? MAX_OF(told_ms, conf_ms) : DURATION_NEVER;
 }
 
 void worker_watchdog_own(struct worker_state *w, uint64_t usec)

@@ -123,10 +123,8 @@ struct worker_state {
 			     */
 	uint8_t told;	    /* the state that the last event of this worker has told */
 	uint8_t proving;    /* since 0.2.0: its code is new since a reload, and was not well yet */
-	/* since 0.2.0: the watchdog that this life was told of (WATCHDOG_USEC in its environment);
-	 * 0 = of none. And the one that it asked for; 0 = it did not */
-	int64_t watchdog_told_ms, watchdog_own_ms;
-	int64_t reserved[2];
+	int64_t watchdog_own_ms; /* since 0.2.0: the one that this life asked for; 0 = none */
+	int64_t reserved[3];
 };
 
 /* How a life ended, as the policy needs it. */
@@ -171,9 +169,10 @@ void worker_extend(struct worker_state *w, uint64_t usec, int64_t now_ms);
 /*
  * The watchdog is the deadline of WS_READY. Since 0.2.0.
  * The period that this life is held to, DURATION_NEVER = to none; conf_ms: its group's. It is what
- * the life was told or asked for; what the group has now counts where it is longer, or none.
+ * the life was told (0 = of none) or asked for; what the group has now counts where it is longer, or
+ * none.
  */
-int64_t worker_watchdog(const struct worker_state *w, int64_t conf_ms);
+int64_t worker_watchdog(const struct worker_state *w, int64_t told_ms, int64_t conf_ms);
 /* WATCHDOG_USEC: within the bounds of the key; 0 and 2^64-1 are none, as for systemd. */
 void worker_watchdog_own(struct worker_state *w, uint64_t usec);
 /* A sign of life: a full period from now, which may be extended by extend_max. */

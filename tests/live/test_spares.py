@@ -8,6 +8,17 @@ POINTS = ("spare.row", "spare.bound", "fork.send", "fork.sent", "born.noted", "c
 ENDS = ("spare.end", "spare.free", "spare.freed")
 QUICK = {"settle": "0s", "restart": {"delay": "1ms", "limit": 0}}
 
+SILENT = """
+def silent():
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    print("heard", os.environ["REEVE_INCARNATION"], file=sys.stderr, flush=True)
+    reeve.ready()
+    while os.environ["REEVE_INCARNATION"] == "1":
+        reeve.beat()
+        time.sleep(0.1)
+    time.sleep(1000)
+"""
+
 
 class Spares(HandoverCase):
     def spared(self, n, workers=2, **keys):
@@ -133,6 +144,33 @@ class Spares(HandoverCase):
         self.spares(d, 1)
         self.started_once()
         d.stop()
+
+    # --- what a reload changes ------------------------------------------------------------------
+
+    def silent(self, **keys):
+        """Its first life gives signs of life, the others do not."""
+        self.app(SILENT)
+        keys = {"ready": "notify", "template": {"spares": 1}, "start_timeout": "1h",
+                "limits": {"core": 0}, "restart": {"delay": "1h", "max_delay": "1h"}, **keys}
+        return self.group("app:silent", **keys)
+
+    def exit_of(self, d, name, incarnation):
+        return until(lambda: [e for e in d.exits(name) if e["incarnation"] == incarnation], 15)[0]
+
+    def test_NW09_a_spare_is_held_to_what_it_was_told(self):
+        """Also where no other is forked after it."""
+        d = self.forked({"web": self.silent(watchdog="1s")})
+        d.until_all(state="ready")
+        before = self.spares(d, 1)
+        procs.kill(d.host(self.template(d)["pid"]))
+        self.until_template(d, state="down")
+        d.ctl("restart", "web:0", code=0)
+        self.assertIn(d.worker("web:0")["pid"], before)
+        last = self.exit_of(d, "web:0", 2)
+        self.assertEqual((last["cause"], last["signal"]), ("watchdog", "ABRT"))
+        d.stop()
+
+    # --- who is killed when ---------------------------------------------------------------------
 
     def test_the_manager_is_killed_at_every_point(self):
         d = self.armed({"web": self.spared(1, workers=1)})

@@ -277,14 +277,13 @@ Test(model, NW09_who_was_told_of_no_watchdog_is_held_to_none)
 {
 	struct worker_state w = up();
 
-	cr_expect_eq(worker_watchdog(&w, 5000), DURATION_NEVER);
-	w.watchdog_told_ms = 10000;
-	cr_expect_eq(worker_watchdog(&w, 5000), 10000, "a shorter one was not told");
-	cr_expect_eq(worker_watchdog(&w, 20000), 20000);
-	cr_expect_eq(worker_watchdog(&w, DURATION_NEVER), DURATION_NEVER);
+	cr_expect_eq(worker_watchdog(&w, 0, 5000), DURATION_NEVER);
+	cr_expect_eq(worker_watchdog(&w, 10000, 5000), 10000, "a shorter one was not told");
+	cr_expect_eq(worker_watchdog(&w, 10000, 20000), 20000);
+	cr_expect_eq(worker_watchdog(&w, 10000, DURATION_NEVER), DURATION_NEVER);
 	worker_watchdog_own(&w, 2000000);
-	cr_expect_eq(worker_watchdog(&w, 20000), 2000);
-	cr_expect_eq(worker_watchdog(&w, DURATION_NEVER), DURATION_NEVER);
+	cr_expect_eq(worker_watchdog(&w, 10000, 20000), 2000);
+	cr_expect_eq(worker_watchdog(&w, 10000, DURATION_NEVER), DURATION_NEVER);
 }
 
 Test(model, NW08_odd_periods_are_bounded)
@@ -304,9 +303,8 @@ Test(model, NW08_odd_periods_are_bounded)
 	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
 		struct worker_state w = up();
 
-		w.watchdog_told_ms = 10000;
 		worker_watchdog_own(&w, rows[i].usec);
-		cr_expect_eq(worker_watchdog(&w, 10000), rows[i].ms, "row %zu", i);
+		cr_expect_eq(worker_watchdog(&w, 10000, 10000), rows[i].ms, "row %zu", i);
 	}
 }
 
