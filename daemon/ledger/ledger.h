@@ -281,7 +281,7 @@ struct ledger_life {
 	uint32_t source_incarnation, source_generation; /* M */
 	uint8_t has_channel; /* M: its channel is in the keeper's store */
 	uint8_t unheard; /* M: it broke the rules of its channel: to be ended, not heard any more */
-	uint8_t reserved_bytes[2];
+	uint8_t log_to, log_stderr; /* M: of a spare: the group's log.to, log.stderr */
 	uint32_t spare_count;	    /* M: of a spare: workers of the group when it was forked */
 	int64_t watchdog_told_ms;   /* M: WATCHDOG_USEC in its environment; 0 = none */
 };

@@ -13,6 +13,7 @@
 #include "base/mem.h"
 #include "manager/notify.h"
 #include "manager/tree.h"
+#include "manager/watchdog.h"
 #include "manager/worker.h"
 
 #include <errno.h>
@@ -46,6 +47,24 @@ static bool source_is_well(const struct worker *w, const struct ledger_life *lif
 	       f->recycle == RECYCLE_NOT || f->recycle == RECYCLE_FORKS;
 }
 
+/* What FORK settles and a reload can change without a new generation. */
+static void settle(const struct group *g, struct ledger_life *life)
+{
+	life->spare_count = (uint32_t)group_workers_wanted(g);
+	life->log_to = (uint8_t)g->conf->log.to;
+	life->log_stderr = (uint8_t)g->conf->log.stderr_to;
+	life->watchdog_told_ms = watchdog_to_tell(g->conf);
+}
+
+static bool is_settled_so(const struct group *g, const struct ledger_life *life)
+{
+	struct ledger_life now = { 0 };
+
+	settle(g, &now);
+	return life->spare_count == now.spare_count && life->log_to == now.log_to &&
+	       life->log_stderr == now.log_stderr && life->watchdog_told_ms == now.watchdog_told_ms;
+}
+
 /* The next life of w would be the same if it was forked now. */
 static bool fits(const struct worker *w)
 {
@@ -55,8 +74,8 @@ static bool fits(const struct worker *w)
 	return worker_wanted(w) && !w->surplus && g->conf &&
 	       g->conf->start_method == CONF_START_FORKSERVER &&
 	       life->incarnation == w->slot->w.incarnation + 1 &&
-	       life->generation == g->row->generation &&
-	       life->spare_count == (uint32_t)group_workers_wanted(g) && source_is_well(w, life);
+	       life->generation == g->row->generation && is_settled_so(g, life) &&
+	       source_is_well(w, life);
 }
 
 /* --- ends ------------------------------------------------------------------------------------ */
@@ -151,7 +170,7 @@ static void begin(struct worker *w)
 	life = ledger_life(&m->ledger, row);
 	life->incarnation = w->slot->w.incarnation + 1;
 	life->generation = w->group->row->generation;
-	life->spare_count = (uint32_t)group_workers_wanted(w->group);
+	settle(w->group, life);
 	life->born_ms = clock_mono_ms();
 	life_token(life);
 	w->slot->life[1] = row;

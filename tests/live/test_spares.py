@@ -170,6 +170,39 @@ class Spares(HandoverCase):
         self.assertEqual((last["cause"], last["signal"]), ("watchdog", "ABRT"))
         d.stop()
 
+    def test_NW09_a_spare_tells_its_worker_nothing(self):
+        """The first watchdog comes by a reload: for the spare, not for who runs."""
+        d = self.forked({"web": self.silent()})
+        d.until_all(state="ready")
+        first, pid = self.spares(d, 1), d.worker("web:0")["pid"]
+        d.write(self.conf({"web": self.silent(watchdog="1s")}))
+        d.ctl("reload", code=0)
+        second = until(lambda: (now := self.spares(d, 1)) != first and now, 15, "a new spare")
+        self.assertEqual(d.detail("web:0").get("watchdog_ms"), None)
+        self.assertEqual(d.worker("web:0")["pid"], pid)
+        d.ctl("restart", "web:0", code=0)
+        self.assertIn(d.worker("web:0")["pid"], second)
+        self.assertEqual(self.exit_of(d, "web:0", 2)["cause"], "watchdog")
+        self.assertEqual(self.exit_of(d, "web:0", 1)["cause"], "stop")
+        d.stop()
+
+    def test_a_spare_from_before_a_reload_is_not_taken(self):
+        d = self.forked({"web": self.silent(log={"stderr": "null"})})
+        d.until_all(state="ready")
+        first = self.spares(d, 1)
+        d.write(self.conf({"web": self.silent(log={"stderr": "merge"})}))
+        d.ctl("reload", code=0)
+        d.ctl("restart", "web:0", code=0)
+        worker = d.until_worker("web:0", state="ready", incarnation=2, generation=1)
+        self.assertNotIn(worker["pid"], first)
+        until(lambda: "heard 2" in d.lines("web"), 10, "its stderr is in the log")
+        self.assertNotIn("heard 1", d.lines("web"))
+        second = self.spares(d, 1)
+        d.ctl("restart", "web:0", code=0)
+        self.assertIn(d.worker("web:0")["pid"], second)
+        until(lambda: "heard 3" in d.lines("web"), 10)
+        d.stop()
+
     # --- who is killed when ---------------------------------------------------------------------
 
     def test_the_manager_is_killed_at_every_point(self):
