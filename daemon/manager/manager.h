@@ -99,8 +99,10 @@ struct group {
 	struct worker *host;	     /* slot of kind SLOT_HOST, or NULL */
 	struct worker *templates[2]; /* slots of kind SLOT_TEMPLATE; NULL where there is none */
 	uint64_t up_pass;	     /* admit.c: when `up` was found out */
-	int64_t spare_after_ms;	     /* spare.c: the last one was lost, not before this */
+	/* spare.c: runs from the loss of one to the next try, so long the last time */
 	ev_timer spare_timer;
+	int64_t spare_pause_ms;
+	struct log_limit spare_limit;
 	bool up;
 };
 

@@ -20,7 +20,9 @@
 #include <signal.h>
 #include <string.h>
 
-#define PAUSE_MS 1000 /* between the loss of one and the next try */
+/* Between the loss of one and the next try: twice as long each time, if they do not last. */
+#define PAUSE_MS     1000
+#define PAUSE_MAX_MS 60000
 
 static struct ledger_life *life_of(const struct worker *w)
 {
@@ -139,10 +141,38 @@ static void end(struct worker *w)
 	}
 }
 
+static void pause_over(struct ev_loop *loop, ev_timer *t, int events)
+{
+	((struct group *)t->data)->m->changed = true;
+}
+
+static void begin_pause(struct group *g, int64_t ms)
+{
+	g->spare_pause_ms = ms;
+	ev_timer_init(&g->spare_timer, pause_over, (double)ms / 1000. + .001, 0.);
+	g->spare_timer.data = g;
+	ev_timer_start(g->m->loop, &g->spare_timer);
+}
+
+static bool is_paused(const struct group *g)
+{
+	return ev_is_active(&g->spare_timer);
+}
+
+/* Those that are lost together are one loss. */
 static void lost(struct worker *w, const char *why)
 {
-	w->group->spare_after_ms = clock_mono_ms() + PAUSE_MS;
-	log_info("%s: its spare is lost: %s", w->name, why);
+	struct group *g = w->group;
+	bool lasted = clock_mono_ms() - life_of(w)->born_ms >= PAUSE_MAX_MS;
+	uint32_t unsaid;
+
+	if (!is_paused(g))
+		begin_pause(g, lasted || g->spare_pause_ms == 0
+				       ? PAUSE_MS
+				       : MIN_OF(2 * g->spare_pause_ms, PAUSE_MAX_MS));
+	if (log_limit_pass(&g->spare_limit, 5, 3600000, &unsaid))
+		log_info("%s: its spare is lost: %s%s", w->name, why,
+			 unsaid ? "; others before it were left unsaid" : "");
 }
 
 void spare_fails(struct request *r, const char *text)
@@ -361,24 +391,6 @@ static bool can_make(const struct group *g)
 
 	/* whether it is safe is seen anew before each fork */
 	return t && t->slot->w.generation == g->row->generation && !t->slot->template.recycle;
-}
-
-static void pause_over(struct ev_loop *loop, ev_timer *t, int events)
-{
-	((struct group *)t->data)->m->changed = true;
-}
-
-static bool is_paused(struct group *g)
-{
-	int64_t left = g->spare_after_ms - clock_mono_ms();
-
-	if (g->spare_after_ms == 0 || left <= 0)
-		return false;
-	ev_timer_stop(g->m->loop, &g->spare_timer);
-	ev_timer_init(&g->spare_timer, pause_over, (double)left / 1000. + .001, 0.);
-	g->spare_timer.data = g;
-	ev_timer_start(g->m->loop, &g->spare_timer);
-	return true;
 }
 
 static void step_group(struct group *g)

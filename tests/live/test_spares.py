@@ -1,4 +1,6 @@
 """template.spares: workers that are forked ahead and wait before GO."""
+import time
+
 from harness import procs, until
 from test_handover import HandoverCase
 
@@ -201,6 +203,20 @@ class Spares(HandoverCase):
         d.ctl("restart", "web:0", code=0)
         self.assertIn(d.worker("web:0")["pid"], second)
         until(lambda: "heard 3" in d.lines("web"), 10)
+        d.stop()
+
+    # --- what goes wrong ------------------------------------------------------------------------
+
+    def test_where_none_can_be_made_it_is_tried_ever_more_slowly(self):
+        self.need_not("eperm", "clone3 is refused, and threads with it")
+        self.app("import threading\n"
+                 "threading.Thread(target=time.sleep, args=(1000,), daemon=True).start()\n")
+        d = self.forked({"web": self.group(preload=["app"], settle="0s",
+                                           template={"spares": 1, "fallback": "spawn"})})
+        lost = [until(lambda n=n: d.text().count("its spare is lost") >= n and time.monotonic(),
+                      15, f"try {n}") for n in (1, 2, 3)]
+        self.assertGreater(lost[2] - lost[0], 2.5)  # 1 s and 2 s
+        self.assertEqual(d.worker("web:0")["source"], "exec")
         d.stop()
 
     # --- who is killed when ---------------------------------------------------------------------
