@@ -403,6 +403,8 @@ void handover_resume(struct worker *w)
 	life->has_channel = 0;
 	w->slot->hand_tries = 0;
 	life->handover = HAND_BORN;
-	if (ledger_life_live(&w->m->ledger, row))
+	if (ledger_life_live(&w->m->ledger, row)) {
 		ledger_ask_kill(&w->m->ledger, row, SIGKILL, CONF_TO_MAIN);
+		bell_ring(w->m->bell_keeper);
+	}
 }

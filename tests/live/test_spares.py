@@ -1,7 +1,9 @@
 """template.spares: workers that are forked ahead and wait before GO."""
+import errno
+import os
 import time
 
-from harness import procs, until
+from harness import procs, signal, until
 from test_handover import HandoverCase
 
 POINTS = ("spare.row", "spare.bound", "fork.send", "fork.sent", "born.noted", "claim.sent",
@@ -217,6 +219,19 @@ class Spares(HandoverCase):
                       15, f"try {n}") for n in (1, 2, 3)]
         self.assertGreater(lost[2] - lost[0], 2.5)  # 1 s and 2 s
         self.assertEqual(d.worker("web:0")["source"], "exec")
+        d.stop()
+
+    def test_a_spare_that_hangs_and_cannot_be_let_go_is_killed(self):
+        d = self.armed({"web": self.silent(restart={"delay": "1ms", "limit": 0})})
+        d.until_all(state="ready")
+        spare = d.host(*self.spares(d, 1))
+        os.kill(spare, signal.SIGSTOP)
+        self.points.arm("notify.bind", "errno", value=errno.ENOSPC)
+        procs.kill(d.host(d.worker("web:0")["pid"]))
+        until(lambda: self.points.happened("notify.bind"), 15)
+        self.points.disarm("notify.bind")
+        until(lambda: not procs.alive(spare), 10, "nobody waits for it")
+        d.until_worker("web:0", state="ready", restarts=1, incarnation=2)
         d.stop()
 
     # --- who is killed when ---------------------------------------------------------------------
