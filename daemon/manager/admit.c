@@ -113,7 +113,9 @@ size_t admit_waiting_for(const struct worker *w, char ret[][80], size_t n)
 	for (char **a = c->after; a && *a && found < n && w->slot->w.incarnation == 0; a++)
 		if (!group_up(manager_find_group(w->m, *a)))
 			snprintf(ret[found++], 80, "%s", *a);
-	if (found < n && template_waits_for(w))
+	if (found < n && w->slot->life[1] != LEDGER_NONE && spare_blocks(w))
+		snprintf(ret[found++], 80, "spare");
+	else if (found < n && template_waits_for(w))
 		snprintf(ret[found++], 80, "%s/%s", w->group->row->name, template_waits_for(w));
 	if (found < n && threads_blocks(w))
 		snprintf(ret[found++], 80, "%s/host", w->group->row->name);

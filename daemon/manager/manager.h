@@ -210,7 +210,8 @@ void exits_drained(struct manager *m);
 bool admit_waits_for_turn(const struct worker *w);
 void admit_enqueue(struct worker *w);
 void admit_run(struct manager *m);
-/* What a waiting worker waits for: names of groups, or "start budget". Up to n strings into ret. */
+/* What a waiting worker waits for: names of groups, "spare", "web/template"…, or "start budget". Up
+ * to n strings into ret. */
 size_t admit_waiting_for(const struct worker *w, char ret[][80], size_t n);
 
 /* pause.c: holes in our own time */

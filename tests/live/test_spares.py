@@ -221,6 +221,23 @@ class Spares(HandoverCase):
         self.assertEqual(d.worker("web:0")["source"], "exec")
         d.stop()
 
+    def test_a_worker_waits_for_a_spare_on_its_way(self):
+        d = self.armed({"web": self.group("app:runs", **QUICK, template={"spares": 1,
+                                                                         "fork_timeout": "1m"})})
+        d.until_all(state="ready")
+        spare, template = *self.spares(d, 1), d.host(self.template(d)["pid"])
+        os.kill(template, signal.SIGSTOP)
+        asked = self.points.hits("fork.sent")
+        procs.kill(d.host(spare))
+        until(lambda: self.points.hits("fork.sent") > asked, 15, "the next one is asked for")
+        procs.kill(d.host(d.worker("web:0")["pid"]))
+        self.assertEqual(d.until_worker("web:0", state="waiting")["waiting_for"], ["spare"])
+        os.kill(template, signal.SIGCONT)
+        d.until_worker("web:0", state="ready", restarts=1, incarnation=2)
+        self.spares(d, 1)
+        self.started_once()
+        d.stop()
+
     def test_a_spare_that_hangs_and_cannot_be_let_go_is_killed(self):
         d = self.armed({"web": self.silent(restart={"delay": "1ms", "limit": 0})})
         d.until_all(state="ready")
