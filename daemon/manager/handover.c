@@ -64,10 +64,15 @@ void handover_close(struct worker *w)
 	}
 }
 
+static void ask_end(const struct worker *w, uint32_t row)
+{
+	ledger_ask_kill(&w->m->ledger, row, SIGKILL, CONF_TO_MAIN);
+	bell_ring(w->m->bell_keeper);
+}
+
 void request_ask_end(const struct request *r)
 {
-	ledger_ask_kill(&r->w->m->ledger, r->row, SIGKILL, CONF_TO_MAIN);
-	bell_ring(r->w->m->bell_keeper);
+	ask_end(r->w, r->row);
 }
 
 /* Whoever hangs on the way there does not see that its channel ends; where it was born in the leaf
@@ -356,6 +361,7 @@ bool handover_cancel(struct worker *w)
 {
 	struct ledger_life *life = worker_life(w);
 	struct request *r = w->request;
+	uint32_t row = w->slot->life[0];
 
 	if (!handover_pending(life) || life->exited)
 		return false;
@@ -368,7 +374,12 @@ bool handover_cancel(struct worker *w)
 			request_ask_end(r);
 		return true;
 	}
-	request_end_unclaimed(w, w->slot->life[0]);
+	if (ledger_life_live(&w->m->ledger, row)) {
+		/* claimed under a predecessor, or a spare that could not go: the same */
+		ask_end(w, row);
+		return true;
+	}
+	request_end_unclaimed(w, row);
 	handover_close(w);
 	exit_never_was(w);
 	return true;

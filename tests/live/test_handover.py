@@ -227,6 +227,33 @@ class Handover(HandoverCase):
         self.assertEqual([e["incarnation"] for e in d.exits("web:0")], [1])
         d.stop()
 
+    def test_a_stop_waits_for_who_was_claimed_under_a_predecessor(self):
+        """Its process has no request any more, and hangs: "stopped" means that it has ended."""
+        d = self.armed({"web": self.native(settle="0s", restart={"delay": "1ms", "limit": 0})})
+        self.at_rest(d)
+        for cold in (True, False):
+            known = {d.host(self.template(d)["pid"]), d.pid_of("web:0")}
+            self.points.arm("go.store", "pause")
+            procs.kill(d.pid_of("web:0"))
+            until(lambda: self.points.happened("go.store"), 15)
+            hangs, = [p for p in procs.children_of(d.pid) if p not in known and
+                      procs.comm_of(p) not in ("reeve-manager", "reeve-logger")]
+            procs.kill(hangs, signal.SIGSTOP)
+            self.points.arm("kill.send", "pause")  # the keeper's, of what the successor asks for
+            procs.kill(d.role("manager"))
+            self.points.disarm("go.store")
+            until(lambda: self.points.happened("kill.send"), 15)
+            self.answers(d)
+            d.call("Stop", targets=["web:0"], cold=cold, wait=False)
+            self.never(lambda: d.worker("web:0")["state"] == "stopped", 0.5, "it is there")
+            self.points.disarm("kill.send")
+            d.until_worker("web:0", state="stopped")
+            self.assert_gone(hangs)
+            d.ctl("start", "web:0", code=0)
+            self.at_rest(d)
+        self.started_once()
+        d.stop()
+
     def test_a_channel_full_of_predecessors_requests_is_no_fault_of_the_template(self):
         """A successor cannot even say PING; what came with those requests is no surprise to it."""
         d = self.forked({"web": self.native(workers=32, settle="0s", restart={
