@@ -100,9 +100,11 @@ void request_fail(struct request *r, int err, const char *text)
 	}
 	if (request_has_process(r)) {
 		/* its exit record ends the start; the channel's end makes it exit */
-		snprintf(w->slot->error, sizeof(w->slot->error), "%s", said);
-		life->stage = STAGE_PREPARE;
-		life->stage_errno = err;
+		if (!r->cancelled && !life->stage_errno) {
+			snprintf(w->slot->error, sizeof(w->slot->error), "%s", said);
+			life->stage = STAGE_PREPARE;
+			life->stage_errno = err;
+		}
 		ev_io_stop(w->m->loop, &r->io);
 		close_fd(&r->fd);
 		request_ask_end(r);
@@ -230,7 +232,7 @@ static void clock_fired(struct ev_loop *loop, ev_timer *t, int events)
 	r->late = true;
 	if (owed && template) {
 		template_bad(source, CAUSE_WATCHDOG, "no answer to a fork within fork_timeout");
-	} else if (owed) {
+	} else if (owed && !request_has_process(r)) {
 		log_info(
 			"%s: %s did not come to a fork point within fork_timeout: started by spawn",
 			w->name, source->name);

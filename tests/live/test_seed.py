@@ -1,5 +1,5 @@
 """start_method "fork": worker 0 is the seed, its siblings are copies made at its fork point."""
-from harness import costly, procs, until
+from harness import costly, procs, signal, until
 from test_handover import HandoverCase
 from test_template import TemplateCase
 
@@ -117,6 +117,23 @@ class Seed(TemplateCase):
 
 class SeedHandover(HandoverCase):
     """A seed and its manager: whatever the successor does not know, copies are made."""
+
+    def test_a_copy_that_is_there_is_not_started_once_more_by_exec(self):
+        """Its seed forked it and does not come to say so; the keeper has not answered for it yet."""
+        d = self.armed({"web": self.raw_group("unsaid", start_method="fork", workers=2,
+                                              settle="0s", restart={"delay": "1ms"},
+                                              template={"fork_timeout": "2s"})})
+        d.until_all(state="ready")
+        self.points.arm("claim.send", "pause")
+        procs.kill(d.pid_of("web:1"))
+        until(lambda: self.points.happened("claim.send"), 15)
+        procs.kill(d.pid, signal.SIGSTOP)
+        self.points.disarm("claim.send")
+        self.never(lambda: "started by spawn" in d.text(), 2.5, "it was forked")
+        procs.kill(d.pid, signal.SIGCONT)
+        worker = d.until_worker("web:1", state="ready", restarts=1)
+        self.assertEqual(worker["source"], "web:0/1")
+        d.stop()
 
     def warming(self, start, **keys):
         """A daemon whose seed warms up until the file is there, and the file."""

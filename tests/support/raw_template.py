@@ -175,6 +175,7 @@ def misbehave(request, pid):
         "pong": [spawned, packet(PONG, 77, u32(TASKS, 1), record(RSS, b"\0" * 8), u32(FDS, 1))],
         "loading-late": [spawned, packet(LOADING, 0, record(TEXT, b"more"))],
         "no-means": [failed],
+        "unsaid": [],
         "unsafe": [packet(UNSAFE, request, record(TEXT, b"2 threads (\x1bBad)"))],
     }.get(trick, [spawned])
 
