@@ -18,8 +18,9 @@
 #include <string.h>
 #include <sys/socket.h>
 
-#define PER_TURN  32  /* messages of one channel in a turn of the loop */
-#define EOF_GRACE 0.5 /* seconds between the end of its channel and its own end */
+#define PER_TURN  32   /* messages of one channel in a turn of the loop */
+#define PER_DRAIN 1024 /* more than a channel holds that nobody made larger */
+#define EOF_GRACE 0.5  /* seconds between the end of its channel and its own end */
 
 static bool is_template(const struct worker *w)
 {
@@ -446,7 +447,7 @@ static void readable(struct ev_loop *loop, ev_io *io, int events)
 
 void template_drain(struct worker *w)
 {
-	while (w->forker && receive(w))
+	for (int i = 0; i < PER_DRAIN && w->forker && receive(w); i++)
 		;
 }
 

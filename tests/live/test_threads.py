@@ -61,6 +61,34 @@ def main():
 
 
 
+# A slot that beats without end, once it is asked to.
+FLOOD = """
+import os, socket, time
+import reeve
+from reeve._channel import encode
+from reeve._worker import context
+
+def main():
+    slot = context.me()
+    channel = socket.socket(fileno=os.dup(slot.host.channel.fileno()))
+    channel.setsockopt(socket.SOL_SOCKET, 32, 1 << 26)  # SO_SNDBUFFORCE
+    beat, sent = encode(slot.message("beat")), 0
+    reeve.ready()
+    while not reeve.stopping():
+        if not os.path.exists("flood"):
+            time.sleep(0.02)
+            continue
+        try:
+            channel.send(beat, socket.MSG_DONTWAIT)
+            sent += 1
+        except BlockingIOError:
+            pass
+        if sent == 20000:
+            open("flooded", "w").close()
+    return 0
+"""
+
+
 class Threads(Case):
     def setUp(self):
         super().setUp()
@@ -180,6 +208,36 @@ class Threads(Case):
         self.assertEqual(d.worker("web:1")["pid"], pid, "nobody else was touched")
         log = d.ctl("logs", "web:1", code=0).out
         self.assertIn("ValueError: what went wrong", log, "the log is the host's")
+        d.stop()
+
+    def test_NW09_a_flood_of_beats_does_not_hold_the_manager(self):
+        """However much of it waits: between two looks at a slot the loop turns, and others are served."""
+        self.need_root()
+        binary = self.context.program("reeved")
+        if not failpoints.listed(binary):
+            self.skipTest("a build without failpoints")
+        points = failpoints.Failpoints(binary, self.dir / "points")
+        self.addCleanup(points.close)
+        folder = self.open_folder()
+        (folder / "flood_app.py").write_text(FLOOD)
+        d = self.daemon({"web": self.group(1, entry="flood_app:main", watchdog="1s")},
+                        env={"REEVE_FAILPOINTS": str(points.path)})
+        pid = d.until_worker("web:0", state="ready", timeout=30)["pid"]
+        manager = d.role("manager")
+        procs.kill(manager, signal.SIGSTOP)
+        (folder / "flood").touch()
+        until(lambda: (folder / "flooded").exists(), 20)
+        self.pause(1)  # its watch timer is due
+        turns = points.hits("turn.end")
+        points.arm("template.heard", "pause", skip=10000)
+        procs.kill(manager, signal.SIGCONT)
+        until(lambda: points.happened("template.heard"), 20)
+        self.assertGreater(points.hits("turn.end") - turns, 5, "it heard them all in one turn")
+        points.disarm("template.heard")
+        d.ctl("status", code=0)
+        (folder / "flood").unlink()
+        worker = d.worker("web:0")
+        self.assertEqual((worker["pid"], worker["incarnation"], worker["state"]), (pid, 1, "ready"))
         d.stop()
 
     def test_restart_policy_is_the_slots(self):
