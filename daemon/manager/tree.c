@@ -68,16 +68,21 @@ int tree_make(struct manager *m, uint32_t row)
 	return cgroup_make(t->base, leaf);
 }
 
+/* The directory that a leaf was in: refused while there are others, made again with the next. */
+static void remove_parent(const struct trees *t, char leaf[static TREES_LEAF_BYTES])
+{
+	*strrchr(leaf, '/') = '\0';
+	unlinkat(t->base, leaf, AT_REMOVEDIR);
+}
+
 /* The directory of a group that is gone from the configuration goes with its last leaf. */
 static void remove_group(struct trees *t, uint32_t row, char leaf[static TREES_LEAF_BYTES])
 {
 	const struct ledger_life *life = ledger_life(&t->m->ledger, row);
 
-	if (life->kind != LIFE_WORKER || life->slot >= LEDGER_ROWS ||
-	    ledger_group(&t->m->ledger, ledger_slot(&t->m->ledger, life->slot)->group)->configured)
-		return;
-	*strrchr(leaf, '/') = '\0';
-	unlinkat(t->base, leaf, AT_REMOVEDIR); /* refused while there are other leaves */
+	if (life->kind == LIFE_WORKER && life->slot < LEDGER_ROWS &&
+	    !ledger_group(&t->m->ledger, ledger_slot(&t->m->ledger, life->slot)->group)->configured)
+		remove_parent(t, leaf);
 }
 
 /* A thread has no process to begin with. */
@@ -114,6 +119,8 @@ void trees_retry_removals(struct trees *t)
 	for (size_t i = 0; i < t->n_removals; i++)
 		if (cgroup_remove(t->base, t->removals[i]) < 0)
 			memmove(t->removals[kept++], t->removals[i], TREES_LEAF_BYTES);
+		else
+			remove_parent(t, t->removals[i]); /* whose group may be gone by now */
 	t->n_removals = kept;
 }
 

@@ -145,6 +145,25 @@ class Orphans(Case):
         self.assertEqual(journal.entries("signal"), [])
         self.assertRegex(d.text(), "left|leave", "it is not said")
 
+    def test_OR06_the_directory_of_a_group_that_is_gone_goes_with_its_last_leaf(self):
+        """Also where somebody was left in that, and the group went first."""
+        self.need_cgroup()
+        journal = self.journal()
+        conf = self.one("daemon", "[", journal, "note=child", "wait", "]", "exit=0",
+                        orphans="leave", restart={"when": "never"})
+        other = {"other": {"command": self.words("wait")}}
+        d = self.daemon({**conf, **other})
+        child = d.host(journal.wait("note", "child")[0].pid)
+        d.until_worker("web:0", state="done")
+        d.write(self.conf(other))
+        d.ctl("reload", code=0)
+        until(lambda: "web:0" not in d.workers(), 10)
+        folders = lambda: [p for p in d.cgroup.below() if p.name == "web"]
+        self.assertEqual(len(folders()), 1, "its leaf is in use")
+        procs.kill(child)
+        until(lambda: not folders(), 10, "nobody is left")
+        d.stop()
+
     @costly("off")
     def test_OR07_what_may_not_be_killed_is_reported(self):
         self.need_root()
