@@ -62,9 +62,10 @@ void watchdog_own(struct worker *w, uint64_t usec)
 {
 	struct worker_state *s = &w->slot->w;
 	int64_t before = s->watchdog_own_ms;
+	uint32_t unsaid;
 
 	worker_watchdog_own(s, usec);
-	if (s->watchdog_own_ms != before)
+	if (s->watchdog_own_ms != before && log_limit_pass(&w->watch_limit, 3, 3600000, &unsaid))
 		log_info("%s: WATCHDOG_USEC=%" PRIu64 "%s", w->name, usec,
 			 s->watchdog_own_ms == DURATION_NEVER ? ": it is not watched from now on"
 							      : "");

@@ -124,6 +124,14 @@ class Watchdog(Case):
         self.assertNotIn("not ready in time", d.text())
         d.stop()
 
+    def test_NW08_periods_without_end_are_not_all_said(self):
+        d = self.daemon(self.one("notify=READY=1", "loop=50", "[", "notify=WATCHDOG_USEC=60000000",
+                                 "notify=WATCHDOG_USEC=70000000", "]", "notify=STATUS=said", "wait",
+                                 ready="notify"))
+        d.until_worker("web:0", status="said")
+        self.assertEqual(len(re.findall("web:0: WATCHDOG_USEC=", d.text())), 3)
+        d.stop()
+
     # --- who does not --------------------------------------------------------------------------
 
     def test_NW14_beats_of_an_earlier_life(self):
