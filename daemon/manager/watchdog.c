@@ -85,7 +85,9 @@ static bool may_hang(const struct worker *w)
 
 bool watchdog_is_due(const struct worker *w)
 {
-	return may_hang(w) && w->slot->w.cause == CAUSE_WATCHDOG;
+	/* of a maker it is the cause of a kill, which is repeated for being unheard, or by a slot
+	 */
+	return w->slot->kind == SLOT_WORKER && may_hang(w) && w->slot->w.cause == CAUSE_WATCHDOG;
 }
 
 static void hangs(struct worker *w)

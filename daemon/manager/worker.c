@@ -408,13 +408,21 @@ static const uint8_t input_order[] = {
 	WI_START,	WI_LEFTOVERS, WI_GO,	      WI_TIMEOUT,
 };
 
+/* A deadline is of the state that it was set in; only a worker's own verdict outlives READY. */
+static bool is_late_timeout(const struct worker *w, uint8_t input, uint8_t before)
+{
+	return input == WI_TIMEOUT && w->slot->w.state != before && !watchdog_is_due(w);
+}
+
 static void step_all(struct worker *w, uint16_t inputs)
 {
+	uint8_t before = w->slot->w.state;
+
 	/* these were about the life that has ended */
 	if (inputs & ENDS)
 		inputs &= (uint16_t) ~(BIT(WI_TIMEOUT) | BIT(WI_LEFTOVERS) | BIT(WI_GO));
 	for (size_t i = 0; i < ARRAY_LEN(input_order); i++)
-		if (inputs & BIT(input_order[i]))
+		if (inputs & BIT(input_order[i]) && !is_late_timeout(w, input_order[i], before))
 			step(w, (enum worker_input)input_order[i]);
 }
 

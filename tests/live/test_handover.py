@@ -254,6 +254,22 @@ class Handover(HandoverCase):
         self.started_once()
         d.stop()
 
+    def test_a_template_that_hung_is_killed_once_over_a_death(self):
+        """The verdict is noted, and the manager dies: that it is repeated is no sign of being stuck."""
+        d = self.armed({"web": self.native(settle="0s", restart={"delay": "1ms", "limit": 0},
+                                           template={"fork_timeout": "500ms"})})
+        self.at_rest(d)
+        self.points.arm("bad.closed", "kill")
+        template = d.host(self.template(d)["pid"])
+        procs.kill(template, signal.SIGSTOP)
+        procs.kill(d.pid_of("web:0"))
+        until(lambda: self.points.happened("bad.closed"), 15)
+        until(lambda: not procs.alive(template), 15)
+        self.at_rest(d)
+        self.assertNotIn("SIGKILL had no effect", d.text())
+        self.assertNotIn("stuck", d.text())
+        d.stop()
+
     def test_a_channel_full_of_predecessors_requests_is_no_fault_of_the_template(self):
         """A successor cannot even say PING; what came with those requests is no surprise to it."""
         d = self.forked({"web": self.native(workers=32, settle="0s", restart={

@@ -16,6 +16,8 @@
 static const char conf_text[] =
 	"groups: { web: { command = [ \"/bin/sh\", \"-c\", \"sleep 1000 & exit 0\" ];"
 	" notify = true; log: { file = \"%s/l\"; }; };"
+	" stays: { command = [ \"/bin/sh\", \"-c\", \"trap '' ABRT; sleep 1000\" ];"
+	" log: { file = \"%s/l3\"; }; };"
 	" brief: { command = \"/bin/true\"; notify = true; log: { file = \"%s/l2\"; }; }; };";
 
 static void put_state(struct worker *w, enum worker_status state, bool wanted_up)
@@ -101,6 +103,33 @@ static void body_unborn(struct manager *m)
 	rig_check(w->slot->life[0] == LEDGER_NONE, "life");
 }
 
+/* A deadline of one state is none of the next: who hung and is stopped has the time of its first
+ * step. */
+static void body_timeout(struct manager *m)
+{
+	static const enum worker_input with[] = { WI_STOP, WI_RENEW };
+	struct worker *w = manager_find_worker(m, "stays", 0);
+
+	workers_drain(m);
+	rig_start(w);
+	for (size_t i = 0; i < ARRAY_LEN(with); i++) {
+		put_state(w, WS_READY, true);
+		w->slot->w.cause = CAUSE_WATCHDOG;
+		worker_post(w, with[i]);
+		worker_post(w, WI_TIMEOUT);
+		workers_drain(m);
+		rig_check(w->slot->w.state == WS_STOPPING, "%d", w->slot->w.state);
+		rig_check(w->slot->w.step == 1, "step %d", w->slot->w.step);
+	}
+	/* its own verdict is about ready, too */
+	put_state(w, WS_STARTING, true);
+	w->slot->w.step = w->slot->w.step_intent = 0;
+	worker_post(w, WI_READY);
+	worker_post(w, WI_TIMEOUT);
+	workers_drain(m);
+	rig_check(w->slot->w.state == WS_STOPPING && w->slot->w.step == 1, "%d", w->slot->w.state);
+}
+
 static void run(void (*body)(struct manager *m))
 {
 	struct rig r;
@@ -123,4 +152,9 @@ Test(manager_exit, what_is_left_of_a_tree_is_ended_by_the_successor)
 Test(manager_exit, a_failed_start_is_charged_once_over_a_death)
 {
 	run(body_unborn);
+}
+
+Test(manager_exit, a_timeout_is_of_the_state_that_it_was_seen_in)
+{
+	run(body_timeout);
 }
