@@ -127,7 +127,6 @@ static int check_safety(struct forker *f, const struct channel_packet *p, bool t
 			struct safety_report *ret)
 {
 	int r;
-
 	int own[CHANNEL_FDS_MAX + 1];
 
 	if (f->refusal) {

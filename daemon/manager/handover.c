@@ -7,6 +7,9 @@
  *   HAND_ASKED  FORK is sent. Lost with the manager: the next one asks again.
  *   HAND_BORN   its first message came, by which the kernel names it; the keeper is asked to claim
  *               it. Lost with the manager: it ends by itself, is reaped with its row, asked again.
+ *               handover_born.c does what follows, up to GO.
+ *   HAND_PARKED a spare (spare.c): claimed, its channel is stored, nobody has said GO. A successor
+ *               keeps it and, once it is life[0], goes on at GO; without the channel it ends.
  *   HAND_GO     the channel is stored, GO is sent. A successor that finds the life not marked as
  *               running says GO again on the stored channel; a second GO means nothing.
  */

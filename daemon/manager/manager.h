@@ -19,7 +19,7 @@
  *   spawn*.c child.c env.c   making a process        (spawn.h)
  *   tree*.c                  everything of a worker  (tree.h), by cgroup.c or evidence.c, proc.c
  *   notify*.c                sd_notify messages      (notify.h)
- *   template*.c handover.c   processes that fork workers (template.h)
+ *   template*.c handover*.c  processes that fork workers (template.h)
  *   spare.c                  workers that are forked ahead
  *   sharing.c                copies of a seed that share little by now
  *   threads*.c               workers that are threads of one process (threads.h)
@@ -41,12 +41,12 @@
 struct manager;
 struct control; /* control.c's own */
 struct spawner; /* spawn.c's own */
-struct trees;	/* tree.c's own */
+struct trees;	/* trees.h */
 struct sockets; /* sockets.c's own */
 struct gauge;	/* gauge.c's own */
 struct sharer;	/* sharing.c's own */
 struct forker;	/* template.h */
-struct request; /* handover.c's own */
+struct request; /* handover.h */
 
 struct worker {
 	struct manager *m;

@@ -10,8 +10,8 @@
 #include "manager/proc.h"
 #include "manager/template.h"
 #include "manager/threads.h"
-#include "manager/watchdog.h"
 #include "manager/tree.h"
+#include "manager/watchdog.h"
 
 #include <dirent.h>
 #include <fcntl.h>

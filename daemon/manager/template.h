@@ -5,6 +5,7 @@
  * with a reason, and nothing else suffers.
  *
  *   template.c         the channel: what arrives on it, what it makes of the slot
+ *   template_adopt.c   the channels that a predecessor left
  *   template_rotate.c  which templates a group should have: code reload, recycling
  *   template_look.c    is a fork safe? as /proc shows it
  *   template_plan.c    what is sent: HELLO, FORK
@@ -52,9 +53,11 @@ struct forker {
 	struct log_limit limit;
 };
 
-/* ---- template.c ---- */
+/* ---- template_adopt.c ---- */
 /* Take over the channels that a predecessor left; after groups_build(). */
 void templates_adopt(struct manager *m);
+
+/* ---- template.c ---- */
 /* The life in `row` of w is to have a channel: HELLO is on it, the keeper stores our end. Returns
  * the fd for the process, or -errno with *d. */
 int template_channel(struct worker *w, uint32_t row, struct diag *d);
@@ -66,7 +69,7 @@ struct forker *template_listen(struct worker *w, uint32_t life, int fd);
 void template_resume(struct forker *f);
 /* The life is over, or was never born. Idempotent. */
 void template_close(struct worker *w);
-/* Its main process has ended: hear what it said last. */
+/* Hear what it has said by now; what a channel holds that nobody made larger. */
 void template_drain(struct worker *w);
 /* It is at fault: said, shown, and ended with this cause; it is not heard any more. */
 void template_bad(struct worker *w, enum exit_cause cause, const char *format, ...)
@@ -136,7 +139,8 @@ void template_source(const struct worker *w, char *ret, size_t size);
 int handover_begin(struct worker *w, uint32_t row, struct diag *d);
 /* Claimed, refused, or ended before GO. True: it is not to be looked at any further now. */
 bool handover_look(struct worker *w);
-/* The worker is to be stopped before GO. True: there was such a hand-over. */
+/* The worker is to be stopped before GO. True: there was such a hand-over; its end is posted, or
+ * comes with the exit record where there is a process. */
 bool handover_cancel(struct worker *w);
 /* The life is over: let go of what it has here. */
 void handover_close(struct worker *w);

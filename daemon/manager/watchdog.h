@@ -31,7 +31,8 @@ void watchdog_beat(struct worker *w);
 /* WATCHDOG_USEC=, WATCHDOG=trigger. */
 void watchdog_own(struct worker *w, uint64_t usec);
 void watchdog_trigger(struct worker *w);
-/* Recovery: a predecessor found it hung, and died before it acted. */
+/* The worker was found to hang, and nothing has come of it yet: the manager died in between, or it
+ * became ready with the same turn. False for hosts and templates: their kill is repeated. */
 bool watchdog_is_due(const struct worker *w);
 
 #endif
