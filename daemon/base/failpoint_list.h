@@ -122,6 +122,7 @@ FAILPOINT('M', TEMPLATE_HEARD, "template.heard")
 FAILPOINT('M', BAD_NOTED, "bad.noted")
 FAILPOINT('M', BAD_CLOSED, "bad.closed")
 /* manager/sharing.c */
+FAILPOINT('M', SHARING_RETURNS, "sharing.returns")
 FAILPOINT('M', SHARING_NOTE, "sharing.note")
 FAILPOINT('M', SHARING_NOTED, "sharing.noted")
 FAILPOINT('M', SHARING_ASKED, "sharing.asked")

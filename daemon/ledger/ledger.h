@@ -208,7 +208,8 @@ struct ledger_template {
 	uint8_t fd_map_valid;
 	uint8_t recycle;    /* enum template_recycle: the next one is to be loaded */
 	uint8_t ready_next; /* of a seed: READY is the next word on its channel, or was taken */
-	uint8_t reserved_bytes[3];
+	uint8_t returns;    /* of a seed: it came to a fork point again, long after its first */
+	uint8_t reserved_bytes[2];
 	char runtime[48]; /* "python 3.11.2" */
 };
 
@@ -231,7 +232,8 @@ struct ledger_slot {
 	struct ledger_template template; /* since 0.2.0 */
 	uint8_t hand_tries;		 /* forks asked for since it ran last; since 0.2.0 */
 	uint8_t by_spawn_next; /* its next start is by exec, although its group forks; 0.2.0 */
-	uint8_t reserved_bytes[2];
+	uint8_t anew_times; /* so often in a row, the next one included, see forked_anew; 0.2.0 */
+	uint8_t reserved_bytes[1];
 	/* since 0.2.0: the incarnation that is there because the one before it shared too little
 	 * with its seed; noted before it is made. 0 = none */
 	uint32_t forked_anew;

@@ -3,12 +3,14 @@
  * the seed is by now. Owns the measurement that this needs: once a minute while a group has copies,
  * by the gauge; a minute lost with the manager is all that is not in the ledger. One copy of a
  * group at a time, and only while all of it is ready, so a copy that was made anew is looked at
- * before the next one is: if that did not help, no other is ended for it in this generation.
+ * before the next one is: if that did not help, no other is ended for it in this generation. Nor is
+ * one ended before its seed has shown that it comes to fork points again.
  */
 #include "manager/template.h"
 
 #include "base/clock.h"
 #include "base/failpoint.h"
+#include "base/mem.h"
 #include "manager/gauge.h"
 #include "model/sharing.h"
 
@@ -50,6 +52,11 @@ static const struct worker *warm_seed(const struct group *g)
 	return seed;
 }
 
+static bool is_anew(const struct worker *w)
+{
+	return w->slot->forked_anew == w->slot->w.incarnation;
+}
+
 /* What is known of w without a measurement; false if none is worth it. */
 static bool describe(const struct worker *w, const struct worker *seed, struct sharing *ret)
 {
@@ -58,7 +65,7 @@ static bool describe(const struct worker *w, const struct worker *seed, struct s
 		return false;
 	*ret = (struct sharing){ .age_ms = age_of(w),
 				 .copy = worker_life(w)->handover != HAND_NONE,
-				 .anew = w->slot->forked_anew == w->slot->w.incarnation };
+				 .anew = is_anew(w) ? w->slot->anew_times : 0 };
 	return sharing_asks(ret);
 }
 
@@ -85,11 +92,27 @@ static void make_anew(struct worker *w, const struct sharing *s)
 {
 	log_info("%s: %d %% of its memory is its own: forked anew", w->name, sharing_own(s));
 	FAIL_HERE(SHARING_NOTE);
+	w->slot->anew_times = (uint8_t)MIN_OF(s->anew + 1, SHARING_ANEW_MAX);
 	w->slot->forked_anew = w->slot->w.incarnation + 1;
 	FAIL_HERE(SHARING_NOTED);
 	w->slot->op_restart = w->slot->w.incarnation;
 	FAIL_HERE(SHARING_ASKED);
 	worker_post(w, WI_RENEW);
+}
+
+/* The siblings are copied at its first fork point, where it stands and waits. After that it may
+ * come to none for the rest of its life: then who is ended would be executed. */
+static bool comes_back(const struct worker *seed)
+{
+	struct forker *f = seed->forker;
+
+	if (seed->slot->template.returns)
+		return true;
+	if (f && f->fd >= 0 && f->released && !f->ping && f->n_owed == 0) {
+		f->returns = true;
+		template_ping(f);
+	}
+	return false;
 }
 
 static void judge(const struct group *g, const struct worker *seed, const struct sharer *r)
@@ -119,7 +142,7 @@ static void judge(const struct group *g, const struct worker *seed, const struct
 			worst = s;
 		}
 	}
-	if (candidate)
+	if (candidate && comes_back(seed))
 		make_anew(candidate, &worst);
 }
 

@@ -330,6 +330,10 @@ static void on_pong(struct forker *f, const struct channel_message *m)
 		return;
 	}
 	f->ping = 0;
+	if (f->returns) {
+		FAIL_HERE(SHARING_RETURNS);
+		f->w->slot->template.returns = 1;
+	}
 	f->w->m->changed = true;
 	take_numbers(f, m);
 	/* READY was heard by a predecessor that died before it noted it */

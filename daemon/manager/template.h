@@ -47,6 +47,7 @@ struct forker {
 	bool ping_due; /* one could not be sent: what the channel holds is older */
 	ev_timer eof;  /* between the end of its channel and its own */
 	bool released; /* a seed was told that nobody waits for it */
+	bool returns;  /* sharing.c: the PING asks a seed whether it comes to fork points again */
 	ev_timer age;  /* template.max_age */
 	int64_t looked_ms;
 	bool warned;

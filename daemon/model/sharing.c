@@ -14,9 +14,15 @@ int sharing_own(const struct sharing *s)
 	return all > 0 ? (int)((double)s->private_bytes * 100. / (double)all) : 0;
 }
 
+static int64_t patience(const struct sharing *s)
+{
+	return (int64_t)SHARING_PATIENCE_MS << s->anew;
+}
+
 bool sharing_asks(const struct sharing *s)
 {
-	return s->anew || (s->copy && s->age_ms >= SHARING_PATIENCE_MS);
+	return (s->anew && (!s->copy || s->age_ms < SHARING_PATIENCE_MS)) ||
+	       (s->copy && s->age_ms >= patience(s));
 }
 
 enum sharing_verdict sharing_judge(const struct sharing *s)
@@ -25,7 +31,7 @@ enum sharing_verdict sharing_judge(const struct sharing *s)
 		return s->anew ? SHARING_USELESS : SHARING_WELL;
 	if (s->private_bytes < OWN_BYTES || sharing_own(s) < OWN_PERCENT)
 		return SHARING_WELL;
-	if (s->age_ms >= SHARING_PATIENCE_MS)
+	if (s->age_ms >= patience(s))
 		return SHARING_DECAYED;
-	return s->anew ? SHARING_USELESS : SHARING_WELL;
+	return s->anew && s->age_ms < SHARING_PATIENCE_MS ? SHARING_USELESS : SHARING_WELL;
 }

@@ -10,13 +10,15 @@
 
 /* A copy, and a seed, is left alone for so long: what it loads late, the other may load, too. */
 #define SHARING_PATIENCE_MS (10 * 60 * 1000)
+/* Twice as long for each time that it was made anew before, up to a week. */
+#define SHARING_ANEW_MAX 10
 
 struct sharing {
 	int64_t private_bytes; /* pages that it alone has */
 	int64_t shared_bytes;  /* pages that others have, too */
 	int64_t age_ms;	       /* since it was ready */
 	bool copy;	       /* made by a fork, not executed */
-	bool anew;	       /* it is there because the one before it shared too little */
+	int anew;	       /* so often in a row the one before it shared too little */
 };
 
 enum sharing_verdict {

@@ -28,8 +28,8 @@ def warms():
 
 ANEW = " % of its memory is its own: forked anew"
 BAD = ("bad.noted", "bad.closed")
-POINTS = ("sharing.note", "sharing.noted", "sharing.asked", "sharing.fail", "sharing.failed",
-          "sharing.looked")
+POINTS = ("sharing.returns", "sharing.note", "sharing.noted", "sharing.asked", "sharing.fail",
+          "sharing.failed", "sharing.looked")
 
 # A worker writes to all that it shares while its name stands in the folder, and takes it away. The
 # seed is there while another one is written to: it comes to fork points all the time.
@@ -313,17 +313,39 @@ class SeedSharing(HandoverCase):
         d.stop()
 
     @costly("off")
-    def test_a_seed_that_does_not_come_back_makes_none(self):
+    def test_a_seed_that_does_not_come_back_is_not_waited_for(self):
+        d = self.once_only()
+        d.roles_may_die = False
+        for name in ("web:1", "web:2"):
+            self.write(name)
+        for seconds in (660, 61, 61):
+            self.look(d, seconds)
+        self.assertEqual({w["incarnation"] for w in d.workers().values()}, {1}, d.text())
+        self.assertNotIn("forked anew", d.text())
+        d.stop()
+
+    def once_only(self):
+        """As writing(); the seed comes to fork points while there is a file "again"."""
         self.folder = self.open_folder()
+        again = f"        if os.path.exists('{self.folder}/again'): reeve.fork_point()"
         self.app(WRITES.replace("{folder}", str(self.folder))
-                 .replace("        reeve.fork_point()", "        pass")
+                 .replace("        reeve.fork_point()", again)
                  .replace("def writes():", "def writes():\n    reeve.fork_point()"))
         d = self.armed({"web": self.group("app:writes", start_method="fork", workers=3,
                                           settle="0s")})
         d.until_all(state="ready")
+        return d
+
+    @costly("off")
+    def test_a_seed_that_comes_back_no_more_makes_none(self):
+        d = self.once_only()
         for name in ("web:1", "web:2"):
             self.write(name)
-        self.look(d, 660, ANEW)
+        (self.folder / "again").touch()
+        self.look(d, 660)
+        until(lambda: self.points.hits("sharing.returns"), 15, "it comes back once")
+        (self.folder / "again").unlink()
+        self.look(d, 61, ANEW)
         tried = until(lambda: [n for n, w in d.workers().items() if w["incarnation"] == 2], 15)
         d.until_all(state="ready", restarts=0)
         self.assertEqual([d.worker(n)["source"] for n in tried], ["exec"])
@@ -335,12 +357,12 @@ class SeedSharing(HandoverCase):
     @costly("user")
     def test_the_manager_dies_while_one_is_made_anew(self):
         d = self.writing()
-        for number, point in enumerate(("sharing.note", "sharing.noted", "sharing.asked",
-                                        "sharing.looked"), 1):
+        for number, point in enumerate(("sharing.returns", "sharing.note", "sharing.noted",
+                                        "sharing.asked", "sharing.looked"), 1):
             self.write("web:1")
             said = d.text().count(ANEW)
             self.points.arm(point, "kill")
-            self.look(d, 660, point=point)
+            self.look(d, (600 << number - 1) + 60, point=point)
             self.answers(d)
             if d.text().count(ANEW) == said or point in ("sharing.note", "sharing.noted"):
                 self.look(d, 61, ANEW)  # it is found once more

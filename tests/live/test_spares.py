@@ -239,8 +239,6 @@ class Spares(HandoverCase):
         d.stop()
 
     def test_a_spare_that_hangs_and_cannot_be_let_go_is_killed(self):
-        d = self.armed({"web": self.silent(restart={"delay": "1ms", "limit": 0})})
-    def test_a_spare_that_hangs_and_cannot_be_let_go_is_killed(self):
         # how many are ready is told, with a bell, before the spare is taken
         d = self.armed({"web": self.silent(restart={"delay": "3s", "max_delay": "3s"})})
         d.until_all(state="ready")

@@ -48,13 +48,14 @@ Test(sharing, one_that_was_made_anew_for_nothing)
 {
 	struct sharing s = copy(75);
 
-	s.anew = true;
-	cr_expect_eq(sharing_judge(&s), SHARING_DECAYED, "that took its time");
+	s.anew = 1;
+	cr_expect_eq(sharing_judge(&s), SHARING_WELL, "that took its time");
+	cr_expect(!sharing_asks(&s));
 	s.age_ms--;
 	cr_expect_eq(sharing_judge(&s), SHARING_USELESS);
 	cr_expect(sharing_asks(&s));
 	s = copy(74);
-	s.anew = true;
+	s.anew = 1;
 	cr_expect_eq(sharing_judge(&s), SHARING_WELL);
 }
 
@@ -65,9 +66,24 @@ Test(sharing, executed_instead_of_forked)
 	s.copy = false;
 	cr_expect_eq(sharing_judge(&s), SHARING_WELL, "whoever decided that, it was not for us");
 	cr_expect(!sharing_asks(&s));
-	s.anew = true;
+	s.anew = 1;
 	cr_expect_eq(sharing_judge(&s), SHARING_USELESS);
 	cr_expect(sharing_asks(&s));
+}
+
+Test(sharing, each_time_twice_as_long)
+{
+	struct sharing s = copy(100);
+
+	for (s.anew = 1; s.anew <= SHARING_ANEW_MAX; s.anew++) {
+		s.age_ms *= 2;
+		cr_expect_eq(sharing_judge(&s), SHARING_DECAYED, "%d", s.anew);
+		cr_expect(sharing_asks(&s));
+		s.age_ms--;
+		cr_expect_eq(sharing_judge(&s), SHARING_WELL, "%d", s.anew);
+		cr_expect(!sharing_asks(&s), "it would be measured for nothing");
+		s.age_ms++;
+	}
 }
 
 Test(sharing, nothing_is_no_share)
