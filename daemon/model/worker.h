@@ -169,8 +169,8 @@ void worker_extend(struct worker_state *w, uint64_t usec, int64_t now_ms);
 /*
  * The watchdog is the deadline of WS_READY. Since 0.2.0.
  * The period that this life is held to, DURATION_NEVER = to none; conf_ms: its group's. It is what
- * the life was told (0 = of none) or asked for; what the group has now counts where it is longer, or
- * none.
+ * the life was told (0 = of none) or asked for; what the group has now counts where it is longer,
+ * or none.
  */
 int64_t worker_watchdog(const struct worker_state *w, int64_t told_ms, int64_t conf_ms);
 /* WATCHDOG_USEC: within the bounds of the key; 0 and 2^64-1 are none, as for systemd. */
