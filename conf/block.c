@@ -62,11 +62,7 @@ static int read_member(struct reading *r, const char *prefix, const char *name, 
 		return block_read(r, v, path);
 	if (r->early || value_kind(v) == VALUE_BAD)
 		return -EINVAL;
-	report_add(r->report, false, r->file, value_line(v),
-		   "%s%s%s: %s where a block is meant; write: %s = { %s = %s; };",
-		   r->subject ? r->subject : "", r->subject && r->subject[0] ? ": " : "", name,
-		   value_kind_name(value_kind(v)), name, key_last(k), k->example);
-	return -EINVAL;
+	return say_no_block(r, v, path, name);
 }
 
 int block_read(struct reading *r, struct value v, const char *prefix)

@@ -75,7 +75,7 @@ static void check_restart(struct loading *l, size_t i)
 	else if (r->delay_ms == 0 && r->limit == 0 && r->when != CONF_WHEN_NEVER)
 		load_problem(l, i, "group.restart.delay", false,
 			     "restart.delay = 0 without a limit restarts without end and without "
-			     "pause; write: delay = \"100ms\";");
+			     "pause; write: limit = 10;");
 	else if (r->limit > 0 && r->when != CONF_WHEN_NEVER && restart_written(l, i))
 		check_limit(l, i);
 }
@@ -112,6 +112,11 @@ static void check_sockets(struct loading *l, size_t i)
 		const struct conf_socket *k = &g->sockets[s];
 		bool tcp = strncmp(k->listen, "tcp", 3) == 0;
 
+		if (strncmp(k->listen, "unix:/", 6) != 0 && (k->has_owner || k->mode != 0666))
+			load_problem(l, i, "group.sockets", false,
+				     "sockets: %s: mode and owner belong to a unix path and limit "
+				     "nothing at %s; leave them out",
+				     k->name, k->listen);
 		if (k->reuseport && !tcp)
 			load_problem(l, i, "group.sockets", false,
 				     "sockets: %s: reuseport is for tcp only; write: "
@@ -125,6 +130,54 @@ static void check_sockets(struct loading *l, size_t i)
 				     "workers = 1;",
 				     k->name, k->listen, g->workers - 1, why);
 	}
+}
+
+#define BIT(to) (1u << CONF_LOG_##to)
+
+/* Keys of the log that mean something to some destinations only. */
+static const struct {
+	const char *key;
+	unsigned to;
+} log_keys[] = {
+	{ "group.log.file", BIT(FILE) },
+	{ "group.log.format", BIT(FILE) | BIT(STDOUT) },
+	{ "group.log.keep", BIT(FILE) },
+	{ "group.log.max_size", BIT(FILE) },
+	{ "group.log.mode", BIT(FILE) },
+	{ "group.log.overflow", BIT(FILE) | BIT(STDOUT) | BIT(JOURNAL) },
+	{ "group.log.owner", BIT(FILE) },
+	{ "group.log.stderr", BIT(FILE) | BIT(STDOUT) | BIT(JOURNAL) },
+};
+
+/* A dump names the default file, too. */
+static bool is_default_file(const struct loading *l, const struct conf_group *g, const char *key)
+{
+	size_t n = l->log_dir ? strlen(l->log_dir) : 0;
+
+	return strcmp(key, "group.log.file") == 0 && n > 0 && g->log.file &&
+	       strncmp(g->log.file, l->log_dir, n) == 0 && g->log.file[n] == '/' &&
+	       strncmp(g->log.file + n + 1, g->name, strlen(g->name)) == 0 &&
+	       strcmp(g->log.file + n + 1 + strlen(g->name), ".log") == 0;
+}
+
+static void check_log_keys(struct loading *l, size_t i)
+{
+	const struct conf_group *g = &l->conf->groups[i];
+	const char *at = NULL;
+	auto_str unused = { 0 };
+
+	for (size_t k = 0; k < ARRAY_LEN(log_keys); k++) {
+		const char *key = log_keys[k].key;
+
+		if (log_keys[k].to & 1u << g->log.to || !load_asked_for(l, i, key) ||
+		    is_default_file(l, g, key))
+			continue;
+		str_addf(&unused, "%s%s", at ? ", " : "", key_short(key_find(key)));
+		at = at ? at : key;
+	}
+	if (at && unused.data)
+		load_problem(l, i, at, true, "%s: without effect with to = \"%s\"", unused.data,
+			     conf_word(CONF_WORDS_LOG_TO, g->log.to));
 }
 
 static size_t bytes_of(char *const *list)
@@ -153,6 +206,7 @@ void check_group(struct loading *l, size_t i)
 	check_restart(l, i);
 	check_ready(l, i);
 	check_sockets(l, i);
+	check_log_keys(l, i);
 	check_exec_size(l, i);
 	check_start(l, i);
 	if (!l->options->offline)
@@ -165,17 +219,27 @@ static void check_daemon(struct loading *l)
 	const char *file = l->sources[0].path;
 
 	if (strlen(d->runtime_dir) > RUNTIME_DIR_MAX)
-		report_add(
-			l->report, false, file, l->runtime_dir_line,
-			"runtime_dir = \"%.120s\": %zu bytes; the sockets in it leave room for %d; "
-			"write: runtime_dir = \"/run/reeve\";",
-			d->runtime_dir, strlen(d->runtime_dir), RUNTIME_DIR_MAX);
+		report_add(l->report, false, file, l->runtime_dir_line,
+			   "daemon: runtime_dir = \"%.120s\": %zu bytes; the sockets in it leave "
+			   "room for %d; "
+			   "write: runtime_dir = \"/run/reeve\";",
+			   d->runtime_dir, strlen(d->runtime_dir), RUNTIME_DIR_MAX);
 	if (strlen(d->control.socket) > 107)
-		report_add(
-			l->report, false, file, l->runtime_dir_line,
-			"control.socket = \"%.120s\": a unix socket's path has at most 107 bytes; "
-			"write: socket = \"/run/reeve/control.sock\";",
-			d->control.socket);
+		report_add(l->report, false, file, l->runtime_dir_line,
+			   "daemon: control.socket = \"%.120s\": a unix socket's path has at most "
+			   "107 bytes; "
+			   "for example: socket = \"/run/reeve/control.sock\";",
+			   d->control.socket);
+}
+
+/* Valid, and nearly always a mistake in a path. Disabled groups are somebody's intention. */
+static void check_empty(struct loading *l)
+{
+	if (l->conf->n_groups == 0 && l->n_found == 0 && l->report->errors == 0)
+		report_add(l->report, true, l->sources[0].path, 0,
+			   "no groups: nothing will run%s%.200s%s",
+			   l->unmatched ? "; no file matches include = [ \"" : "",
+			   l->unmatched ? l->unmatched : "", l->unmatched ? "\" ]" : "");
 }
 
 void check_all(struct loading *l)
@@ -183,6 +247,7 @@ void check_all(struct loading *l)
 	long long workers = 0;
 
 	check_daemon(l);
+	check_empty(l);
 	for (size_t i = 0; i < l->conf->n_groups; i++)
 		workers += l->conf->groups[i].workers;
 	if (workers > CONF_WORKERS_MAX) {

@@ -141,8 +141,7 @@ static void check_log(struct loading *l, size_t i)
 	if (!file || g->log.to != CONF_LOG_FILE)
 		return;
 	if ((is_below(file, "/dev/") && !is_below(file, "/dev/shm/")) || is_below(file, "/proc/"))
-		mended = strcmp(file, "/dev/null") == 0 ? "log = { to = \"null\"; };"
-							: "log = { to = \"stdout\"; };";
+		mended = strcmp(file, "/dev/null") == 0 ? "to = \"null\";" : "to = \"stdout\";";
 	else if (stat(file, &st) < 0 || S_ISREG(st.st_mode))
 		return;
 	else
@@ -193,10 +192,14 @@ static void check_files(struct loading *l, size_t i)
 		check_env_file(l, i, *f);
 	if (g->stdin_path) {
 		auto_free char *path = first(g, g->stdin_path);
+		struct stat st;
 
-		if (path && access(path, F_OK) < 0)
+		if (path && stat(path, &st) < 0)
 			load_problem(l, i, "group.stdin", true, "stdin: %.300s: %s", path,
 				     strerror(errno));
+		else if (path && S_ISDIR(st.st_mode))
+			load_problem(l, i, "group.stdin", true,
+				     "stdin: %.300s is a directory, which cannot be read", path);
 	}
 }
 

@@ -6,6 +6,7 @@
 
 #include "base/mem.h"
 
+#include <ctype.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -55,12 +56,13 @@ static const char *chosen_by(const struct loading *l, size_t i)
 static void say(struct loading *l, size_t i, const char *key, const char *what, const char *why,
 		const char *mended)
 {
-	load_problem(l, i, key, false, "%s with start_method = \"%s\"%s: %s; write: %s", what,
-		     method_name(&l->conf->groups[i]), chosen_by(l, i), why, mended);
+	load_problem(l, i, key, false, "%s with start_method = \"%s\"%s: %s%s%s", what,
+		     method_name(&l->conf->groups[i]), chosen_by(l, i), why,
+		     mended[0] ? "; write: " : "", mended);
 }
 
 /* Written in the group itself, and not as what it would be anyway (a dump writes every key). */
-static bool is_asked_for(struct loading *l, size_t i, const char *key)
+bool load_asked_for(struct loading *l, size_t i, const char *key)
 {
 	struct conf_group presets = { .name = NULL };
 	struct reading r = { .options = l->options, .no_host = true, .base = &presets };
@@ -78,7 +80,7 @@ static void check_needs(struct loading *l, size_t i)
 	unsigned bit = 1u << l->conf->groups[i].start_method;
 
 	for (size_t n = 0; n < ARRAY_LEN(needs) && !l->by_env[i]; n++)
-		if (!(needs[n].methods & bit) && is_asked_for(l, i, needs[n].key))
+		if (!(needs[n].methods & bit) && load_asked_for(l, i, needs[n].key))
 			say(l, i, needs[n].key, key_short(key_find(needs[n].key)), needs[n].why,
 			    "start_method = \"forkserver\";");
 }
@@ -130,12 +132,27 @@ static void check_command(struct loading *l, size_t i)
 	}
 }
 
+/* pkg.mod; what is beyond ASCII Python itself knows. */
+static bool is_module(const char *name)
+{
+	bool first = true;
+
+	for (; *name; name++) {
+		unsigned char c = (unsigned char)*name;
+
+		if (c == '.' ? first : c < 0x80 && c != '_' && !(first ? isalpha(c) : isalnum(c)))
+			return false;
+		first = c == '.';
+	}
+	return !first;
+}
+
 static void check_entry(struct loading *l, size_t i)
 {
 	const struct conf_group *g = &l->conf->groups[i];
 	bool native = conf_entry_is_native(g->entry);
 
-	if (native && is_asked_for(l, i, "group.python"))
+	if (native && load_asked_for(l, i, "group.python"))
 		load_problem(l, i, "group.python", true,
 			     "python is not used: entry = \"%.200s\" is a native module", g->entry);
 	for (char **p = g->preload; native && p && *p; p++)
@@ -145,6 +162,13 @@ static void check_entry(struct loading *l, size_t i)
 				     "module loads native modules; write: preload = [ "
 				     "\"/path/%.100s.so\" ];",
 				     *p, *p);
+	for (char **p = g->preload; !native && p && *p; p++)
+		if (load_written_here(l, i, "group.preload") && !is_module(*p))
+			load_problem(
+				l, i, "group.preload", false,
+				"preload: \"%.100s\" is no name of a Python module (pkg.mod), and "
+				"that is what the template of a Python function loads",
+				*p);
 }
 
 /* What one process has once cannot differ from slot to slot. */
@@ -170,7 +194,7 @@ static void check_threads_texts(struct loading *l, size_t i)
 		check_once(l, i, "group.log.file", g->log.file,
 			   "file = \"/var/log/reeve/%g.log\";");
 	for (char **f = g->env_files; f && *f; f++)
-		check_once(l, i, "group.env_file", *f, "env = { NAME = \"%i\"; };");
+		check_once(l, i, "group.env_file", *f, "");
 	for (size_t s = 0; s < g->n_sockets; s++) {
 		if (!g->sockets[s].per_worker)
 			continue;
@@ -259,6 +283,10 @@ void check_start(struct loading *l, size_t i)
 			     "template.spares = %d with env_file: it is read at each start, and a "
 			     "spare has read it long before; write: spares = 0;",
 			     g->template.spares);
+	if (g->start_method == CONF_START_FORKSERVER && g->template.spares > g->workers)
+		load_problem(l, i, "group.template.spares", true,
+			     "template.spares = %d, but only %d worker%s can have a spare",
+			     g->template.spares, g->workers, g->workers == 1 ? "" : "s");
 	if (g->start_method == CONF_START_THREADS)
 		check_threads(l, i);
 	forget_unused(l, i);

@@ -113,11 +113,15 @@ static int add_glob(struct including *in, const char *name, const char *path)
 	if (strpbrk(dir, "*?["))
 		return problem(in, name, "a pattern may stand in the last part of the path only");
 	fd = open_checked_dir(dir, in->l->options, &d);
-	if (fd == -ENOENT)
-		return 0; /* a pattern may match nothing */
+	if (fd == -ENOENT) { /* a pattern may match nothing */
+		in->l->unmatched = name;
+		return 0;
+	}
 	if (fd < 0)
 		return problem(in, name, d.text);
 	err = match(in, name, fd, slash + 1, &list);
+	if (err == 0 && !list[0])
+		in->l->unmatched = name;
 	for (size_t i = 0; list && list[i]; i++) {
 		char file[PATH_MAX + 300];
 		int e;

@@ -28,6 +28,7 @@ enum {
 	KEY_PER_WORKER = 8, /* a text that may hold %i, %n and arithmetic */
 	KEY_SHORTHAND = 16, /* another row holds the same in full: not written, not compared */
 	KEY_REQUIRED = 32,  /* an element without it is an error */
+	KEY_ACCESS = 64,    /* who may do what: no value is ever proposed but the user's own */
 };
 
 enum write_form {
@@ -47,10 +48,12 @@ struct reading {
 	bool no_host;	    /* offline, or a disabled group: look nothing up */
 	bool early;	    /* only KEY_EARLY rows (or only the others) are read now */
 	const char *member; /* of a block that is one value: the name within env or limits */
-	bool in_list;	    /* the value is an element of the key's list */
-	bool preset;	    /* values come from the table */
-	bool defaults;	    /* a layer that other groups share: its lines are kept negative */
-	int *lines;	    /* by row: line of the last value read; NULL = not wanted */
+	bool in_list;	    /* the value is element `at` of the key's list */
+	struct value list;
+	size_t at;
+	bool preset;   /* values come from the table */
+	bool defaults; /* a layer that other groups share: its lines are kept negative */
+	int *lines;    /* by row: line of the last value read; NULL = not wanted */
 	const char **files;
 	void *base; /* the struct that the rows' offsets count from */
 };
@@ -99,12 +102,18 @@ bool block_equal(const char *prefix, const void *a, const void *b);
 /* An object with the members below prefix, for list elements. */
 json_t *block_write(const char *prefix, const void *base, enum write_form form);
 
-/* say.c: all return -EINVAL; a value that the scan has reported already stays silent. */
+/*
+ * say.c: all return -EINVAL; a value that the scan has reported already stays silent.
+ * `mended` is the value, or in a list the element, that was certainly meant; "" = nobody knows;
+ * NULL = what mend.c makes of it, else the key's example.
+ */
 int say_bad(struct reading *r, struct value v, const char *mended, const char *format, ...)
 	__attribute__((format(printf, 4, 5)));
 int say_wrong_kind(struct reading *r, struct value v);
 /* An element of this key's list lacks a member. */
 int say_missing(struct reading *r, struct value v);
+/* A plain value where a block is meant, whose keys are below prefix. */
+int say_no_block(struct reading *r, struct value v, const char *prefix, const char *name);
 int say_unknown_key(struct reading *r, struct value v, const char *prefix, const char *name);
 
 /* types_*.c */

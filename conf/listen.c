@@ -56,6 +56,19 @@ static int check_tcp(struct verdict *v, const char *rest)
 	return refuse(v, "the host is no IPv4 address (names are not looked up)");
 }
 
+/* "::1:80": the port is behind the last colon. */
+static int no_brackets(struct verdict *v, const char *rest)
+{
+	const char *colon = strrchr(rest, ':');
+	char host[128];
+	struct in6_addr a;
+
+	snprintf(host, sizeof(host), "%.*s", (int)(colon ? colon - rest : 0), rest);
+	if (rest[0] != '[' && inet_pton(AF_INET6, host, &a) == 1)
+		snprintf(v->mended, v->mended_size, "\"tcp6://[%s]:%s\"", host, colon + 1);
+	return refuse(v, "an IPv6 address and port are written tcp6://[HOST]:PORT");
+}
+
 static int check_tcp6(struct verdict *v, const char *rest)
 {
 	const char *end = strstr(rest, "]:");
@@ -63,7 +76,7 @@ static int check_tcp6(struct verdict *v, const char *rest)
 	struct in6_addr a;
 
 	if (rest[0] != '[' || !end)
-		return refuse(v, "an IPv6 address and port are written tcp6://[HOST]:PORT");
+		return no_brackets(v, rest);
 	snprintf(host, sizeof(host), "%.*s", (int)(end - rest - 1), rest + 1);
 	if (inet_pton(AF_INET6, host, &a) != 1)
 		return refuse(v, "the host is no IPv6 address (names are not looked up)");

@@ -20,6 +20,7 @@ struct loading {
 	struct conf_report *report;
 	struct source *sources; /* [0] is the main file */
 	size_t n_sources;
+	const char *unmatched;	   /* an include pattern that no file matches */
 	bool full;		   /* no room for more files; said */
 	struct found_group *found; /* sorted by name */
 	size_t n_found;
@@ -57,5 +58,8 @@ void load_problem(struct loading *l, size_t group, const char *key, bool warning
 bool load_written(const struct loading *l, size_t group, const char *key);
 /* The same, and in the group itself: what stands in `defaults` need not fit each group. */
 bool load_written_here(const struct loading *l, size_t group, const char *key);
+
+/* The same, and not as what it would be anyway (a dump writes every key). */
+bool load_asked_for(struct loading *l, size_t group, const char *key);
 
 #endif

@@ -123,7 +123,7 @@ int merge_daemon(struct loading *l)
 	struct reading r = { .report = l->report,
 			     .options = l->options,
 			     .file = main->path,
-			     .subject = "",
+			     .subject = "daemon",
 			     .names = &names,
 			     .no_host = l->options->offline,
 			     .lines = lines,
@@ -158,8 +158,9 @@ static int prepare_stop(struct making *m, const struct layer *layer)
 		return 0;
 	if (value_kind(value_member(stop, "steps"))) {
 		report_add(m->l->report, false, layer->source->path, value_line(stop),
-			   "%s: stop has %s and steps; write one of them: "
-			   "stop = { steps = ( { signal = \"TERM\"; wait = \"10s\"; } ); };",
+			   "%s: stop has %s and steps; write one of them, "
+			   "for example: stop = { steps = ( { signal = \"TERM\"; wait = \"10s\"; } "
+			   "); };",
 			   m->name, word);
 		return -EINVAL;
 	}
@@ -364,7 +365,7 @@ static int finish_group(struct making *m)
 		    value_kind(value_member(m->layers[i].block, "entry")))
 			return -EINVAL;
 	report_add(m->l->report, false, g->file, g->line,
-		   "%s: no command and no entry; write: command = [ \"/usr/bin/program\", "
+		   "%s: no command and no entry; for example: command = [ \"/usr/bin/program\", "
 		   "\"argument\" ];",
 		   m->name);
 	return -EINVAL;
@@ -445,6 +446,7 @@ static bool good_name(struct loading *l, const struct source *s, const char *nam
 {
 	static const char *const reserved[] = { "all", "true", "false" };
 	char mended[CONF_GROUP_NAME_MAX + 2];
+	bool certain;
 	size_t n = 0;
 
 	for (const char *c = name; *c && n < CONF_GROUP_NAME_MAX; c++)
@@ -461,10 +463,13 @@ static bool good_name(struct loading *l, const struct source *s, const char *nam
 	}
 	if (strcmp(name, mended) == 0 && strlen(name) <= CONF_GROUP_NAME_MAX)
 		return true;
+	/* A name that was cut or is empty now is nobody's. */
+	certain = mended[0] && strlen(name) <= CONF_GROUP_NAME_MAX;
 	report_add(l->report, false, s->path, line,
 		   "group \"%.80s\": a name is a small letter followed by at most 62 of "
-		   "a-z 0-9 _ -; write: %s: { ... };",
-		   name, mended[0] ? mended : "web");
+		   "a-z 0-9 _ -%s%s%s",
+		   name, certain ? "; write: " : "", certain ? mended : "",
+		   certain ? ": { ... };" : "");
 	return false;
 }
 
@@ -483,10 +488,10 @@ static int find_in(struct loading *l, const struct source *s, size_t order)
 		if (value_kind(w.value) == VALUE_BLOCK)
 			l->found[l->n_found++] = (struct found_group){ w.name, w.value, s, order };
 		else if (value_kind(w.value) != VALUE_BAD)
-			report_add(
-				l->report, false, s->path, value_line(w.value),
-				"%s: %s where a block is meant; write: %s: { command = [ ... ]; };",
-				w.name, value_kind_name(value_kind(w.value)), w.name);
+			report_add(l->report, false, s->path, value_line(w.value),
+				   "%s: %s where a block is meant; for example: %s: { command = "
+				   "\"/usr/bin/program\"; };",
+				   w.name, value_kind_name(value_kind(w.value)), w.name);
 	}
 	return 0;
 }
@@ -522,8 +527,8 @@ static void check_top(struct loading *l, const struct source *s, bool main)
 		else if (i > 0 && value_kind(w.value) != VALUE_BLOCK &&
 			 value_kind(w.value) != VALUE_BAD)
 			report_add(l->report, false, s->path, line,
-				   "%s: %s where a block is meant; write: %s: { ... };", w.name,
-				   value_kind_name(value_kind(w.value)), w.name);
+				   "%s: %s where a block is meant; for example: %s: { ... };",
+				   w.name, value_kind_name(value_kind(w.value)), w.name);
 	}
 }
 

@@ -1,5 +1,6 @@
 /* Owns the wording of problems with values: what was found, what is allowed, the mended line. */
 #include "key.h"
+#include "mend.h"
 
 #include "base/mem.h"
 
@@ -43,17 +44,25 @@ static void add_allowed(struct str *out, const struct conf_key *k)
 	}
 }
 
-/* NULL = the key's example, "" = nothing can be proposed. */
-static void add_mended(struct str *out, const struct reading *r, const char *mended)
+static void add_setting(struct str *out, const struct reading *r, const char *how,
+			const char *value)
 {
-	bool wrap = r->in_list && mended && mended[0] && mended[0] != '[';
+	str_addf(out, "; %s: %s = %s;", how, r->member ? r->member : key_last(r->key), value);
+}
 
-	if (!mended)
-		mended = r->key->example;
-	if (!mended[0])
-		return;
-	str_addf(out, "; write: %s = %s%s%s;", r->member ? r->member : key_last(r->key),
-		 wrap ? "[ " : "", mended, wrap ? " ]" : "");
+static void add_mended(struct str *out, const struct reading *r, struct value v, const char *mended)
+{
+	bool part = r->in_list || r->member;
+	char buf[MEND_SIZE];
+
+	if (!mended && !part)
+		mended = mend_value(r->key, v, buf, sizeof(buf));
+	else if (mended && mended[0] && r->in_list)
+		mended = mend_list(r->list, r->at, mended, buf, sizeof(buf));
+	if (mended && mended[0])
+		add_setting(out, r, "write", mended);
+	else if (!mended && !part && !(r->key->flags & KEY_ACCESS) && r->key->how != &type_word)
+		add_setting(out, r, "for example", r->key->example);
 }
 
 int say_bad(struct reading *r, struct value v, const char *mended, const char *format, ...)
@@ -68,10 +77,11 @@ int say_bad(struct reading *r, struct value v, const char *mended, const char *f
 	vsnprintf(line, sizeof(line), format, ap);
 	va_end(ap);
 	add_subject(&out, r);
-	str_addf(&out, "%s%s%s = %s: %s", key_short(r->key), r->member ? "." : "",
-		 r->member ? r->member : "", value_show(v, shown, sizeof(shown)), line);
+	str_addf(&out, "%s%s%s%s%s: %s", key_short(r->key), r->member ? "." : "",
+		 r->member ? r->member : "", r->in_list ? ": " : " = ",
+		 value_show(v, shown, sizeof(shown)), line);
 	add_allowed(&out, r->key);
-	add_mended(&out, r, mended);
+	add_mended(&out, r, v, mended);
 	put(r, value_line(v), &out);
 	return -EINVAL;
 }
@@ -84,50 +94,15 @@ int say_missing(struct reading *r, struct value v)
 		return -EINVAL;
 	add_subject(&out, r);
 	str_addf(&out, "%s is missing", key_short(r->key));
-	add_mended(&out, r, NULL);
+	if (!(r->key->flags & KEY_ACCESS))
+		add_setting(&out, r, "for example", r->key->example);
 	put(r, value_line(v), &out);
 	return -EINVAL;
 }
 
-/* The value as the key would want it, where a guess is possible. */
-static const char *guess(const struct conf_key *k, struct value v, char *buf, size_t size)
-{
-	enum value_kind kind = value_kind(v);
-	char shown[128];
-	long long n;
-
-	value_show(v, shown, sizeof(shown));
-	if (k->how == &type_bool && kind == VALUE_INT)
-		return value_int(v) ? "true" : "false";
-	if (k->how == &type_bool && kind == VALUE_STRING) {
-		const char *t = value_text(v);
-
-		return strchr("tTyY1", t[0]) && t[0] ? "true" : "false";
-	}
-	if (k->how == &type_int && kind == VALUE_STRING &&
-	    str_to_int(value_text(v), k->min, k->max, &n) == 0) {
-		snprintf(buf, size, "%lld", n);
-		return buf;
-	}
-	if ((k->how == &type_user || k->how == &type_owner) && kind == VALUE_INT) {
-		snprintf(buf, size, "\"%s\"", shown);
-		return buf;
-	}
-	if ((k->how == &type_strings || k->how == &type_env_files || k->how == &type_inherit ||
-	     k->how == &type_extra_groups || k->how == &type_who) &&
-	    kind == VALUE_STRING) {
-		snprintf(buf, size, "[ %s ]", shown);
-		return buf;
-	}
-	return NULL;
-}
-
 int say_wrong_kind(struct reading *r, struct value v)
 {
-	char buf[192];
-
-	return say_bad(r, v, guess(r->key, v, buf, sizeof(buf)), "%s does not fit here",
-		       value_kind_name(value_kind(v)));
+	return say_bad(r, v, NULL, "%s does not fit here", value_kind_name(value_kind(v)));
 }
 
 /* The next components of all keys below prefix, each once. */
@@ -152,61 +127,97 @@ static size_t siblings(const char *prefix, char names[SIBLINGS_MAX][32],
 	return n;
 }
 
-/* What other supervisors call it; only where no key here looks alike. */
-static const char *other_word(const char *prefix, const char *name)
+/* The value as the key takes it; NULL where nothing is certain, or it is too long. */
+static const char *value_for(const struct reading *r, const struct conf_key *k, struct value v,
+			     char *buf, size_t size)
 {
-	static const struct {
-		const char *word, *key;
-	} words[] = {
-		{ "numprocs", "workers" },
-		{ "processes", "workers" },
-		{ "instances", "workers" },
-		{ "replicas", "workers" },
-		{ "directory", "cwd" },
-		{ "working_directory", "cwd" },
-		{ "environment", "env" },
-		{ "environment_file", "env_file" },
-		{ "exec", "command" },
-		{ "exec_start", "command" },
-		{ "cmd", "command" },
-		{ "depends_on", "after" },
-		{ "autorestart", "restart.when" },
-		{ "stopsignal", "stop.signal" },
-		{ "stopwaitsecs", "stop.timeout" },
-		{ "startsecs", "settle" },
-		{ "stdout_logfile", "log.file" },
-		{ "priority", "nice" },
-	};
+	size_t n;
 
-	for (size_t i = 0; i < ARRAY_LEN(words) && strcmp(prefix, "group.") == 0; i++)
-		if (strcmp(words[i].word, name) == 0)
-			return words[i].key;
-	return NULL;
+	if (!mend_takes(r, k, v))
+		return mend_value(k, v, buf, size);
+	if (value_kind(v) == VALUE_BLOCK ||
+	    (value_kind(v) == VALUE_STRING && strlen(value_text(v)) > size / 5))
+		return NULL;
+	n = strlen(value_show(v, buf, size));
+	return n > 5 && strcmp(buf + n - 5, "... ]") == 0 ? NULL : buf;
+}
+
+/* `rel` is the key's path below the block that the unknown name stands in. */
+static void add_key(struct str *out, const struct reading *r, const struct conf_key *k,
+		    const char *rel, struct value v)
+{
+	const char *dot = strchr(rel, '.');
+	char buf[MEND_SIZE], block[64];
+	const char *value = value_for(r, k, v, buf, sizeof(buf));
+
+	snprintf(block, sizeof(block), "%.*s", (int)(dot ? dot - rel : 0), rel);
+	str_addf(out, dot ? "; here it is %s" : "; the nearest is \"%s\"", rel);
+	if (value_kind(value_member(value_parent(v), dot ? block : rel)) != VALUE_NONE)
+		str_addf(out,
+			 dot ? ", in the block %s that is there already"
+			     : ", which is there already",
+			 block);
+	else if (value && dot)
+		str_addf(out, "; write: %s = { %s = %s; };", block, dot + 1, value);
+	else if (value)
+		str_addf(out, "; write: %s = %s;", rel, value);
+	else if (value_kind(v) == VALUE_BLOCK && !dot && mend_takes(r, k, v))
+		str_addf(out, "; write: %s: { ... };", rel);
 }
 
 int say_unknown_key(struct reading *r, struct value v, const char *prefix, const char *name)
 {
-	char names[SIBLINGS_MAX][32], shown[96];
-	const char *list[SIBLINGS_MAX], *near;
+	char names[SIBLINGS_MAX][32];
+	const char *list[SIBLINGS_MAX], *near = NULL;
 	size_t n = siblings(prefix, names, list);
 	const char *inner = strchr(prefix, '.');
+	const struct conf_key *k = mend_key(prefix, name, r, v);
 	struct str out = { 0 };
 
-	near = other_word(prefix, name);
-	if (!near)
+	if (!k && value_kind(v) == VALUE_BLOCK)
 		near = str_nearest(name, list, n);
 	add_subject(&out, r);
 	str_addf(&out, "unknown key \"%s%s\"", inner ? inner + 1 : "", name);
-	if (near && value_kind(v) != VALUE_BAD) {
-		str_addf(&out, "; the nearest is \"%s\"; write: %s = %s;", near, near,
-			 value_show(v, shown, sizeof(shown)));
+	if (k) {
+		add_key(&out, r, k, k->path + strlen(prefix), v);
 	} else if (near) {
-		str_addf(&out, "; the nearest is \"%s\"", near);
+		str_addf(&out, "; the nearest is \"%s\"; write: %s: { ... };", near, near);
 	} else {
 		str_add(&out, "; known here:");
 		for (size_t i = 0; i < n; i++)
 			str_addf(&out, " %s", list[i]);
 	}
+	put(r, value_line(v), &out);
+	return -EINVAL;
+}
+
+/* The block with the word, or the first one that takes the value. */
+int say_no_block(struct reading *r, struct value v, const char *prefix, const char *name)
+{
+	size_t n;
+	const struct conf_key *keys = conf_keys(&n), *shown = NULL, *meant = NULL;
+	char buf[MEND_SIZE];
+	const char *value = NULL;
+	struct str out = { 0 };
+
+	for (size_t i = 0; i < n && !value; i++) {
+		const struct conf_key *k = &keys[i];
+
+		if (strncmp(k->path, prefix, strlen(prefix)) != 0 || (k->flags & KEY_ACCESS))
+			continue;
+		shown = shown ? shown : k;
+		if (k->how != &type_word && k->how != &type_signal)
+			continue;
+		meant = k;
+		value = value_for(r, k, v, buf, sizeof(buf));
+	}
+	add_subject(&out, r);
+	str_addf(&out, "%s: %s where a block is meant", name, value_kind_name(value_kind(v)));
+	if (value)
+		str_addf(&out, "; write: %s = { %s = %s; };", name, key_last(meant), value);
+	else if (shown)
+		str_addf(&out, "; for example: %s = { %s = %s; };", name, key_last(shown),
+			 shown->example);
 	put(r, value_line(v), &out);
 	return -EINVAL;
 }

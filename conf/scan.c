@@ -70,26 +70,79 @@ static bool good_name(const struct token *t)
 	return !is_boolean(t);
 }
 
+static bool is_env(const struct scan *s)
+{
+	return s->outer_len == 3 && strncmp(s->outer, "env", 3) == 0;
+}
+
 static void bad_name(struct scan *s, const struct token *t)
 {
+	const char *letters = "";
 	char mended[80];
 
+	for (size_t i = 0; i < t->len; i++)
+		if ((unsigned char)t->start[i] >= 0x80)
+			letters = " (letters are a-z and A-Z)";
 	snprintf(mended, sizeof(mended), "%.*s", (int)MIN_OF(t->len, sizeof(mended) - 1), t->start);
 	if (t->kind == TOKEN_STRING && t->len > 2 && t->len < sizeof(mended)) {
 		snprintf(mended, sizeof(mended), "%.*s", (int)t->len - 2, t->start + 1);
 		scan_mended(s, t->line, t->start, t->len, mended, "names stand without quotes");
 	} else if (is_boolean(t)) {
-		scan_error(s, t->line, "\"%s\" is no name but a boolean; write: %s-1", mended,
-			   mended);
-	} else if (s->outer_len == 3 && strncmp(s->outer, "env", 3) == 0) {
+		scan_error(s, t->line, "\"%s\" is no name but a boolean", mended);
+	} else if (is_env(s)) {
 		scan_error(s, t->line,
 			   "\"%.64s\" cannot stand in a block: a letter, then letters, digits, _ "
-			   "and -; write: env = [ \"%.64s=value\" ];",
-			   mended, mended);
+			   "and -%s; a list takes it, for example: env = [ \"%.64s=value\" ];",
+			   mended, letters, mended);
 	} else {
 		scan_error(s, t->line,
-			   "\"%.64s\" is no name: a letter, then letters, digits, _ and -", mended);
+			   "\"%.64s\" is no name: a letter, then letters, digits, _ and -%s",
+			   mended, letters);
 	}
+}
+
+/* stop.signal: names with dots between them, as the manual tells of keys in blocks. */
+static bool is_dotted(const struct token *t)
+{
+	size_t dots = 0;
+
+	for (size_t i = 0; i < t->len; i++) {
+		bool first = i == 0 || t->start[i - 1] == '.';
+
+		if (first ? !isalpha((unsigned char)t->start[i])
+			  : !isalnum((unsigned char)t->start[i]) && !strchr("._-", t->start[i]))
+			return false;
+		dots += t->start[i] == '.';
+	}
+	return t->kind == TOKEN_RUN && dots > 0 && t->start[t->len - 1] != '.';
+}
+
+/* Behind the value of such a setting. What is long or on several lines is not written again. */
+static void say_dotted(struct scan *s, const struct token *name, const struct token *value)
+{
+	const char *end = s->token.start;
+	auto_str mended = { 0 };
+	size_t blocks = 0;
+
+	while (end > value->start && strchr(" \t\r\n", end[-1]))
+		end--;
+	for (size_t i = 0; i < name->len; i++) {
+		bool dot = name->start[i] == '.';
+
+		str_add_bytes(&mended, dot ? ": { " : &name->start[i], dot ? 4 : 1);
+		blocks += dot;
+	}
+	str_add(&mended, " = ");
+	str_add_bytes(&mended, value->start, (size_t)(end - value->start));
+	for (str_add(&mended, ";"); blocks > 0; blocks--)
+		str_add(&mended, blocks > 1 ? " };" : " }");
+	if (mended.len < 150 && !memchr(value->start, '\n', (size_t)(end - value->start)))
+		scan_mended(s, name->line, name->start, (size_t)(end - name->start), mended.data,
+			    "\"%.*s\": a block is written with braces", (int)name->len,
+			    name->start);
+	else
+		scan_error(s, name->line, "\"%.*s\": a block is written with braces",
+			   (int)MIN_OF(name->len, (size_t)64), name->start);
 }
 
 static bool count_key(struct scan *s, struct block *b, struct counts *c, int line)
@@ -132,7 +185,7 @@ static bool scan_mark(struct scan *s, const struct token *name)
 	value = t.line == name->line && t.kind != TOKEN_END &&
 		(t.kind != TOKEN_MARK || strchr("{[(", *t.start));
 	if (!value) {
-		scan_error(s, name->line, "%.*s has no value; write: %.*s = ...;",
+		scan_error(s, name->line, "%.*s has no value; for example: %.*s = ...;",
 			   (int)MIN_OF(name->len, (size_t)64), name->start,
 			   (int)MIN_OF(name->len, (size_t)64), name->start);
 		return false;
@@ -149,18 +202,23 @@ static void scan_setting(struct scan *s, struct block *b, struct counts *c)
 	struct token name = s->token;
 	size_t out_len = s->out->len;
 	int out_line = s->out_line, before;
-	bool keep = true;
+	bool keep = true, dotted = false;
+	struct token value;
 
 	if (!count_key(s, b, c, name.line))
 		return;
 	if (!good_name(&name)) {
-		bad_name(s, &name);
+		dotted = is_dotted(&name) && !is_env(s);
+		if (!dotted)
+			bad_name(s, &name);
 		keep = false;
 	} else {
 		before = seen_add(s, b->id, name.start, name.len, name.line);
 		if (before > 0)
-			scan_error(s, name.line, "%.*s is written twice, first in line %d",
-				   (int)MIN_OF(name.len, (size_t)64), name.start, before);
+			scan_error(s, name.line, "%.*s%s%.*s is written twice, first in line %d",
+				   (int)MIN_OF(s->outer_len, (size_t)64), s->outer ? s->outer : "",
+				   s->outer_len ? ": " : "", (int)MIN_OF(name.len, (size_t)64),
+				   name.start, before);
 		if (before < 0)
 			s->out->failed = true;
 		keep = before == 0;
@@ -175,7 +233,10 @@ static void scan_setting(struct scan *s, struct block *b, struct counts *c)
 	s->name = name.start;
 	s->name_len = name.len;
 	s->in_list = false;
+	value = s->token;
 	scan_value(s);
+	if (dotted && !s->broken)
+		say_dotted(s, &name, &value);
 	scan_emit(s, s->out_line, ";", 1);
 	if (!keep)
 		go_back(s, out_len, out_line);

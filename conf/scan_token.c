@@ -7,8 +7,9 @@
 #include <stdio.h>
 #include <string.h>
 
-#define TEXT_MAX  1000 /* of a word in single quotes; looking on would be quadratic */
-#define RUN_CHARS "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_*.+-"
+#define LINE_MAX_SHOWN 160
+#define TEXT_MAX       1000 /* of a word in single quotes; looking on would be quadratic */
+#define RUN_CHARS      "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_*.+-"
 
 static void say(struct scan *s, int line, const struct str *text)
 {
@@ -32,20 +33,26 @@ void scan_error(struct scan *s, int line, const char *format, ...)
 	say(s, line, &text);
 }
 
-/* The source line around `at` without blanks at its ends, cut where it is long. */
+/* The source line around `at` without blanks at its ends; nothing where it is long, since a part of
+ * a line is no line that can be written. */
 static void add_mended(struct scan *s, const char *at, size_t len, const char *by, struct str *out)
 {
 	const char *from = at, *to = at + len;
 	size_t room = 160;
 
-	while (from > s->start && from[-1] != '\n' && at - from < 100)
+	while (from > s->start && from[-1] != '\n' && at - from < LINE_MAX_SHOWN)
 		from--;
 	while (from < at && (*from == ' ' || *from == '\t'))
 		from++;
-	while (to < s->end && *to != '\n' && *to != '\r' && (size_t)(to - at) < len + 60)
+	while (to < s->end && *to != '\n' && *to != '\r' &&
+	       (size_t)(to - at) < len + LINE_MAX_SHOWN)
 		to++;
 	while (to > at + len && (to[-1] == ' ' || to[-1] == '\t'))
 		to--;
+	if ((from > s->start && from[-1] != '\n' && at - from >= LINE_MAX_SHOWN) ||
+	    (to < s->end && *to != '\n' && *to != '\r' &&
+	     (size_t)(to - at) >= len + LINE_MAX_SHOWN))
+		return;
 	str_add_bytes(out, from, (size_t)(at - from));
 	str_add_bytes(out, by, strnlen(by, room));
 	str_add_bytes(out, at + len, (size_t)(to - at) - len);
@@ -91,8 +98,8 @@ static void skip_comment(struct scan *s)
 			return;
 		}
 	}
-	scan_error(s, line,
-		   "the comment %.2s that begins here is never closed; write: */ at its end", from);
+	scan_error(s, line, "the comment %.2s that begins here is never closed; it ends with */",
+		   from);
 }
 
 static void skip_blanks(struct scan *s)
@@ -171,13 +178,13 @@ static size_t read_escape(struct scan *s, int line, const char *p, struct str *t
 	high = p + 2 < s->end ? hex_digit(p[1]) : -1;
 	low = high >= 0 ? hex_digit(p[2]) : -1;
 	if (low < 0) {
-		scan_error(s, line, "\\x needs two hexadecimal digits; write: \\x41");
+		scan_error(s, line, "\\x needs two hexadecimal digits, as in \\x41");
 		return 0;
 	}
 	if (high == 0 && low == 0) {
 		scan_error(s, line,
 			   "\\x00 would end the string here: a string cannot hold it; "
-			   "write the string without it");
+			   "leave it out");
 		return 0;
 	}
 	c = (char)(high * 16 + low);
@@ -205,7 +212,8 @@ static bool check_string(struct scan *s, const char *p, const char *close)
 		if (c == '\n')
 			line++;
 		if ((c < 0x20 && !strchr("\n\r\t", c)) || c == 0x7f) {
-			scan_error(s, line, "a raw control character in a string; write: \\x%02x",
+			scan_error(s, line,
+				   "a raw control character in a string, which is written \\x%02x",
 				   c);
 			good = false;
 		}
@@ -296,7 +304,8 @@ void token_next(struct scan *s)
 		t->kind = TOKEN_RUN;
 		t->len = span(s, RUN_CHARS, true);
 		/* a path or the like that only begins as a run: a/b, x@y, 50%, h:p stays two */
-		if (s->p + t->len < s->end && strchr("/@%$~!&|<>'`^?\\", s->p[t->len])) {
+		if (s->p + t->len < s->end && ((unsigned char)s->p[t->len] >= 0x80 ||
+					       strchr("/@%$~!&|<>'`^?\\", s->p[t->len]))) {
 			t->kind = TOKEN_TEXT;
 			t->len = text_length(s);
 		}

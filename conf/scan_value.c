@@ -335,12 +335,13 @@ static bool scan_element(struct scan *s, struct elements *e)
 
 		snprintf(mended, sizeof(mended), "\"%.*s\"", (int)MIN_OF(t.len, (size_t)90),
 			 t.start);
-		scan_mended(s, t.line, t.start, t.len,
-			    e->kind == 's' && t.kind == TOKEN_RUN ? mended
-			    : t.start == e->at			  ? ""
-								  : "...",
-			    "[ ] holds values of one kind: %s after %s", kind_name(kind),
-			    kind_name(e->kind));
+		if (e->kind == 's' && t.kind == TOKEN_RUN)
+			scan_mended(s, t.line, t.start, t.len, mended,
+				    "[ ] holds values of one kind: %s after %s", kind_name(kind),
+				    kind_name(e->kind));
+		else
+			scan_error(s, t.line, "[ ] holds values of one kind: %s after %s",
+				   kind_name(kind), kind_name(e->kind));
 		scan_value(s);
 		return false;
 	}
@@ -356,7 +357,7 @@ static bool no_comma(struct scan *s, struct elements *e)
 
 	e->good = false;
 	if (t.kind == TOKEN_END) {
-		scan_error(s, e->line, "the %c that begins here is never closed; write: %c",
+		scan_error(s, e->line, "the %c that begins here is never closed; it ends with %c",
 			   e->open, e->close);
 		s->broken = true;
 		return false;
@@ -467,11 +468,11 @@ static bool scan_block(struct scan *s)
 				scan_error(s, open.line,
 					   "the { of line %d is never closed (going by the "
 					   "indentation, a }; is missing for the { of line %d); "
-					   "write: };",
+					   "it ends with };",
 					   open.line, s->suspect_line);
 			else
 				scan_error(s, open.line,
-					   "the { of line %d is never closed; write: };",
+					   "the { of line %d is never closed; it ends with };",
 					   open.line);
 		}
 		s->broken = true;

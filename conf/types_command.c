@@ -2,6 +2,7 @@
 #include "types_text.h"
 
 #include "base/mem.h"
+#include "mend.h"
 
 #include <errno.h>
 #include <fnmatch.h>
@@ -27,7 +28,8 @@ static int shell_needed(struct reading *r, struct value v, const char *text, cha
 
 	value_show(v, q.text, sizeof(q.text));
 	snprintf(mended, sizeof(mended), "[ \"/bin/sh\", \"-c\", %s ]", q.text);
-	return say_bad(r, v, mended, "there is no shell, and '%c' stands unquoted", c);
+	return say_bad(r, v, strlen(value_text(v)) < 90 ? mended : "",
+		       "there is no shell, and '%c' stands unquoted", c);
 }
 
 /* One word of the string form; *p is moved behind it. Quotes and backslash as in a shell. */
@@ -89,10 +91,27 @@ static int argument(struct reading *r, struct value v, const char *text, char **
 	return text_expand(r, v, text, ret);
 }
 
+/* The command with another program; "" where its first word cannot be told from the rest. */
+static const char *with_program(struct value v, const char *program, const char *old, char *buf,
+				size_t size)
+{
+	char text[MEND_SIZE], quoted[MEND_SIZE];
+	const char *list;
+
+	if (value_kind(v) == VALUE_LIST) {
+		list = mend_list(v, 0, value_quote(program, quoted, sizeof(quoted)), buf, size);
+		return list ? list : "";
+	}
+	if (strncmp(value_text(v), old, strlen(old)) != 0 || strlen(value_text(v)) > 200)
+		return "";
+	snprintf(text, sizeof(text), "%.200s%.200s", program, value_text(v) + strlen(old));
+	return value_quote(text, buf, size);
+}
+
 static int read_command(struct reading *r, struct value v, void *field)
 {
 	char **words = NULL;
-	char mended[300];
+	char mended[MEND_SIZE];
 	int err;
 
 	if (value_kind(v) == VALUE_STRING)
@@ -104,16 +123,13 @@ static int read_command(struct reading *r, struct value v, void *field)
 	if (!words || !words[0] || !words[0][0]) {
 		err = say_bad(r, v, NULL, "nothing to execute");
 	} else if (words[0][0] != '/' && strchr(words[0], '/')) {
-		bool home = strncmp(words[0], "~/", 2) == 0, list = value_kind(v) == VALUE_LIST;
+		bool home = strncmp(words[0], "~/", 2) == 0;
 		const char *w = home || strncmp(words[0], "./", 2) == 0 ? words[0] + 2 : words[0];
+		char program[220];
 
-		snprintf(mended, sizeof(mended), "%s\"%%%c/%.200s%s%s%s", list ? "[ " : "",
-			 home ? 'h' : 'd', w, list ? "\"" : "",
-			 !words[1] ? ""
-			 : list	   ? ", ..."
-				   : " ...",
-			 list ? " ]" : "\"");
-		err = say_bad(r, v, mended, "the program's path is relative");
+		snprintf(program, sizeof(program), "%%%c/%.200s", home ? 'h' : 'd', w);
+		err = say_bad(r, v, with_program(v, program, words[0], mended, sizeof(mended)),
+			      "the program's path is relative");
 	}
 	if (err < 0) {
 		strings_free(words);

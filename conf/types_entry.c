@@ -82,8 +82,7 @@ static int read_native(struct reading *r, struct value v, const char *text, char
 	if (err < 0)
 		return err;
 	if (!ends_with(path, ".so") && !strstr(path, ".so."))
-		return say_bad(r, v, "\"/path/mod.so\"",
-			       "a path names a native module, which ends in .so");
+		return say_bad(r, v, "", "a path names a native module, which ends in .so");
 	*ret = give_ptr(&path);
 	return 0;
 }

@@ -3,9 +3,11 @@
 
 #include "base/mem.h"
 
+#include <ctype.h>
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <strings.h>
 
 #define SOCKETS_MAX 64
 
@@ -23,6 +25,7 @@ static int read_codes(struct reading *r, struct value v, void *field)
 	struct codes *c = field;
 	size_t n = value_kind(v) == VALUE_LIST ? value_count(v) : 0;
 	auto_free int *codes = NULL;
+	int err = 0;
 
 	if (value_kind(v) != VALUE_LIST)
 		return say_wrong_kind(r, v);
@@ -31,15 +34,20 @@ static int read_codes(struct reading *r, struct value v, void *field)
 	codes = calloc(n + 1, sizeof(*codes));
 	if (!codes)
 		return -ENOMEM;
-	for (size_t i = 0; i < n; i++) {
-		struct value e = value_at(v, i);
+	r->in_list = true;
+	r->list = v;
+	for (r->at = 0; r->at < n; r->at++) {
+		struct value e = value_at(v, r->at);
+		bool good = value_kind(e) == VALUE_INT && value_int(e) >= 0 && value_int(e) <= 255;
 
-		if (value_kind(e) != VALUE_INT)
-			return say_wrong_kind(r, e);
-		if (value_int(e) < 0 || value_int(e) > 255)
-			return say_bad(r, e, NULL, "an exit code is 0 to 255");
-		codes[i] = (int)value_int(e);
+		if (good)
+			codes[r->at] = (int)value_int(e);
+		else
+			err = say_bad(r, e, "", "an exit code is 0 to 255");
 	}
+	r->in_list = false;
+	if (err < 0)
+		return err;
 	free(c->codes);
 	c->codes = give_ptr(&codes);
 	c->n = n;
@@ -140,9 +148,9 @@ static int read_limit(struct reading *r, struct value v, int row, struct conf_li
 		return 0;
 	}
 	if (value_kind(v) == VALUE_INT)
-		return say_bad(r, v, "\"unlimited\"", "less than nothing");
+		return say_bad(r, v, "", "a limit is 0 or more, or \"unlimited\"");
 	if (value_kind(v) != VALUE_STRING)
-		return say_bad(r, v, "1024", "neither a number nor a string");
+		return say_bad(r, v, "", "neither a number nor a string");
 	text = value_text(v);
 	colon = strchr(text, ':');
 	err = parse_limit(text, colon ? (size_t)(colon - text) : strlen(text), bytes, &l->soft);
@@ -150,8 +158,7 @@ static int read_limit(struct reading *r, struct value v, int row, struct conf_li
 	if (err == 0 && colon)
 		err = parse_limit(colon + 1, strlen(colon + 1), bytes, &l->hard);
 	if (err < 0)
-		return say_bad(r, v, bytes ? "\"64M\"" : "\"1024:4096\"",
-			       "neither a number%s, \"unlimited\" nor \"soft:hard\"",
+		return say_bad(r, v, "", "neither a number%s, \"unlimited\" nor \"soft:hard\"",
 			       bytes ? ", a size" : "");
 	if (l->soft > l->hard)
 		return say_bad(r, v, "", "the soft limit is above the hard one");
@@ -187,17 +194,24 @@ static int by_name(const void *a, const void *b)
 static int unknown_limit(struct reading *r, struct value v, const char *name)
 {
 	const char *names[ARRAY_LEN(resources)], *near;
-	char mended[120] = "", shown[64];
+	char small[64], shown[64];
+	auto_str all = { 0 };
 
-	for (size_t i = 0; i < ARRAY_LEN(resources); i++)
+	for (size_t i = 0; i < ARRAY_LEN(resources); i++) {
 		names[i] = resources[i].name;
-	near = str_nearest(strncmp(name, "RLIMIT_", 7) == 0 ? name + 7 : name, names,
-			   ARRAY_LEN(names));
-	r->member = NULL;
-	if (near)
-		snprintf(mended, sizeof(mended), "{ %s = %s; }", near,
-			 value_show(v, shown, sizeof(shown)));
-	return say_bad(r, v, near ? mended : NULL, "no limit is called \"%.64s\"", name);
+		str_addf(&all, " %s", names[i]);
+	}
+	snprintf(small, sizeof(small), "%s",
+		 strncasecmp(name, "RLIMIT_", 7) == 0 ? name + 7 : name);
+	for (char *c = small; *c; c++)
+		*c = (char)tolower((unsigned char)*c);
+	near = find_resource(small) >= 0 ? small : str_nearest(small, names, ARRAY_LEN(names));
+	value_show(v, shown, sizeof(shown));
+	report_add(r->report, false, r->file, value_line(v),
+		   "%s: limits.%.64s = %s: there is no such limit; allowed:%s%s%s%s%s%s",
+		   r->subject, name, shown, all.data ? all.data : "", near ? "; write: " : "",
+		   near ? near : "", near ? " = " : "", near ? shown : "", near ? ";" : "");
+	return -EINVAL;
 }
 
 static int read_limits(struct reading *r, struct value v, void *field)

@@ -249,8 +249,8 @@ static int read_signal(struct reading *r, struct value v, void *field)
 	n = signal_from_name(value_text(v));
 	if (n < 0) {
 		n = guess_signal(value_text(v));
-		snprintf(mended, sizeof(mended), "\"%s\"", signal_to_name(n > 0 ? n : 2, name));
-		return say_bad(r, v, mended, "no such signal");
+		snprintf(mended, sizeof(mended), "\"%s\"", n > 0 ? signal_to_name(n, name) : "");
+		return say_bad(r, v, n > 0 ? mended : NULL, "no such signal");
 	}
 	*(int *)field = n;
 	return 0;

@@ -64,6 +64,27 @@ static size_t longest_name(const char *path)
 	return longest;
 }
 
+/* What stands behind "~/", "$HOME/" or "./". */
+static const char *below_home(const char *text)
+{
+	static const char *const heads[] = { "~/", "$HOME/", "${HOME}/", "./" };
+
+	for (size_t i = 0; i < ARRAY_LEN(heads); i++)
+		if (strncmp(text, heads[i], strlen(heads[i])) == 0)
+			return text + strlen(heads[i]);
+	return text;
+}
+
+/* Somebody else's home or another variable is nothing that is known here; nor is a bare word a
+ * path where a program of that name is meant. */
+static bool is_mendable(const struct reading *r, const char *text)
+{
+	bool other = (text[0] == '~' || text[0] == '$') && below_home(text) == text;
+
+	return !other && strlen(text) <= 200 &&
+	       (strchr(text, '/') || strcmp(key_last(r->key), "python") != 0);
+}
+
 int path_read(struct reading *r, struct value v, const char *text, char **ret)
 {
 	auto_free char *path = NULL;
@@ -78,10 +99,10 @@ int path_read(struct reading *r, struct value v, const char *text, char **ret)
 	if (err < 0)
 		return err;
 	if (path[0] != '/') {
-		snprintf(relative, sizeof(relative), "%%d/%.200s",
-			 strncmp(text, "./", 2) == 0 ? text + 2 : text);
+		snprintf(relative, sizeof(relative), "%%%c/%.200s",
+			 text[0] == '~' || text[0] == '$' ? 'h' : 'd', below_home(text));
 		value_quote(relative, mended, sizeof(mended));
-		return say_bad(r, v, text[0] == '~' ? "\"%h/...\"" : mended,
+		return say_bad(r, v, is_mendable(r, text) ? mended : "",
 			       "a relative path (%%d is the directory of this file)");
 	}
 	tidy_path(path);
@@ -245,11 +266,13 @@ int list_read(struct reading *r, struct value v, list_item_fn *item, char ***ret
 	if (!list)
 		return -ENOMEM;
 	r->in_list = true;
+	r->list = v;
 	for (size_t i = 0; i < value_count(v); i++) {
 		struct value e = value_at(v, i);
 		char *text = NULL;
 		int x;
 
+		r->at = i;
 		if (value_kind(e) != VALUE_STRING)
 			x = say_bad(r, e, "", "%s in a list of strings",
 				    value_kind_name(value_kind(e)));

@@ -125,6 +125,11 @@ struct value value_member(struct value v, const char *name)
 	return value_of_json(json_object_get(v.j, name));
 }
 
+struct value value_parent(struct value v)
+{
+	return value_of_setting(v.s ? config_setting_parent(v.s) : NULL);
+}
+
 bool value_next(struct value_walk *w)
 {
 	if (value_kind(w->of) != VALUE_BLOCK)

@@ -44,6 +44,8 @@ const char *value_text(struct value v);
 /* Elements of a list. */
 size_t value_count(struct value v);
 struct value value_at(struct value v, size_t i);
+/* The block that a file's value stands in; none of JSON. */
+struct value value_parent(struct value v);
 struct value value_member(struct value v, const char *name);
 
 /* for (struct value_walk w = { .of = v }; value_next(&w);) … w.name, w.value */

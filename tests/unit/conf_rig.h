@@ -57,8 +57,11 @@ static inline void rig_write(const char *path, const char *value, struct str *ou
 	if (strcmp(block, "sockets") == 0)
 		str_addf(out, "sockets = ( { %s%s%s = %s; } ); ",
 			 strcmp(last, "name") ? "name = \"n\"; " : "",
-			 strcmp(last, "listen") ? "listen = \"tcp://0.0.0.0:1\"; " : "", last,
-			 value);
+			 strcmp(last, "listen") == 0 ? ""
+			 : strcmp(last, "mode") == 0 || strcmp(last, "owner") == 0
+				 ? "listen = \"unix:///run/n\"; "
+				 : "listen = \"tcp://0.0.0.0:1\"; ",
+			 last, value);
 	else if (strcmp(block, "stop.steps") == 0)
 		str_addf(out, "stop: { steps = ( { signal = \"HUP\"; }, { %s = %s; } ); }; ", last,
 			 value);
