@@ -20,7 +20,10 @@ NAMED = re.compile(r'(?:[\w-]+: )?(?:unknown key "([^"]+)"|group "([^"]+)"|([\w.
 
 #: What may come to light once a line is read at all: it was there, but not looked for.
 HIDDEN = re.compile(r"there is no such group|No such file|no command and no entry|command = true|"
-                    r"is never used|there is no shell|is a rotated name")
+                    r"is never used|there is no shell|is a rotated name|is written twice|"
+                    r"mode and owner belong|is the socket of group")
+#: Before these the value was not read: now it is, and told with a mend of its own if it is no good.
+UNREAD = re.compile(r"needs (double )?quotes|does not fit 32 bits")
 
 
 def problems(text):
@@ -40,7 +43,10 @@ def value_end(text, at):
     depth = 0
     while at < len(text):
         if text[at] == '"':
-            at = re.compile(r'"(\\.|[^"\\])*"', re.S).match(text, at).end()
+            quoted = re.compile(r'"(\\.|[^"\\])*"', re.S).match(text, at)
+            if not quoted:
+                break
+            at = quoted.end()
             continue
         if text[at] in ";,}" and depth == 0:
             return at + (text[at] != "}")
@@ -61,7 +67,7 @@ def candidates(text, number, message, mended):
     key = re.match(r"([\w-]+)\s*[=:]", mended)
     names |= {key.group(1)} if key else set()
     renamed = re.match(r"(\S+): \{ \.\.\. \};$", mended)
-    for name in names:
+    for name in sorted(names):
         places = list(re.finditer(rf"(?<![\w.-]){re.escape(name)}\s*[=:]\s*", text[:end]))
         here = [place for place in places if place.start() >= start]
         for at in here + [place for place in places if place.start() < start][-1:]:
@@ -83,6 +89,7 @@ def mends(tool, case, folder, problem, before):
             file.write_text(candidate, encoding="utf-8")
             left = {p[:3] for p in problems(run(tool, case)[1])}
             new = {p for p in left - before if not HIDDEN.search(p[2])
+                   and not (UNREAD.search(message) and p[:2] == (name, number))
                    and not p[2].startswith(mended.split(" { ... }")[0] + " ")}
             if problem[:3] not in left and not new:
                 return []
