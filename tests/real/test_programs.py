@@ -169,7 +169,8 @@ class Programs(harness.Case):
         """The daemon holds the socket: whoever connects meanwhile waits, and is answered."""
         self.only("gunicorn")
         daemon = self.begin("gunicorn")
-        daemon.ctl("stop", "gunicorn", code=0)
+        # which gives its workers half a minute, sometimes all of it
+        daemon.ctl("stop", "gunicorn", code=0, timeout=60)
         with socket.create_connection((servers.HOST, 18000), 10) as early:
             early.sendall(b"GET / HTTP/1.0\r\n\r\n")
             daemon.ctl("start", "gunicorn", code=0)
