@@ -524,8 +524,9 @@ class Control(Case):
             self.assertEqual(rows, [str(i) for i in range(n)], f"web:{index}")
 
     def test_CT15_following_logs_over_the_loggers_death(self):
-        """Each line once, in order and whole, however often logger and manager die."""
-        d = self.daemon(self.one("lines=4000:300:row", "out=end", "wait", workers=2,
+        """Each line once, in order and whole, however often logger and manager die. (Slowly enough
+        that what is written during the longest pause is in the ring: else its loss is said.)"""
+        d = self.daemon(self.one("lines=4000:800:row", "out=end", "wait", workers=2,
                                  autostart=False))
         d.roles_may_die = True
         follow = d.spawn_ctl("logs", "web", "-f", "-n", "100000")
