@@ -120,11 +120,16 @@ void request_fail(struct request *r, int err, const char *text)
 	worker_start_failed(w, worker_lacked_means(-err) ? -err : -ECHILD, &d);
 }
 
-/* Nobody was born, and it was not the worker's fault: begin again, but not for ever. */
+/*
+ * Nobody was born, and it was not the worker's fault: begin again, but not for ever. The death of
+ * who was to fork it does not count: that one has a restart limit of its own.
+ */
 void request_again(struct request *r, const char *why)
 {
 	struct worker *w = r->w;
 
+	if (r->gone && !r->pid && w->slot->hand_tries > 0)
+		w->slot->hand_tries--;
 	if (r->spare || w->slot->hand_tries >= TRIES_MAX) {
 		request_fail(r, ECHILD, why);
 		return;
