@@ -32,7 +32,7 @@ import harness  # noqa: E402
 import procs  # noqa: E402
 
 DEADLINE = 60
-SECOND_TRIES = 8  # more than so many have another reason than a busy machine
+SECOND_TRIES = 12  # more than so many have another reason than a busy machine
 
 
 def find_tests(patterns, folder=HERE, prefix=""):
