@@ -61,20 +61,6 @@ static void say(struct loading *l, size_t i, const char *key, const char *what, 
 		     mended[0] ? "; write: " : "", mended);
 }
 
-/* Written in the group itself, and not as what it would be anyway (a dump writes every key). */
-bool load_asked_for(struct loading *l, size_t i, const char *key)
-{
-	struct conf_group presets = { .name = NULL };
-	struct reading r = { .options = l->options, .no_host = true, .base = &presets };
-	bool asked;
-
-	if (!load_written_here(l, i, key) || block_presets(&r, key) < 0)
-		return false;
-	asked = !key_equal(key_find(key), &presets, &l->conf->groups[i]);
-	block_fini(key, &presets);
-	return asked;
-}
-
 static void check_needs(struct loading *l, size_t i)
 {
 	unsigned bit = 1u << l->conf->groups[i].start_method;
@@ -201,8 +187,7 @@ static void check_threads_texts(struct loading *l, size_t i)
 		snprintf(what, sizeof(what), "sockets: %s", g->sockets[s].name);
 		say(l, i, "group.sockets", what,
 		    "one socket for each worker, but all slots are one process, which has it once",
-		    g->sockets[s].reuseport ? "reuseport = false;"
-					    : "listen = \"tcp://127.0.0.1:8080\";");
+		    g->sockets[s].reuseport ? "reuseport = false;" : "");
 	}
 }
 

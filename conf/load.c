@@ -49,6 +49,19 @@ bool load_written_here(const struct loading *l, size_t group, const char *key)
 	return k && l->lines[group * l->rows + key_row(k)] > 0;
 }
 
+bool load_asked_for(const struct loading *l, size_t group, const char *key)
+{
+	struct conf_group presets = { .name = NULL };
+	struct reading r = { .options = l->options, .no_host = true, .base = &presets };
+	bool asked;
+
+	if (!load_written_here(l, group, key) || block_presets(&r, key) < 0)
+		return false;
+	asked = !key_equal(key_find(key), &presets, &l->conf->groups[group]);
+	block_fini(key, &presets);
+	return asked;
+}
+
 static void free_group(struct conf_group *g)
 {
 	block_fini("group.", g);

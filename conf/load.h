@@ -60,6 +60,6 @@ bool load_written(const struct loading *l, size_t group, const char *key);
 bool load_written_here(const struct loading *l, size_t group, const char *key);
 
 /* The same, and not as what it would be anyway (a dump writes every key). */
-bool load_asked_for(struct loading *l, size_t group, const char *key);
+bool load_asked_for(const struct loading *l, size_t group, const char *key);
 
 #endif

@@ -16,6 +16,7 @@ static inline int64_t watchdog_to_tell(const struct conf_group *c)
 {
 	return c->watchdog_ms == DURATION_NEVER ? 0 : c->watchdog_ms;
 }
+
 /* The period that w is held to; DURATION_NEVER = to none. */
 int64_t watchdog_period(const struct worker *w);
 /* Level: a ready worker that is to be watched has a deadline. Cheap. */
