@@ -9,7 +9,7 @@ import subprocess
 import time
 
 import varlink
-from harness import Case, costly, procs, sanitized, until
+from harness import Case, procs, sanitized, until
 
 
 class Control(Case):
@@ -329,7 +329,6 @@ class Control(Case):
         self.assertEqual(client.reply()["events"][0]["seq"], following)
         d.stop()
 
-    @costly("user")
     def test_CT11_a_gap_is_said(self):
         if sanitized(self.context.build):
             self.leave_out("thousands of starts take minutes with sanitizers")

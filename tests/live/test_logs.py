@@ -6,7 +6,7 @@ import re
 import signal
 import time
 
-from harness import Case, costly, procs, sanitized, until
+from harness import Case, procs, sanitized, until
 
 LOST = re.compile(r"-- (\d+) bytes lost --")
 
@@ -119,7 +119,6 @@ class Logs(Case):
         self.assertLess(len(d.text().splitlines()), 60, "the daemon's own log floods")
         d.stop()
 
-    @costly("pid1")
     def test_LG02_overflow_block_loses_nothing(self):
         self.need_root()
         small = self.small_disk()
@@ -192,7 +191,6 @@ class Logs(Case):
         d.send(15)
         self.assertEqual(d.wait_exit(), 0)
 
-    @costly("user")
     def test_LG04_killed_roles_lose_no_line(self):
         journal = self.journal()
         d = self.daemon(self.one(journal, "lines=40000:10:row", "note=written", "wait", workers=2))
@@ -214,7 +212,6 @@ class Logs(Case):
                                   if f" web:{index} " in line], "row", 40000)
         d.stop()
 
-    @costly("off")
     def test_LG04_killed_loggers_lose_no_record(self):
         """In json, over rotation, of two workers and their standard errors, in one file."""
         journal = self.journal()

@@ -5,7 +5,7 @@ import shutil
 import signal
 import socket
 
-from harness import Case, costly, procs, until
+from harness import Case, procs, until
 
 FAST = {"stop": {"timeout": "300ms"}}
 
@@ -163,7 +163,6 @@ class Orphans(Case):
         until(lambda: not folder.exists(), 10, "nobody is left")
         d.stop()
 
-    @costly("off")
     def test_OR07_what_may_not_be_killed_is_reported(self):
         self.need_root()
         self.need_not("eperm", "no new privileges there")

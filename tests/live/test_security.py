@@ -7,7 +7,7 @@ import signal
 import socket
 import subprocess
 
-from harness import Case, costly, NOBODY, procs, until
+from harness import Case, NOBODY, procs, until
 
 
 class Security(Case):
@@ -134,7 +134,6 @@ class Security(Case):
             self.assertEqual(d.launch().wait_exit(), 78, user)
         self.assertFalse((self.dir / "dump").exists())
 
-    @costly("user")
     def test_SE08_rights_at_every_call(self):
         self.need_root()
         reader, first = self.some_user()
