@@ -403,7 +403,7 @@ class Storm(test_walk.Workload):
         until(self.logs_are_well, MEET_S, "logs are written again")
         self.check_counters()  # before Start, which zeroes those of who waits for its back-off
         self.ask("Scale", group="plain", workers=GROUPS["plain"], wait=True)
-        self.ask("Start", targets=["all"])
+        self.ask("Start", targets=["all"], wait=False)
         # not for those that die all the time: an answer is of one moment, theirs may never come
         rest = sorted({n.split(":")[0] for n in client.workers(self.d.socket)} - {"flaky"})
         answer = self.ask("Start", targets=rest, wait=True, timeout_ms=MEET_S * 1000)
