@@ -160,8 +160,7 @@ class Upgrade(Case):
             "die": {"command": self.words(journal, f"flock={self.dir}/slot.@index@", "token",
                                           "lines=20:1000:row-@pid@", "exit=3"),
                     "workers": 4, "restart": {"limit": 0}}})
-        before = d.workers("log")
-        until(lambda: all(w["pid"] for w in d.workers().values()), 10)
+        until(lambda: all(w["pid"] for w in d.workers("log").values()), 10)
         before = d.workers("log")
         for number in range(1, 5):
             self.upgrade(d)
