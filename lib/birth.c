@@ -93,17 +93,21 @@ static void close_between(unsigned first, unsigned last)
 		close_by_list(first, last);
 }
 
-static int by_number(const void *a, const void *b)
+/* A sorted list. */
+static void keep(int *kept, size_t *n, int fd)
 {
-	return *(const int *)a < *(const int *)b ? -1 : *(const int *)a > *(const int *)b;
+	size_t at = (*n)++;
+
+	for (; at > 0 && kept[at - 1] > fd; at--)
+		kept[at] = kept[at - 1];
+	kept[at] = fd;
 }
 
-/* Close all of 0, 1, 2, … but n numbers, which are sorted here. */
-static void close_all_but(int *kept, size_t n)
+/* Close all of 0, 1, 2, … but these. */
+static void close_all_but(const int *kept, size_t n)
 {
 	unsigned next = 0;
 
-	qsort(kept, n, sizeof(int), by_number);
 	for (size_t i = 0; i < n; i++) {
 		if ((unsigned)kept[i] > next)
 			close_between(next, (unsigned)kept[i] - 1);
@@ -176,11 +180,12 @@ static int step_fds(struct birth *b)
 			continue;
 		if (dup2(high[i], target) < 0)
 			return -errno;
-		kept[n++] = target;
+		keep(kept, &n, target);
 	}
 	if (high[0] != above && dup3(high[0], above, O_CLOEXEC) < 0)
 		return -errno;
-	kept[n++] = b->channel = above;
+	b->channel = above;
+	keep(kept, &n, above);
 	close_all_but(kept, n);
 	return 0;
 }
@@ -277,12 +282,19 @@ static bool has_prefix(char *const *list, const char *prefix)
 	return false;
 }
 
-static void add_number(struct texts *t, const char *format, int number)
+/* NAME=NUMBER. Not by printf(): each page of the C library that is not yet mapped is a page fault.
+ */
+static void add_number(struct texts *t, const char *name, int number)
 {
-	char text[64];
-	int len = snprintf(text, sizeof(text), format, number);
+	char text[64], *at = text + sizeof(text);
+	size_t len = strlen(name);
 
-	add_text(t, t->env, &t->n_env, text, (size_t)len);
+	do
+		*--at = (char)('0' + number % 10);
+	while ((number /= 10) > 0);
+	at -= len;
+	memcpy(at, name, len);
+	add_text(t, t->env, &t->n_env, at, (size_t)(text + sizeof(text) - at));
 }
 
 static void add_environment(struct birth *b, struct texts *t)
@@ -293,11 +305,11 @@ static void add_environment(struct birth *b, struct texts *t)
 		if (r.tag == CT_ENV && !is_ours(r.data, r.len))
 			add_text(t, t->env, &t->n_env, r.data, r.len);
 	if (has_prefix(t->env, "LISTEN_FDS="))
-		add_number(t, "LISTEN_PID=%d", (int)getpid());
+		add_number(t, "LISTEN_PID=", getpid());
 	if (has_prefix(t->env, "WATCHDOG_USEC="))
-		add_number(t, "WATCHDOG_PID=%d", (int)getpid());
+		add_number(t, "WATCHDOG_PID=", getpid());
 	if (!b->guest)
-		add_number(t, CHANNEL_ENV "=%d", b->channel);
+		add_number(t, CHANNEL_ENV "=", b->channel);
 }
 
 /*
@@ -397,6 +409,9 @@ static int step_born(struct birth *b)
 	struct channel_packet p;
 	int r;
 
+	if (b->said)
+		return 0;
+	b->said = true;
 	channel_begin(&p, CH_BORN, 0);
 	channel_add_text(&p, CT_NAME, b->name);
 	channel_add_i32(&p, CT_PID, getpid());
@@ -405,6 +420,12 @@ static int step_born(struct birth *b)
 	if (r == -EPIPE || r == -ECONNRESET)
 		_exit(0);
 	return r;
+}
+
+/* While the daemon answers, the rest is done. */
+static int step_born_early(struct birth *b)
+{
+	return b->early ? step_born(b) : 0;
 }
 
 static int step_go(struct birth *b)
@@ -451,19 +472,13 @@ static const struct {
 	const char *stage;
 	int (*run)(struct birth *b);
 } steps[] = {
-	{ "signals", step_signals },
-	{ "descriptors", step_fds },
-	{ "stdio", step_stdio },
-	{ "session", step_session },
-	{ "limits", step_limits },
-	{ "nice", step_nice },
-	{ "umask", step_umask },
-	{ "cwd", step_cwd },
-	{ "environment", step_environment },
-	{ "random", step_random },
-	{ "after_fork", step_after_fork },
-	{ "born", step_born },
-	{ "go", step_go },
+	{ "signals", step_signals }, { "descriptors", step_fds },
+	{ "stdio", step_stdio },     { "session", step_session },
+	{ "limits", step_limits },   { "nice", step_nice },
+	{ "umask", step_umask },     { "cwd", step_cwd },
+	{ "born", step_born_early }, { "environment", step_environment },
+	{ "random", step_random },   { "after_fork", step_after_fork },
+	{ "born", step_born },	     { "go", step_go },
 	{ "parent", step_parent },
 };
 
@@ -479,17 +494,19 @@ static void __attribute__((noreturn)) fail(const struct birth *b, const char *st
 	channel_add_text(&p, CT_STAGE, stage);
 	channel_add_i32(&p, CT_ERRNO, -error);
 	channel_add_text(&p, CT_TEXT, text);
-	channel_send(b->channel, &p);
+	/* after its GO nobody may read the channel any more */
+	if (channel_send(b->channel, &p) < 0 || b->said)
+		dprintf(2, "reeve: %s: %s\n", stage, text);
 	_exit(1);
 }
 
-/* From where the last part has ended to the named step, which is not taken; NULL: to the end. */
-static void run_steps(struct birth *b, const char *end)
+/* From where the last part has ended up to that step, which is not taken; NULL: to the end. */
+static void run_steps(struct birth *b, int (*end)(struct birth *b))
 {
 	for (; b->step < sizeof(steps) / sizeof(steps[0]); b->step++) {
 		int r;
 
-		if (end && strcmp(steps[b->step].stage, end) == 0)
+		if (steps[b->step].run == end)
 			return;
 		r = steps[b->step].run(b);
 		if (r < 0)
@@ -500,14 +517,10 @@ static void run_steps(struct birth *b, const char *end)
 void birth_begin(struct birth *b)
 {
 	b->step = 0;
+	b->said = false;
 	b->channel = b->fds[0];
 	channel_text(b->order, CT_NAME, b->name, sizeof(b->name));
-	run_steps(b, "after_fork");
-}
-
-void birth_say(struct birth *b)
-{
-	run_steps(b, "go");
+	run_steps(b, step_after_fork);
 }
 
 void birth_finish(struct birth *b)

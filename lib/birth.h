@@ -24,6 +24,8 @@ struct birth {
 	int (*after_fork)(void *arg, const struct birth *b); /* NULL or a hook; 0 or -errno */
 	void *arg;
 	const struct birth_guest *guest; /* NULL: none */
+	/* no hook of the program's own, whose failure is to be told, has to run before BORN */
+	bool early;
 	/* out: valid as long as the process, and already so in after_fork */
 	int channel;
 	char name[64];
@@ -32,6 +34,7 @@ struct birth {
 	char *texts;		/* what argv and environ point into; not to be freed */
 	const char *args, *env; /* their texts in one piece each, NUL behind every one */
 	size_t args_len, env_len, step;
+	bool said; /* BORN */
 };
 
 /* An interpreter that lives in the process and goes on in the worker. */
@@ -45,20 +48,20 @@ struct birth_guest {
 };
 
 /*
- * Become the worker: signals, descriptors, session, limits, environ, random seeds, hook, BORN, wait
- * for GO, parent-death signal. Returns when it may run. Otherwise the process ends here: with 1
- * after a FAIL that says where, with 0 if nobody wants it any more.
+ * Become the worker: signals, descriptors, session, limits, directory, environ, random seeds, hook,
+ * BORN (an early one before environ), wait for GO, parent-death signal. Returns when it may run.
+ * Otherwise the process ends here: with 1 after a FAIL that says where, with 0 if nobody wants it
+ * any more.
  */
 void birth_run(struct birth *b);
 
 /*
  * The same in parts, for a guest, which is to be told of the fork in between and calls hooks
- * itself: all up to the random seeds; BORN; GO and what follows, BORN before it if that was not yet
- * said. From the first part until the guest sets a handler of its own, SIGTERM ends the worker with
- * 0: it has begun nothing.
+ * itself: all up to the random seeds, and BORN if it is early; then BORN if it is not, GO and what
+ * follows. From the first part until the guest sets a handler of its own, SIGTERM ends the worker
+ * with 0: it has begun nothing.
  */
 void birth_begin(struct birth *b);
-void birth_say(struct birth *b);
 void birth_finish(struct birth *b);
 
 #endif

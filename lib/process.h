@@ -21,7 +21,7 @@ struct process {
 	bool greeted;	 /* HELLO was said and answered on the forker's channel */
 	bool seeding;	 /* READY, too */
 	struct forker forker;
-	/* in a forked worker, before BORN; NULL or 0 or -errno */
+	/* in a forked worker, before GO; NULL or 0 or -errno */
 	int (*on_copy)(void *arg, const struct birth *b);
 	void *on_copy_arg;
 };

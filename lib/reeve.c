@@ -280,7 +280,7 @@ struct process *process_self(void)
 	static struct process self = {
 		.stop_fd = -1,
 		.worker_channel = -1,
-		.forker.birth = { .after_fork = be_reborn, .arg = &self },
+		.forker.birth = { .after_fork = be_reborn, .arg = &self, .early = true },
 	};
 
 	return &self;

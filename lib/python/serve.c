@@ -32,7 +32,6 @@ struct server {
 	int *taken;
 	char *entry;
 	struct reeve_template_told *told;
-	bool early; /* nothing of Python has to run before BORN */
 };
 
 static struct server *server_self(void)
@@ -75,10 +74,8 @@ static void become(void *arg, struct birth *b)
 
 	birth_begin(b);
 	tell(s->told, b);
-	if (s->early)
-		birth_say(b);
 	s->python.after_in_child();
-	if (s->early)
+	if (b->early)
 		birth_finish(b);
 }
 
@@ -176,7 +173,7 @@ int reeve_template_serve(bool wait, reeve_template_look *look, bool always, bool
 
 	s->guest.look = look;
 	s->guest.always = always;
-	s->early = early;
+	s->forker.birth.early = early;
 	if (!wait)
 		return forker_turn(&s->forker, false);
 	for (;;) {

@@ -75,11 +75,6 @@ static void fill(struct context *c, int argc, char *const *argv)
 	c->ctx.host = c;
 }
 
-static void set_group(struct context *c)
-{
-	snprintf(c->group, sizeof(c->group), "%.*s", (int)strcspn(c->worker, ":"), c->worker);
-}
-
 void context_from_environment(struct context *c, int argc, char **argv)
 {
 	const char *worker = getenv("REEVE_WORKER"), *group = getenv("REEVE_GROUP");
@@ -95,11 +90,14 @@ void context_from_environment(struct context *c, int argc, char **argv)
 
 void context_from_birth(struct context *c, const struct birth *b)
 {
+	size_t group = strcspn(b->name, ":");
+
 	c->ctx.index = channel_u32(b->order, CT_INDEX, 0);
 	c->ctx.count = channel_u32(b->order, CT_COUNT, 1);
 	c->ctx.incarnation = channel_u32(b->order, CT_INCARNATION, 1);
 	c->ctx.generation = channel_u32(b->order, CT_GENERATION, 1);
-	snprintf(c->worker, sizeof(c->worker), "%s", b->name);
-	set_group(c);
+	memcpy(c->worker, b->name, sizeof(b->name));
+	memcpy(c->group, b->name, group);
+	c->group[group] = '\0';
 	fill(c, b->argc, b->argv);
 }

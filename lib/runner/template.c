@@ -21,7 +21,7 @@ struct job {
 
 /* --- worker -------------------------------------------------------------------------------- */
 
-/* In a forked worker, before it says BORN. */
+/* In a forked worker, before it runs. */
 static int on_copy(void *arg, const struct birth *b)
 {
 	struct job *job = arg;
@@ -51,6 +51,7 @@ static void set_hooks(struct job *job)
 
 	self->on_copy = on_copy;
 	self->on_copy_arg = job;
+	self->forker.birth.early = !job->module.m->after_fork;
 	/* one that is not there changes nothing between two forks */
 	self->forker.before_fork = job->module.m->before_fork ? before_fork : NULL;
 }

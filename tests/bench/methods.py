@@ -26,7 +26,7 @@ SUBJECTS = ("adoption", "os.fork", "reeve forkserver", "mp fork", "mp forkserver
             "mp spawn")
 SLOW = ("reeve spawn", "mp spawn")
 # The same in C: methods_native.c, with so many MiB of touched heap.
-NATIVE = ("adoption", "fork", "fork twice", "reeve-runner template", "posix_spawn",
+NATIVE = ("adoption", "raw template", "fork", "fork twice", "reeve-runner template", "posix_spawn",
           "reeve-runner spawn")
 HEAPS = {"C": 0, "C 200 MB": 200}
 

@@ -89,6 +89,44 @@ static pid_t start_twice(struct bench *b)
 	return adopt(b, ADOPT_DOUBLE);
 }
 
+/*
+ * The least that a template can be: a process that waits for a byte, forks by adoption and answers
+ * with the pid.
+ */
+static void begin_raw_template(struct bench *b)
+{
+	int ends[2];
+	pid_t pid;
+
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) < 0)
+		die("socketpair");
+	pid = fork();
+	if (pid < 0)
+		die("fork");
+	if (pid > 0) {
+		close(ends[1]);
+		b->channel = ends[0];
+		return;
+	}
+	close(ends[0]);
+	for (char byte; read(ends[1], &byte, 1) == 1;) {
+		pid = start_adoption(b);
+		if (write(ends[1], &pid, sizeof(pid)) != (ssize_t)sizeof(pid))
+			break;
+	}
+	_exit(0);
+}
+
+static pid_t start_raw_template(struct bench *b)
+{
+	pid_t pid;
+
+	if (write(b->channel, "", 1) != 1 ||
+	    read(b->channel, &pid, sizeof(pid)) != (ssize_t)sizeof(pid))
+		die("the template ended");
+	return pid;
+}
+
 static pid_t start_spawn(struct bench *b)
 {
 	char fd[16];
@@ -154,9 +192,9 @@ static pid_t start_template(struct bench *b)
 	expect(ends[0], CHANNEL_WORKER, CH_BORN, &p, &m);
 	pid = p.pid;
 	channel_packet_fini(&p);
-	expect(b->channel, CHANNEL_TEMPLATE, CH_SPAWNED, &p, &m);
 	channel_begin(&p, CH_GO, 0);
 	forker_send(ends[0], &p);
+	expect(b->channel, CHANNEL_TEMPLATE, CH_SPAWNED, &p, &m);
 	close(ends[0]);
 	return pid;
 }
@@ -194,6 +232,7 @@ static const struct subject {
 	void (*begin)(struct bench *b);
 } subjects[] = {
 	{ "adoption", start_adoption, NULL },
+	{ "raw template", start_raw_template, begin_raw_template },
 	{ "fork", start_fork, NULL },
 	{ "fork twice", start_twice, NULL },
 	{ "reeve-runner template", start_template, begin_template },
@@ -249,10 +288,10 @@ int main(int argc, char **argv)
 	setenv("BENCH_HEAP_MIB", argv[2], 1);
 	if (pipe(b.first) < 0)
 		die("pipe");
+	if (s->begin != begin_template)
+		touch_heap((size_t)atoi(argv[2]));
 	if (s->begin)
 		s->begin(&b);
-	else
-		touch_heap((size_t)atoi(argv[2]));
 	puts("{}");
 	fflush(stdout);
 	while (fgets(line, sizeof(line), stdin)) {
