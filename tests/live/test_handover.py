@@ -419,7 +419,7 @@ class Handover(HandoverCase):
 
     def pipelined(self, group, code_of):
         """40 % die at once, the template is killed again and again: 0 wrong statuses."""
-        workers, waves, kills = (500, 10, 5) if BIG else (150, 2, 3)
+        workers, waves, kills = (500, 10, 6) if BIG else (150, 2, 3)
         d = self.forked({"web": {**group, "workers": workers, "settle": "0s",
                                  "template": {"fork_timeout": "60s"},
                                  "restart": {"when": "never"}}}, daemon={"log": {"level": "info"}})
