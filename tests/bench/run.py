@@ -137,6 +137,9 @@ def main():
             print(f"{case.bench} n={case.n} {case.worker} x{case.rounds}: "
                   + " ".join(case.subjects))
         return 0
+    if not (pathlib.Path(options.build) / "tests/bench/bench-worker-glibc").exists():
+        say(f"{options.build}: built without its tests; ./dev bench builds what it needs")
+        return 2
     prepare()
     if options.realtime:
         os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(1))

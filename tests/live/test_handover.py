@@ -417,9 +417,15 @@ class Handover(HandoverCase):
         self.started_once()
         d.stop()
 
+    def kill_template(self, d, least):
+        """Once it is ready and has forked so many."""
+        t = self.template(d)
+        pid = t and t["state"] == "ready" and t["forks"] > least and d.host(t["pid"])
+        return bool(pid and procs.kill(pid))
+
     def pipelined(self, group, code_of):
         """40 % die at once, the template is killed again and again: 0 wrong statuses."""
-        workers, waves, kills = (500, 10, 6) if BIG else (150, 2, 3)
+        workers, waves, kills = (500, 10, 5) if BIG else (150, 2, 3)
         d = self.forked({"web": {**group, "workers": workers, "settle": "0s",
                                  "template": {"fork_timeout": "60s"},
                                  "restart": {"when": "never"}}}, daemon={"log": {"level": "info"}})
@@ -428,10 +434,9 @@ class Handover(HandoverCase):
             if wave:
                 d.ctl("restart", "--no-wait", "web", code=0)
             for _ in range(kills):
-                t = until(lambda: (t := self.template(d)) and t["state"] == "ready" and
-                          t["forks"] > workers // 20 and t, 30 * self.stretch, "the template forks")
-                pid = d.host(t["pid"])
-                killed += bool(pid and procs.kill(pid))
+                until(lambda: self.kill_template(d, workers // 20), 30 * self.stretch,
+                      "the template forks")
+                killed += 1
             until(lambda w=wave: all(x["state"] == "done" and x["incarnation"] == w + 1
                                      for x in d.workers().values()), 30 * self.stretch,
                   "all have ended", every=0.1)

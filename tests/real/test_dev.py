@@ -2,7 +2,10 @@
 import contextlib
 import importlib.util
 import io
+import json
+import os
 import pathlib
+import shutil
 import subprocess
 import sys
 
@@ -33,6 +36,40 @@ class Dev(harness.Case):
         done = self.dev("tset")
         self.assertEqual((done.returncode, done.stdout), (2, ""))
         self.assertIn("usage: ./dev COMMAND", done.stderr)
+
+    def test_what_is_built_holds_the_tests(self):
+        """Where Criterion is installed, which it is by now."""
+        tools = self.dir / "tools"
+        tools.mkdir()
+        for name in ("meson", "ninja"):
+            (tools / name).write_text(f'#!/bin/sh\nmkdir -p build && echo {name} "$@" >>said\n')
+            (tools / name).chmod(0o755)
+        shutil.copy(ROOT / "dev", self.dir)
+        done = subprocess.run([self.dir / "dev", "build"], stdin=subprocess.DEVNULL, text=True,
+                              capture_output=True, timeout=60, check=False,
+                              env={**os.environ, "PATH": f"{tools}:{os.environ['PATH']}"})
+        self.assertEqual((done.returncode, (self.dir / "said").read_text()),
+                         (0, "meson setup build -Dtests=true\nninja -C build\n"), done.stderr)
+
+
+class Bench(harness.Case):
+    def bench(self, build, *words):
+        return subprocess.run([sys.executable, ROOT / "tests/bench/run.py", "--build", build, *words],
+                              stdin=subprocess.DEVNULL, text=True, capture_output=True, timeout=60,
+                              check=False)
+
+    def test_a_measurement(self):
+        done = self.bench(self.context.build, "--only", "start", "--n", "1", "--worker", "glibc",
+                          "--rounds", "1")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        rows = [json.loads(line) for line in done.stdout.splitlines()]
+        self.assertLessEqual({"limit", "floor", "reeve"}, {row["subject"] for row in rows})
+        self.assertIn("| start | 1 | glibc | stop, s |", done.stderr)
+
+    def test_a_build_without_tests(self):
+        done = self.bench(self.dir)
+        self.assertEqual((done.returncode, done.stdout), (2, ""))
+        self.assertIn("./dev bench", done.stderr)
 
 
 class Counting(harness.Case):
