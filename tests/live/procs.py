@@ -170,14 +170,27 @@ def is_marked(pid, mark, root, files):
     return files and any(under(link, root) for link in fds_of(pid).values())
 
 
+def descendants():
+    """Ours; and whose parent went away while we looked, since orphans come to us."""
+    parents = {pid: int(fields[1]) for pid in pids() if (fields := stat_of(pid))}
+    is_ours = {os.getpid(): True, 0: False}
+    for pid in parents:
+        path = []
+        while pid not in is_ours and pid in parents:
+            path.append(pid)
+            pid = parents[pid]
+        is_ours.update(dict.fromkeys(path, is_ours.get(pid, True)))
+    return [pid for pid in parents if is_ours[pid] and pid != os.getpid()]
+
+
 def marked(mark, root, files=False, ignore=()):
     """
-    Processes of one test: by mark in the environment, by program, working directory or (files)
-    open file below its private directory. Dead ones that nobody has reaped are not alive.
+    Processes of one test, which is a subreaper: by mark in the environment, by program, working
+    directory or (files) open file below its private directory. Dead ones that nobody has reaped are
+    not alive.
     """
-    own = {os.getpid(), *ignore}
-    return [pid for pid in pids()
-            if pid not in own and is_marked(pid, mark.encode(), root, files) and alive(pid)]
+    return [pid for pid in descendants()
+            if pid not in ignore and is_marked(pid, mark.encode(), root, files) and alive(pid)]
 
 
 def describe(pid):
