@@ -32,7 +32,8 @@ struct birth {
 	char **argv; /* CT_ARG, or the name alone; NULL at the end */
 	int argc;
 	char *texts;		/* what argv and environ point into; not to be freed */
-	const char *args, *env; /* their texts in one piece each, NUL behind every one */
+	const char *args, *env; /* their texts in one piece each, NUL behind every one; one more
+				   behind env */
 	size_t args_len, env_len, step;
 	bool said; /* BORN */
 };

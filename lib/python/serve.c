@@ -31,6 +31,7 @@ struct server {
 	struct python python;
 	int *taken;
 	char *entry;
+	char *known; /* variables, NUL behind every one, one more at the end; NULL: not known */
 	struct reeve_template_told *told;
 };
 
@@ -39,6 +40,65 @@ static struct server *server_self(void)
 	static struct server self;
 
 	return &self;
+}
+
+/* --- what a worker is told ----------------------------------------------------------------- */
+
+static const char *next_text(const char *text)
+{
+	return text + strlen(text) + 1;
+}
+
+/* In a list that ends with an empty text: one that begins so. */
+static bool has_text(const char *list, const char *text, size_t len)
+{
+	for (; *list; list = next_text(list))
+		if (strncmp(list, text, len) == 0)
+			return true;
+	return false;
+}
+
+static bool add_text(struct reeve_template_told *t, const char *text, size_t len)
+{
+	size_t used = t->args_len + t->env_len;
+
+	if (len + 1 > sizeof(t->texts) - used)
+		return false;
+	memcpy(t->texts + used, text, len);
+	t->texts[used + len] = '\0';
+	t->env_len += (uint32_t)len + 1;
+	return true;
+}
+
+/* What differs only: each object that Python makes anew writes to a page that was shared. */
+static bool tell_changes(struct reeve_template_told *t, const char *known, const char *env)
+{
+	for (const char *at = env; *at; at = next_text(at))
+		if (!has_text(known, at, strlen(at) + 1) && !add_text(t, at, strlen(at)))
+			return false;
+	for (const char *at = known; *at; at = next_text(at)) {
+		size_t name = strcspn(at, "=");
+
+		if (!has_text(env, at, name + 1) && !add_text(t, at, name))
+			return false;
+	}
+	return true;
+}
+
+/* An order is a packet: all of it does fit. The environment ends with an empty text (birth.h). */
+static void tell(struct reeve_template_told *t, const char *known, const struct birth *b)
+{
+	t->channel = (uint32_t)b->channel;
+	t->args_len = (uint32_t)b->args_len;
+	t->env_len = 0;
+	memcpy(t->texts, b->args, b->args_len);
+	t->whole = !known || !tell_changes(t, known, b->env);
+	if (!t->whole)
+		return;
+	t->env_len = (uint32_t)b->env_len;
+	if (b->args_len + b->env_len > sizeof(t->texts))
+		t->env_len = 0;
+	memcpy(t->texts + t->args_len, b->env, t->env_len);
 }
 
 /* --- around a fork ------------------------------------------------------------------------- */
@@ -53,27 +113,13 @@ static void after(void *arg)
 	((struct server *)arg)->python.after_in_parent();
 }
 
-static void tell(struct reeve_template_told *t, const struct birth *b)
-{
-	size_t args = b->args_len, env = b->env_len;
-
-	/* an order is a packet: they do fit */
-	if (args + env > sizeof(t->texts))
-		env = 0;
-	t->channel = (uint32_t)b->channel;
-	t->args_len = (uint32_t)args;
-	t->env_len = (uint32_t)env;
-	memcpy(t->texts, b->args, args);
-	memcpy(t->texts + args, b->env, env);
-}
-
 /* While the daemon answers BORN, Python puts its own house in order. */
 static void become(void *arg, struct birth *b)
 {
 	struct server *s = arg;
 
 	birth_begin(b);
-	tell(s->told, b);
+	tell(s->told, s->known, b);
 	s->python.after_in_child();
 	if (b->early)
 		birth_finish(b);
@@ -143,6 +189,19 @@ int reeve_template_open(int channel, bool seed, const char *entry, int channel_l
 	title_prepare(&f->birth.title);
 	f->is_good = false;
 	return safety_remember(&f->safety);
+}
+
+int reeve_template_know(const char *env, size_t len)
+{
+	struct server *s = server_self();
+
+	free(s->known);
+	s->known = env ? calloc(1, len + 1) : NULL;
+	if (env && !s->known)
+		return -ENOMEM;
+	if (env)
+		memcpy(s->known, env, len);
+	return 0;
 }
 
 /* --- serving ------------------------------------------------------------------------------- */

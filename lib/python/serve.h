@@ -18,7 +18,9 @@ REEVE_EXPORT const char *reeve_template_version(void);
 struct reeve_template_told {
 	uint32_t channel;
 	uint32_t args_len, env_len;
-	char texts[2 * 65536]; /* arguments, variables; NUL behind every one */
+	uint32_t whole; /* all variables; else what differs from those that are known */
+	char texts[2 *
+		   65536]; /* arguments, variables; NUL behind every one; NAME alone: unset it */
 };
 
 /*
@@ -30,6 +32,12 @@ struct reeve_template_told {
 REEVE_EXPORT int reeve_template_open(int channel, bool seed, const char *entry, int channel_least,
 				     const int *taken, size_t n_taken,
 				     struct reeve_template_told *told);
+
+/*
+ * What os.environ of the next workers will hold at first, NAME=VALUE, NUL behind every one: these
+ * do not have to be made anew. NULL: that is not known. 0 or -errno.
+ */
+REEVE_EXPORT int reeve_template_know(const char *env, size_t len);
 
 /* See struct forker_guest; it must not raise. */
 typedef int reeve_template_look(void *arg, uint32_t request, const int *fds, size_t n_fds);

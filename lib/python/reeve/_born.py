@@ -40,13 +40,14 @@ class Own:
 _own = Own()
 
 
-def remember(entry: str, alone: bool) -> None:
+def remember(server: Server, entry: str, alone: bool) -> None:
     """
     In a template or seed, before it forks. `alone`: no code runs between this and the forks, so that
-    what has to be undone in workers is known now.
+    what has to be undone in workers is known now, and what does not have to be done.
     """
     _own.entry, _own.zone = entry, os.environb.get(b"TZ")
     _own.undo = _leftovers(context.worker) if alone else None
+    server.know(_known_environment() if alone else None)
 
 
 def prepare(function: Optional[Callable[[], Any]]) -> None:
@@ -96,18 +97,52 @@ def _streams() -> None:
             setattr(sys, f"__{name}__", fresh)
 
 
-def _environment(env: List[bytes]) -> None:
-    """os.environ says what C has set."""
-    wanted = dict([pair.split(b"=", 1) for pair in env])
+def _variables() -> Any:
+    """What os.environ keeps, bytes by bytes; None where a program has replaced it."""
     environ: Any = os.environ
-    if type(environ) is type(os.environb) and hasattr(environ, "_data"):
-        _own.kept = environ._data  # to take it apart would write to all of it
-        environ._data = os.environb._data = wanted  # type: ignore[attr-defined]
+    return getattr(environ, "_data", None) if type(environ) is type(os.environb) else None
+
+
+def _known_environment() -> Optional[bytes]:
+    variables = _variables()
+    if variables is None:
+        return None
+    return b"".join([name + b"=" + value + b"\0" for name, value in variables.items()])
+
+
+def _environment(whole: bool, env: List[bytes]) -> None:
+    """os.environ says what C has set."""
+    variables = _variables()
+    if not whole:
+        for pair in env:
+            name, is_set, value = pair.partition(b"=")
+            if is_set:
+                variables[name] = value
+            else:
+                del variables[name]
+    elif variables is not None:
+        _own.kept = variables  # to take it apart would write to all of it
+        variables = dict([pair.split(b"=", 1) for pair in env])
+        os.environ._data = os.environb._data = variables  # type: ignore[attr-defined]
     else:
-        environ.clear()
-        environ.update({os.fsdecode(k): os.fsdecode(v) for k, v in wanted.items()})
-    if wanted.get(b"TZ") != _own.zone:
+        variables = dict([pair.split(b"=", 1) for pair in env])
+        os.environ.clear()
+        os.environ.update({os.fsdecode(k): os.fsdecode(v) for k, v in variables.items()})
+    if variables.get(b"TZ") != _own.zone:
         time.tzset()
+
+
+def _reseed(numpy: Any) -> None:
+    """
+    numpy's global generator. The whole state of a Mersenne Twister by the kernel: a seed would be
+    made into the same with three times the pages.
+    """
+    random = numpy.random
+    own = random.get_bit_generator() if hasattr(random, "get_bit_generator") else None  # 1.24
+    if own is None or type(own).__name__ == "MT19937":
+        random.set_state(("MT19937", numpy.frombuffer(os.urandom(4 * 624), dtype="uint32"), 624))
+    else:
+        random.set_bit_generator(type(own)())
 
 
 def _fail(channel: int, stage: str, error: BaseException) -> NoReturn:
@@ -133,11 +168,11 @@ def start(server: Server, worker: Worker) -> None:
             undo()
         worker.signals.born()
         stage = "environment"
-        _environment(server.env())
+        _environment(*server.env())
         sys.argv[:] = [arg.decode(*_own.encoding) for arg in server.args()]
         stage = "random"  # Python's own generator has seeded itself, C has seeded C's
         if "numpy.random" in sys.modules:
-            sys.modules["numpy.random"].seed()
+            _reseed(sys.modules["numpy"])
         gc.enable()
         stage = "after_fork"
         if hooks.after:

@@ -76,7 +76,7 @@ class Seed:
         entry = self.hello.need(Tag.ENTRY)
         self.server.open(self.channel.fileno(), True, entry,
                          [*watch.strangers(), *self.worker.stop.filenos()], self.orders.look)
-        _born.remember(entry, not self.orders.always())
+        _born.remember(self.server, entry, not self.orders.always())
 
     def close(self) -> None:
         if self.channel is not None and context.worker is self.worker:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import mmap
 import os
-from typing import Any, Callable, List, Sequence
+from typing import Any, Callable, List, Optional, Sequence, Tuple
 
 from . import _load
 from ._channel import hidden_number
@@ -28,7 +28,7 @@ NOTHING, SERVED, WORKER, PINGED, QUIT, UNWANTED = range(6)
 Look = Callable[[int, List[int]], int]
 
 
-_HEAD, _TEXTS = 3, 2 * 65536  # struct reeve_template_told: words, then texts
+_HEAD, _TEXTS = 4, 2 * 65536  # struct reeve_template_told: words, then texts
 
 
 class Unavailable(Exception):
@@ -73,6 +73,7 @@ class Server:
         self._library.reeve_template_open.argtypes = [
             ctypes.c_int, ctypes.c_bool, ctypes.c_char_p, ctypes.c_int, ints, ctypes.c_size_t,
             ctypes.c_void_p]
+        self._library.reeve_template_know.argtypes = [ctypes.c_char_p, ctypes.c_size_t]
         self._form = ctypes.PYFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_uint32, ints,
                                        ctypes.c_size_t)
         self._library.reeve_template_serve.argtypes = [ctypes.c_bool, self._form, ctypes.c_bool,
@@ -80,7 +81,7 @@ class Server:
         self._told = mmap.mmap(-1, 4 * _HEAD + _TEXTS,
                                flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         self._where = ctypes.addressof(ctypes.c_char.from_buffer(self._told))
-        self.words = memoryview(self._told).cast("I")  # channel, bytes of args, of env
+        self.words = memoryview(self._told).cast("I")  # channel, bytes of args, of env, whole
         self._look = self._form()
 
     def open(self, channel: int, seed: bool, entry: str, taken: Sequence[int], look: Look) -> None:
@@ -115,10 +116,20 @@ class Server:
         begin = 4 * _HEAD
         return self._told[begin:begin + self.words[1] - 1].split(b"\0")
 
-    def env(self) -> List[bytes]:
-        """In a new worker."""
+    def env(self) -> Tuple[bool, List[bytes]]:
+        """
+        In a new worker: (True, all variables) or (False, what differs from what is known, NAME alone
+        of one that is to go).
+        """
         begin = 4 * _HEAD + self.words[1]
-        return self._told[begin:begin + self.words[2] - 1].split(b"\0") if self.words[2] else []
+        texts = self._told[begin:begin + self.words[2] - 1].split(b"\0") if self.words[2] else []
+        return bool(self.words[3]), texts
+
+    def know(self, env: Optional[bytes]) -> None:
+        """What os.environ of the next workers will hold at first; None: nobody knows."""
+        error = self._library.reeve_template_know(env, len(env or b""))
+        if error < 0:
+            raise OSError(-error, os.strerror(-error))
 
     def finish(self) -> None:
         """BORN, if that was not said yet; GO; death with the keeper."""

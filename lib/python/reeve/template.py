@@ -183,7 +183,7 @@ class Template:
         if server is not None:
             server.open(self.channel.fileno(), False, entry, orders.watch.strangers(), orders.look)
             _born.prepare(None if failed else _load.resolve(entry))
-            _born.remember(entry, not orders.always())
+            _born.remember(server, entry, not orders.always())
 
     def serve(self, server: Server, orders: Orders) -> int:
         early = not orders.always() and not hooks.after

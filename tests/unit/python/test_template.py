@@ -195,6 +195,33 @@ class Birth(Case):
         self.assertIn("is closed in the workers; open it in @after_fork", template.said())
         self.assertEqual(template.run(), ("/dev/null\n", 0))
 
+    def test_the_environment_is_what_was_ordered(self):
+        """Whatever the template's own is, and whoever has changed that; None: as the program left it."""
+        main = ("def main():\n    names = ['PATH', 'KEPT', 'GONE', 'NEW', 'REEVE_CHANNEL']\n"
+                "    print(*[os.environ.get(n) for n in names],\n"
+                "          *[os.environb.get(n.encode(), b'None').decode() for n in names],\n"
+                "          subprocess.run('echo $PATH $KEPT', shell=True, stdout=-1,\n"
+                "                         text=True).stdout.strip(), time.tzname[0],\n"
+                "          sorted(e for e in open('/proc/self/environ').read().split('\\0') if e) ==\n"
+                "          sorted(f'{k}={v}' for k, v in os.environ.items()))\n")
+        expected = "/usr/bin {0} None x=y None /usr/bin {0} None x=y None /usr/bin {0} {1} True\n"
+        for preload in ("", "os.environ['GONE'] = '2'\n", "del os.environ['PATH']\n",
+                        "os.environ['KEPT'] = '3'\n", "os.environ['KEPTO'] = '1'\n",
+                        "os.environ['TZ'] = 'AAA1'\n",
+                        "import reeve\n@reeve.before_fork\ndef change():\n"
+                        "    os.environ['KEPT'] = '1'; os.environ['GONE'] = '4'\n"):
+            template = self.template("import os, subprocess, time\n" + preload + main,
+                                     env={"KEPT": "1", "GONE": "1", "PATH": "/usr/bin"})
+            for kept, zone in (("1", "BBB"), ("2", "UTC"), ("1", "UTC")):
+                order = {"KEPT": kept, "NEW": "x=y"} | ({"TZ": "BBB1"} if zone == "BBB" else {})
+                self.assertEqual(template.run(env=order), (expected.format(kept, zone), 0), preload)
+            template.end()
+
+    def test_an_environment_that_was_replaced(self):
+        template = self.template("import os\nos.environ = {'PATH': '/bin', 'GONE': '1'}\ndef main():\n"
+                                 "    print(os.environ['PATH'], 'GONE' in os.environ)\n")
+        self.assertEqual(template.run(), ("/usr/bin False\n", 0))
+
     def test_random_differs(self):
         """PY13: Python's and C's generators."""
         template = self.template(
@@ -208,10 +235,15 @@ class Birth(Case):
         if subprocess.run([PYTHON, "-c", "import numpy"], stderr=subprocess.DEVNULL,
                           check=False).returncode:
             self.skipTest("this interpreter has no numpy")
-        template = self.template("import numpy\nnumpy.random.seed(1)\n"
-                                 "def main():\n    print(numpy.random.rand())\n")
-        seen = {template.run()[0] for _ in range(3)}
-        self.assertEqual(len(seen), 3)
+        for preload in ("seed(1); numpy.random.normal()",  # which keeps a second number for the next
+                        "set_bit_generator(numpy.random.PCG64(1))"):
+            template = self.template(f"import numpy\nif hasattr(numpy.random, '{preload.split('(')[0]}'):\n"
+                                     f"    numpy.random.{preload}\n"
+                                     "def main():\n    print(*numpy.random.normal(size=3))\n")
+            seen = [template.run() for _ in range(3)]
+            self.assertEqual([code for _, code in seen], [0, 0, 0], seen)
+            self.assertEqual(len({text.split()[0] for text, _ in seen}), 3, seen)
+            template.end()
 
     def test_output_is_printed_once(self):
         """PY13: buffers of the template, of Python and of C, are empty at a fork."""
