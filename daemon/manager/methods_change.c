@@ -144,14 +144,19 @@ static int act_restart(struct worker *w, const struct args_change *a, struct dia
 	return op_restart(w, a->cold, d);
 }
 
+/* The manager that died has started it, and what it was started for may be over by now. */
+static int redo_start(struct worker *w, const struct ledger_op *op, struct diag *d)
+{
+	return w->slot->w.started_ms >= op->at_ms ? 0 : op_start(w, d);
+}
+
 /* Which of them the manager that died has not restarted: those whose life is older. */
 static int redo_restart(struct worker *w, const struct ledger_op *op, struct diag *d)
 {
-	uint32_t row = w->slot->life[0];
+	const struct ledger_life *life = worker_life(w);
+	int64_t born_ms = life ? life->born_ms : w->slot->w.started_ms;
 
-	if (row != LEDGER_NONE && ledger_life(&w->m->ledger, row)->born_ms > op->at_ms)
-		return 0;
-	return op_restart(w, false, d);
+	return born_ms > op->at_ms ? 0 : op_restart(w, false, d);
 }
 
 static int redo_kill(struct worker *w, const struct ledger_op *op, struct diag *d)
@@ -171,7 +176,7 @@ static int act_kill(struct worker *w, const struct args_change *a, struct diag *
 	return op_kill(w, signal, (enum conf_target)a->to, d);
 }
 
-static const struct verb verb_start = { "Start", act_start, look_up, true };
+static const struct verb verb_start = { "Start", act_start, look_up, true, redo_start };
 static const struct verb verb_stop = { "Stop", act_stop, look_down };
 static const struct verb verb_restart = { "Restart", act_restart, look_restarted, true,
 					  redo_restart };
@@ -480,6 +485,7 @@ static void change(struct vl_call *c, const struct verb *verb, const struct args
 	}
 	if (known != OP_DONE)
 		act(m, verb, &t, a, known == OP_UNFINISHED ? op : NULL);
+	workers_drain(m); /* done is what is in the ledger, not what waits in our queue */
 	op_done(op);
 	m->changed = true;
 	wait_for(c, verb, &t, 0, a->wait, a->timeout_ms);

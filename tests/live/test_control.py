@@ -420,57 +420,6 @@ class Control(Case):
         d.until_worker("web:0", state="stopped")
         d.stop()
 
-    def test_CT15_a_resent_operation_is_done_once(self):
-        d = self.daemon(self.one("wait", workers=2))
-        d.until_all(state="ready")
-        op = "0123456789abcdef" * 2
-        for _ in range(3):
-            results = d.call("Restart", targets=["web"], op=op)["results"]
-            self.assertTrue(all(r["ok"] for r in results), results)
-        self.assertEqual({w["incarnation"] for w in d.workers().values()}, {2})
-        d.call("Restart", targets=["web"], op="f" * 32)
-        self.assertEqual({w["incarnation"] for w in d.workers().values()}, {3})
-        d.stop()
-
-    def test_CT15_a_resent_operation_over_the_managers_death(self):
-        d = self.daemon(self.one("ignore=TERM", "wait", workers=3, stop={"timeout": "600ms"}))
-        d.until_all(state="ready")
-        d.roles_may_die = True
-        call = {"targets": ["web"], "op": "ab" * 16}
-        first = d.connect()
-        first.send("Restart", call)
-        d.until_worker("web:0", state="stopping")
-        os.kill(d.role("manager"), signal.SIGKILL)
-        with self.assertRaises((EOFError, OSError)):
-            first.reply()
-        first.close()
-        self.assertEqual(d.call("Restart", **call)["results"], [{"target": "web", "ok": True}])
-        self.assertEqual({w["incarnation"] for w in d.workers().values()}, {2})
-        tool = d.spawn_ctl("restart", "web")
-        d.until_worker("web:0", state="stopping")
-        os.kill(d.role("manager"), signal.SIGKILL)
-        out, _ = tool.communicate(timeout=20)
-        self.assertEqual(tool.returncode, 0, out)
-        self.assertEqual({w["incarnation"] for w in d.workers().values()}, {3})
-        d.stop()
-
-    def test_CT15_a_successor_knows_the_operations(self):
-        d = self.daemon(self.one("wait", workers=2))
-        d.until_all(state="ready")
-        op = "00112233445566778899aabbccddeeff"
-        d.call("Restart", targets=["web"], op=op)
-        d.roles_may_die = True
-        procs.kill(d.role("manager"))
-
-        def again():
-            try:
-                return d.call("Restart", targets=["web"], op=op)["results"]
-            except (OSError, EOFError):
-                return None
-        self.assertTrue(all(r["ok"] for r in until(again, 10)))
-        self.assertEqual({w["incarnation"] for w in d.workers().values()}, {2}, "done twice")
-        d.stop()
-
     def test_CT16_which_socket(self):
         d = self.daemon(self.one("wait"))
         d.until_all(state="ready")
