@@ -143,7 +143,7 @@ static void walk(int dir, const char *path, int depth,
 	fn(dir, path, arg);
 }
 
-static void each_member(int dir, const char *path, void (*fn)(pid_t pid, void *arg), void *arg)
+void cgroup_fs_each(int dir, const char *path, void (*fn)(pid_t pid, void *arg), void *arg)
 {
 	char name[512];
 	auto_free char *text = NULL;
@@ -175,7 +175,7 @@ static void kill_one(pid_t pid, void *arg)
 
 static void kill_members(int dir, const char *path, void *arg)
 {
-	each_member(dir, path, kill_one, NULL);
+	cgroup_fs_each(dir, path, kill_one, NULL);
 }
 
 int cgroup_fs_kill_each(int dir, const char *path)
@@ -215,7 +215,7 @@ static void move_one(pid_t pid, void *arg)
 
 static void move_members(int dir, const char *path, void *arg)
 {
-	each_member(dir, path, move_one, arg);
+	cgroup_fs_each(dir, path, move_one, arg);
 }
 
 void cgroup_fs_move(int dir, const char *path, const char *to)

@@ -5,6 +5,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 /* The absolute path of the cgroup this process is in, by its "0::" line and the mount table. */
 int cgroup_fs_own(char *ret, size_t size);
@@ -14,6 +15,8 @@ int cgroup_fs_join(int dir, const char *path);
 bool cgroup_fs_populated(int dir, const char *path);
 /* Waits up to wait_ms for it to be empty or gone; true if it is. */
 bool cgroup_fs_wait_empty(int dir, const char *path, int64_t wait_ms);
+/* Each process in it, not below; none that lives in another pid namespace. */
+void cgroup_fs_each(int dir, const char *path, void (*fn)(pid_t pid, void *arg), void *arg);
 /* SIGKILL to all in it and below: by cgroup.kill (5.14), else one by one. */
 int cgroup_fs_kill(int dir, const char *path);
 /* Freeze, kill each, thaw: what older kernels need. */

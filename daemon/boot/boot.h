@@ -43,6 +43,8 @@ bool boot_stop_asked(int64_t ms);
 int runtime_dir_take(struct keeper *k, const struct conf *conf);
 /* *ret_known: an earlier life may have left something. */
 int runtime_dir_identity(struct keeper *k, uint8_t ret[static 16], bool *ret_known);
+/* Does the process hold our lock file open? Only a role of this runtime directory does. */
+bool runtime_dir_holds_lock(const struct keeper *k, pid_t pid);
 /* Remove sockets and state; lock and identity stay. */
 void runtime_dir_clean(struct keeper *k);
 /* The private one of `reevectl run`: nobody comes after us. */

@@ -24,6 +24,7 @@
 
 #define EMPTY_WAIT_MS  5000
 #define REMOVE_WAIT_MS 200
+#define TAKEN_WAIT_MS  1000 /* for roles of an earlier life to be gone */
 
 static int none(struct keeper *k, int err, const char *format, ...)
 	__attribute__((format(printf, 3, 4)));
@@ -47,34 +48,45 @@ static bool is_delegated(const char *path)
 	       getxattr(path, "trusted.delegate", value, sizeof(value)) > 0;
 }
 
-/* See design.md, "Emptiness of a tree": which subtree may be ours. */
+/* A directory of ours alone in the one that we were started in. */
+static int name_private(struct keeper *k)
+{
+	const char *own = k->cg.own;
+
+	k->cg.made = true;
+	return snprintf(k->cg.base, sizeof(k->cg.base), "%s%sreeve-%.8s", own,
+			own[strlen(own) - 1] == '/' ? "" : "/", k->ledger.h->identity_text);
+}
+
+/* See design.md, "Emptiness of a tree": which subtree may be ours. What was delegated is so as a
+ * whole, unless another daemon is there (is_taken) or was when an earlier life of ours came. */
 static int choose(struct keeper *k, enum conf_cgroup want)
 {
 	const char *own = k->cg.own;
 	size_t size = sizeof(k->cg.base);
+	bool delegated;
 	int n;
 
 	if (want == CONF_CGROUP_OFF)
 		return none(k, -ENOTSUP, "daemon.cgroup is \"off\"");
 	if (cgroup_fs_own(k->cg.own, sizeof(k->cg.own)) < 0)
 		return none(k, -ENOENT, "no cgroup v2 file system shows the cgroup of reeved");
-	if (is_delegated(own)) {
-		n = snprintf(k->cg.base, size, "%s", own);
-	} else if (want == CONF_CGROUP_REQUIRE || access("/run/systemd/system", F_OK) < 0) {
-		n = snprintf(k->cg.base, size, "%s%sreeve-%.8s", own,
-			     own[strlen(own) - 1] == '/' ? "" : "/", k->ledger.h->identity_text);
-		k->cg.made = true;
-	} else {
+	delegated = is_delegated(own);
+	if (!delegated && want != CONF_CGROUP_REQUIRE && access("/run/systemd/system", F_OK) == 0)
 		return none(k, -EPERM,
 			    "%s is not delegated to reeved by systemd (Delegate=yes in its unit)",
 			    own);
+	n = name_private(k);
+	if (delegated && access(k->cg.base, F_OK) < 0) {
+		k->cg.made = false;
+		n = snprintf(k->cg.base, size, "%s", own);
 	}
 	if (n >= (int)size)
 		return none(k, -ENAMETOOLONG, "%s: the name is too long", own);
 	return 0;
 }
 
-static int open_base(struct keeper *k)
+static int open_base(const struct keeper *k)
 {
 	int fd = open(k->cg.base, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 
@@ -112,6 +124,50 @@ static int make_dirs(struct keeper *k)
 	if (k->cg.made)
 		rmdir(k->cg.base);
 	return none(k, err, "%s: %s", k->cg.base, strerror(-err));
+}
+
+struct roles_there {
+	const struct keeper *k;
+	bool others;
+};
+
+static void look_at_role(pid_t pid, void *arg)
+{
+	struct roles_there *r = arg;
+
+	r->others |= pid != getpid() && !runtime_dir_holds_lock(r->k, pid);
+}
+
+/*
+ * Another daemon was started in the cgroup that was delegated: its roles sit where ours do, its
+ * workers would be our leftovers. We have joined before we look, so of two that start at once one
+ * at least sees the other. What hangs of an earlier life of ours holds our lock.
+ */
+static bool is_taken(const struct keeper *k)
+{
+	int64_t end = clock_mono_ms() + TAKEN_WAIT_MS;
+	auto_fd base = open_base(k);
+	struct roles_there r;
+
+	do {
+		r = (struct roles_there){ .k = k };
+		cgroup_fs_each(base, "daemon", look_at_role, &r);
+		if (r.others)
+			poll(NULL, 0, 10);
+	} while (r.others && clock_mono_ms() < end);
+	return r.others;
+}
+
+static int make_base(struct keeper *k)
+{
+	int err = make_dirs(k);
+
+	if (err < 0 || k->cg.made || !is_taken(k))
+		return err;
+	if (name_private(k) >= (int)sizeof(k->cg.base))
+		return none(k, -ENAMETOOLONG, "%s: the name is too long", k->cg.own);
+	log_info("another daemon is in %s: workers go to %s", k->cg.own, k->cg.base);
+	return make_dirs(k);
 }
 
 /* What a tree's end and memory are read from. Absent ones (cgroup v1 has them) are no loss. */
@@ -208,7 +264,7 @@ int cgroup_begin(struct keeper *k, const struct conf *conf, bool *ret_leftovers)
 	int err = choose(k, conf->daemon.cgroup);
 
 	if (err == 0)
-		err = make_dirs(k);
+		err = make_base(k);
 	if (err < 0) {
 		if (conf->daemon.cgroup == CONF_CGROUP_REQUIRE) {
 			log_error("daemon.cgroup = \"require\": %s", h->cgroup_note);

@@ -110,8 +110,7 @@ static struct holder read_holder(int dir)
 	return h;
 }
 
-/* Does the process hold our lock file open? Only a role of this runtime directory does. */
-static bool holds_lock(pid_t pid, int lock)
+bool runtime_dir_holds_lock(const struct keeper *k, pid_t pid)
 {
 	char path[64];
 	struct stat ours, st;
@@ -121,7 +120,7 @@ static bool holds_lock(pid_t pid, int lock)
 
 	snprintf(path, sizeof(path), "/proc/%d/fd", (int)pid);
 	d = opendir(path);
-	while (d && !found && fstat(lock, &ours) == 0 && (e = readdir(d)))
+	while (d && !found && fstat(k->lock, &ours) == 0 && (e = readdir(d)))
 		found = fstatat(dirfd(d), e->d_name, &st, 0) == 0 && st.st_ino == ours.st_ino &&
 			st.st_dev == ours.st_dev;
 	if (d)
@@ -130,9 +129,9 @@ static bool holds_lock(pid_t pid, int lock)
 }
 
 /* A manager that hung when its keeper was killed would hold the lock for ever. */
-static void end_orphaned_manager(int lock, const struct holder *h)
+static void end_orphaned_manager(const struct keeper *k, const struct holder *h)
 {
-	if (!h->dead || h->manager_pid <= 1 || !holds_lock((pid_t)h->manager_pid, lock))
+	if (!h->dead || h->manager_pid <= 1 || !runtime_dir_holds_lock(k, (pid_t)h->manager_pid))
 		return;
 	log_warn("killing the manager (pid %ld) that outlived its keeper", h->manager_pid);
 	kill((pid_t)h->manager_pid, SIGKILL);
@@ -158,7 +157,7 @@ static int wait_for_lock(struct keeper *k, const char *path)
 		if (waited == 0)
 			log_info("%s: waiting for pid %ld to end its workers", path, h.pid);
 		if (waited >= ORPHAN_MS)
-			end_orphaned_manager(k->lock, &h);
+			end_orphaned_manager(k, &h);
 		if (boot_stop_asked(LOCK_RETRY_MS))
 			return BOOT_ASKED;
 	}

@@ -94,6 +94,42 @@ class Recovery(Case):
         self.assertTrue(all(w["incarnation"] == 1 for w in b.workers().values()))
         b.stop()
 
+    def test_DC01_two_daemons_in_one_delegated_cgroup(self):
+        """Both are told that all of it is theirs, as when two are started in one scope of systemd."""
+        self.need_only(("default",), "needs a cgroup of our own that outlives the daemon")
+        self.need_cgroup()
+        groups = self.one("fork=1", "[", "setsid", "scrub", "wait", "]", "wait", workers=2)
+        a = self.daemon(groups, start=False)
+        b = self.daemon(self.conf(groups, name="d1"), start=False, name="d1")
+        b.cgroup = a.cgroup
+        os.setxattr(a.cgroup.path, "trusted.delegate", b"1")
+        shell = os.fork()  # from which both are started: it stays
+        if shell == 0:
+            (a.cgroup.path / "cgroup.procs").write_text("0")
+            os.execve("/bin/sleep", ["sleep", "60"], {})
+        self.allowed.add(shell)
+        until(lambda: shell in a.cgroup.members(), 10)
+        pids = {}
+        for one, other in ((a, b), (b, a), (a, b), (b, a)):
+            if one.pid and one.poll() is None:
+                one.send(signal.SIGKILL)
+                one.wait_exit()
+            one.start(timeout=30)
+            pids[one] = {n: w["pid"] for n, w in one.until_all(state="ready").items()}
+            self.assertEqual(len({self.base_of(pid) for pid in pids[one].values()}), 1)
+            if other in pids:
+                now = other.workers().items()
+                self.assertEqual({n: w["pid"] for n, w in now}, pids[other], one.text())
+                self.assertNotEqual(*(self.base_of(pids[d]["web:0"]) for d in (a, b)))
+        a.send(signal.SIGTERM)
+        self.assertEqual(a.wait_exit(), 0)
+        self.assertEqual({n: w["pid"] for n, w in b.workers().items()}, pids[b])
+        b.stop()
+        self.assert_alive(shell)
+
+    def base_of(self, pid):
+        return procs.read(f"/proc/{pid}/cgroup").partition("0::")[2].partition("/w/")[0]
+
     # --- the manager dies --------------------------------------------------------------------
 
     def test_DC06_the_applied_configuration_counts(self):
