@@ -63,7 +63,8 @@ enum role_kind { ROLE_IS_MANAGER, ROLE_IS_LOGGER, ROLE_COUNT };
 
 struct role {
 	const char *name;
-	pid_t pid; /* 0 = not running */
+	pid_t pid;	 /* 0 = not running */
+	bool ended_well; /* the last one, with code 0 */
 	uint32_t starts, early_deaths;
 	uint64_t turns_before;	      /* of the manager, when this one was started */
 	int64_t started_ms, retry_ms; /* retry_ms: not before; KEEPER_NEVER = not to be started */

@@ -164,6 +164,7 @@ void role_start(struct keeper *k, enum role_kind kind)
 		return;
 	}
 	FAIL_HERE(ROLE_FORKED);
+	r->ended_well = false;
 	r->starts++;
 	note(k, kind);
 	log_debug("%s is pid %d", r->name, (int)pid);
@@ -221,6 +222,7 @@ void role_ended(struct keeper *k, enum role_kind kind, int how, int status)
 	log_debug("%s (pid %d) ended", r->name, (int)r->pid);
 	FAIL_HERE(ROLE_ENDED);
 	r->pid = 0;
+	r->ended_well = how == CLD_EXITED && status == 0;
 	note(k, kind);
 	/* Its last words may be "gone", and its end seen before its bell. */
 	if (kind == ROLE_IS_MANAGER)

@@ -19,6 +19,7 @@
 /* After "gone" the manager answers its clients and ends; the logger writes what is left. */
 #define GONE_MS	      500
 #define LOGGER_END_MS 2000
+#define LOGGER_STARTS 5 /* of such that end before that */
 /* Cgroups that were killed are waited for. */
 #define EMPTY_WAIT_MS 5000
 
@@ -39,25 +40,38 @@ static void set_phase(struct keeper *k, enum phase phase, const char *why)
 	state_say(k, "ending");
 }
 
-/* All trees are gone (or named as survivors): the rest of the daemon ends. */
-static void finish(struct keeper *k)
+/* The logger ends by itself once it has written what the pipes held. One that died is replaced also
+ * now: only who has read them may say that they are empty. */
+static void let_logger_end(struct keeper *k)
 {
 	struct role *logger = &k->roles[ROLE_IS_LOGGER];
 	int64_t end = clock_mono_ms() + LOGGER_END_MS, now;
+	uint32_t most = logger->starts + LOGGER_STARTS;
 
-	k->done = true;
-	role_kill(k, ROLE_IS_MANAGER);
-	FAIL_HERE(END_FINISH);
-	atomic_store(&k->book.h->finish, 1);
-	bell_ring(k->bells[2]);
-	while (logger->pid > 0 && (now = clock_mono_ms()) < end) {
+	while (!logger->ended_well && (now = clock_mono_ms()) < end) {
 		struct pollfd p = { .fd = k->signals, .events = POLLIN };
 
-		if (poll(&p, 1, (int)(end - now)) == 1)
+		if (logger->pid == 0 && logger->starts == most)
+			break;
+		if (logger->pid == 0)
+			role_start(k, ROLE_IS_LOGGER);
+		if (poll(&p, 1, logger->pid ? (int)(end - now) : 10) == 1)
 			signals_read(k);
 		reap_round(k);
 	}
-	if (logger->pid > 0)
+}
+
+/* All trees are gone (or named as survivors): the rest of the daemon ends. */
+static void finish(struct keeper *k)
+{
+	k->done = true;
+	role_kill(k, ROLE_IS_MANAGER);
+	FAIL_HERE(END_FINISH);
+	k->roles[ROLE_IS_LOGGER].ended_well = false;
+	atomic_store(&k->book.h->finish, 1);
+	bell_ring(k->bells[2]);
+	let_logger_end(k);
+	if (!k->roles[ROLE_IS_LOGGER].ended_well)
 		log_warn("the logger did not finish in %d s: its last lines may be lost",
 			 LOGGER_END_MS / 1000);
 	FAIL_HERE(END_LOGGER);

@@ -2,11 +2,17 @@
 import base64
 import json
 import os
+import pathlib
 import re
 import signal
+import sys
 import time
 
 from harness import Case, procs, sanitized, until
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "chaos"))
+
+import failpoints  # noqa: E402
 
 LOST = re.compile(r"-- (\d+) bytes lost --")
 
@@ -442,6 +448,31 @@ class Logs(Case):
         self.assertEqual(record["lines"][-1], "the very last")
         self.assertEqual((record["signal"], record.get("code")), ("ABRT", None))
         d.stop()
+
+    def test_LG12_last_words_though_the_logger_dies_at_the_end(self):
+        """When all workers are gone their pipes may still hold something: another logger writes it."""
+        binary = self.context.program("reeved")
+        if not failpoints.listed(binary):
+            self.skipTest("a build without failpoints")
+        for number, cold in ((signal.SIGTERM, False), (signal.SIGQUIT, True)):
+            points = failpoints.Failpoints(binary, self.dir / "points")
+            self.addCleanup(points.close)
+            journal = self.journal(f"journal{number}")
+            d = self.daemon(self.one("out=first", self.gate(f"gate{number}"), "out=last", journal,
+                                     "note=said", "on=TERM:exit:0", "wait"), start=False,
+                            env={"REEVE_FAILPOINTS": str(points.path)})
+            d.start()
+            until(lambda: d.lines("web")[-1:] == ["first"], 10)
+            os.kill(d.role("logger"), signal.SIGSTOP)
+            fd = os.open(self.dir / f"gate{number}", os.O_RDWR)
+            journal.wait("note", "said")
+            points.arm("end.manager" if cold else "end.finish", "kill-logger")
+            d.send(number)
+            self.assertEqual(d.wait_exit(), 0, d.text())
+            os.close(fd)
+            self.assertTrue(points.happened("end.manager" if cold else "end.finish"))
+            self.assertEqual(d.lines("web")[-1], "last", d.text())
+            d.check_gone()
 
     def test_LG12_a_line_without_an_end_is_kept(self):
         d = self.daemon(self.one("out=whole", "bare=cut off", "exit=1", restart={"when": "never"}))
