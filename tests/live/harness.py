@@ -300,6 +300,37 @@ class Case(unittest.TestCase):
     def has_cgroup(self):
         return self.mode in ("default", "pid1") and self.context.cgroup is not None
 
+    def small_file_system(self, folder):
+        """A file system of its own at `folder`, to be filled: fill(), which returns what frees it;
+        names=False leaves room for files without content."""
+        self.need_root()
+        self.need_not("pid1", "it has a mount namespace of its own")
+        folder.mkdir(mode=0o755)
+        try:
+            procs.libc("unshare", procs.CLONE_NEWNS)
+            procs.libc("mount", b"none", b"/", None, 0x44000, None)  # private, recursive
+            procs.libc("mount", b"tmpfs", str(folder).encode(), b"tmpfs", 0,
+                       b"size=64k,nr_inodes=40,mode=755")
+        except OSError as error:
+            self.skipTest(f"no mounts here: {error}")
+        self.addCleanup(lambda: procs.libc("umount2", str(folder).encode(), 2))
+
+        def write_all():
+            with open(folder / "filler", "wb", buffering=0) as out:
+                while True:
+                    out.write(b"x" * 4096)
+
+        def make_all():
+            for number in range(100):
+                (folder / f"filler{number}").touch()
+
+        def fill(names=True):
+            for act in (write_all, make_all)[:1 + names]:
+                with self.assertRaises(OSError):
+                    act()
+            return lambda: [path.unlink() for path in folder.glob("filler*")]
+        return fill
+
     def open_folder(self):
         """A folder in which every user may write, as /tmp is."""
         folder = self.dir / "open"

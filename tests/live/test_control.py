@@ -9,7 +9,7 @@ import subprocess
 import time
 
 import varlink
-from harness import Case, procs, sanitized, until
+from harness import Case, costly, procs, sanitized, until
 
 
 class Control(Case):
@@ -472,11 +472,9 @@ class Control(Case):
                     if f" web:{index} " in line and " row " in line]
             self.assertEqual(rows, [str(i) for i in range(n)], f"web:{index}")
 
-    def test_CT15_following_logs_over_the_loggers_death(self):
-        """Each line once, in order and whole, however often logger and manager die. (Slowly enough
-        that what is written during the longest pause is in the ring: else its loss is said.)"""
+    def follow_over_deaths(self, **log):
         d = self.daemon(self.one("lines=4000:800:row", "out=end", "wait", workers=2,
-                                 autostart=False))
+                                 autostart=False, log=log))
         d.roles_may_die = True
         follow = d.spawn_ctl("logs", "web", "-f", "-n", "100000")
         d.ctl("start", "web", "--no-wait", code=0)
@@ -486,6 +484,20 @@ class Control(Case):
             until(lambda role=role, pid=pid: d.role(role) != pid, 10, f"another {role}")
         self.assert_rows_once(self.follow_to_the_end(follow, 2), 2, 4000)
         d.stop()
+
+    def test_CT15_following_logs_over_the_loggers_death(self):
+        """Each line once, in order and whole, however often logger and manager die. (Slowly enough
+        that what is written during the longest pause is in the ring: else its loss is said.)"""
+        self.follow_over_deaths()
+
+    @costly()
+    def test_CT15_following_logs_in_json_over_the_loggers_death(self):
+        """History is read from the file, whose lines are objects; it is rotated, too."""
+        self.follow_over_deaths(format="json", max_size="100K", keep=100)
+
+    @costly()
+    def test_CT15_following_logs_in_raw_over_the_loggers_death(self):
+        self.follow_over_deaths(format="raw")
 
     def test_CT15_a_follower_comes_back_to_a_new_daemon(self):
         """Its places are of another log book: all that this daemon's workers say is new."""

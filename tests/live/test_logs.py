@@ -242,6 +242,23 @@ class Logs(Case):
         self.assertGreater(len(self.files("web")), 10)
         d.stop()
 
+    def test_LG04_killed_loggers_lose_no_byte(self):
+        """In raw: the file is what the worker wrote."""
+        journal = self.journal()
+        d = self.daemon(self.one(journal, "lines=15000:30:row", "note=written", "wait",
+                                 log={"format": "raw"}))
+        d.roles_may_die = True
+        count = 0
+        while not journal.entries("note", "written") and count < 15:
+            procs.kill(d.role("logger"))
+            count += 1
+            self.pause(0.04)
+        journal.wait("note", "written", timeout=40)
+        self.assertGreater(count, 3)
+        self.until_text("web", "row 14999\n")
+        self.assertEqual(self.all_text("web"), "".join(f"row {n}\n" for n in range(15000)))
+        d.stop()
+
     def test_LG05_no_newline(self):
         d = self.daemon(self.one("fill=16M:x", "out=", "out=end", "wait",
                                  log={"max_size": "1G"}))

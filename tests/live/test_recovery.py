@@ -3,12 +3,13 @@ Roles that die or do not run for a while (failures.md B11): what goes on where i
 happens twice. Upgrades, which take the same path, are in test_upgrade.
 """
 import os
+import pathlib
 import re
 import resource
 import signal
 import time
 
-from harness import Case, costly, procs, until
+from harness import Case, costly, procs, sanitized, until
 
 
 class Recovery(Case):
@@ -131,6 +132,94 @@ class Recovery(Case):
         return procs.read(f"/proc/{pid}/cgroup").partition("0::")[2].partition("/w/")[0]
 
     # --- the manager dies --------------------------------------------------------------------
+
+    def test_DC01_whatever_the_manager_dies_of(self):
+        """A crash, an assertion, a limit: what its successor finds is the same."""
+        d = self.daemon(self.one("notify=READY=1", "wait", workers=3, ready="notify"))
+        before = d.until_all(state="ready")
+        crashes = () if sanitized(self.context.build) else ("SEGV", "BUS", "FPE", "ILL")
+        for name in ("ABRT", "SYS", "TRAP", *crashes):
+            d.roles_may_die = True
+            old = d.role("manager")
+            procs.kill(old, getattr(signal, f"SIG{name}"))
+            until(lambda old=old: d.role("manager") != old, 10, name)
+            self.answers(d)
+            self.assertEqual({n: w["pid"] for n, w in d.workers().items()},
+                             {n: w["pid"] for n, w in before.items()}, name)
+        procs.kill(d.pid_of("web:0"))
+        d.until_worker("web:0", state="ready", incarnation=2)
+        d.stop()
+
+    def memory_cgroup(self):
+        """A cgroup whose processes get no more memory: its directory; what it counts."""
+        own = procs.read("/proc/self/cgroup").splitlines()
+        v1 = next((line.split(":", 2)[2] for line in own if line.split(":")[1] == "memory"), None)
+        if v1:
+            path = pathlib.Path(f"/sys/fs/cgroup/memory{v1}") / f"{self.mark}oom"
+            limit, events = "memory.limit_in_bytes", "memory.oom_control"
+        elif self.context.cgroup:
+            path = self.context.cgroup.path / "oom"
+            limit, events = "memory.max", "memory.events"
+        else:
+            self.skipTest("no cgroup")
+        try:
+            path.mkdir()
+            self.addCleanup(path.rmdir)
+            (path / limit).write_text("4096")
+        except OSError as error:
+            self.skipTest(f"no cgroup that bounds memory: {error}")
+        return path, events
+
+    @costly()
+    def test_DC01_the_manager_is_killed_for_want_of_memory(self):
+        self.need_root()
+        folder, events = self.memory_cgroup()
+        d = self.daemon(self.one("wait", workers=3))
+        before = d.until_all(state="ready")
+        d.roles_may_die = True
+        old = d.role("manager")
+        (folder / "cgroup.procs").write_text(str(old))
+
+        def replaced():
+            self.answers(d)  # it needs memory for an answer
+            return d.role("manager") != old
+        until(replaced, 30)
+        self.assertRegex((folder / events).read_text(), r"oom_kill [1-9]")
+        self.assertEqual({n: w["pid"] for n, w in d.until_all(state="ready").items()},
+                         {n: w["pid"] for n, w in before.items()})
+        d.stop()
+
+    def test_DC03_the_runtime_directory_is_full(self):
+        """Roles die and are replaced; what needs a name in it is tried again, and not charged."""
+        d = self.daemon({"web": {"command": self.words("notify=READY=1", "wait"), "workers": 2,
+                                 "ready": "notify"}}, start=False)
+        fill = self.small_file_system(d.run)
+        d.start()
+        before = d.until_all(state="ready")
+        free = fill()
+        for role in ("manager", "logger", "manager"):
+            d.roles_may_die = True
+            old = d.role(role)
+            procs.kill(old)
+            until(lambda role=role, old=old: d.role(role) != old, 10)
+            self.answers(d)
+        self.assertEqual({n: w["pid"] for n, w in d.workers().items()},
+                         {n: w["pid"] for n, w in before.items()})
+        procs.kill(d.pid_of("web:0"))
+        d.until_worker("web:0", state="ready", incarnation=2)
+        d.call("Scale", group="web", workers=3, wait=False)
+        until(lambda: "web:2: cannot be started now, not charged" in d.text(), 10)
+        self.assertIn("No space left on device", d.text())
+        free()
+        self.assertEqual(d.until_worker("web:2", state="ready")["restarts"], 0)
+        free = fill(names=False)
+        d.send(signal.SIGTERM)
+        self.assertEqual(d.wait_exit(), 0, d.text())
+        self.assertEqual({p.name for p in d.run.iterdir()}, {"lock", "identity", "filler"})
+        d.start()
+        d.until_all(state="ready")
+        free()
+        d.stop()
 
     def test_DC06_the_applied_configuration_counts(self):
         d = self.daemon(self.one("wait", workers=2))

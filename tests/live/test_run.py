@@ -205,16 +205,18 @@ class Run(Case):
             self.assertIn(d.wait_exit(), (5, 128 + number), name)
 
     def test_SH27_stopped_and_continued(self):
-        """The command; with a shell above us we stop as well, see test_terminal.py."""
+        """The command and its group, though it ignores the three signals of a terminal: they come as
+        STOP, as from dumb-init. With a shell above us we stop as well, see test_terminal.py."""
         journal = self.journal()
-        d = self.puppet_run(journal, "on=CONT:count", "on=TERM:go", "note=up", "wait", "exit=6")
-        pid = journal.wait("note", "up")[0].pid
-        pid = d.host(pid)
-        d.send(signal.SIGTSTP)
-        until(lambda: procs.state_of(pid) == "T", 5, "the command is stopped")
-        d.send(signal.SIGCONT)
-        until(lambda: procs.state_of(pid) != "T", 5, "it is continued")
-        journal.wait("signal", "CONT")
+        d = self.puppet_run(journal, "ignore=TSTP,TTIN,TTOU", "on=CONT:count", "fork=1", "[",
+                            "note=up", "wait", "]", "on=TERM:go", "note=up", "wait", "exit=6")
+        pids = [d.host(e.pid) for e in journal.wait("note", "up", n=2)]
+        for n, number in enumerate((signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU)):
+            d.send(number)
+            until(lambda: {procs.state_of(p) for p in pids} == {"T"}, 5, "both are stopped")
+            d.send(signal.SIGCONT)
+            until(lambda: "T" not in {procs.state_of(p) for p in pids}, 5, "they are continued")
+            journal.wait("signal", "CONT", n=2 * n + 2)
         d.send(signal.SIGTERM)
         self.assertEqual(d.wait_exit(), 6)
 

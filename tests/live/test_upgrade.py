@@ -437,29 +437,17 @@ class Upgrade(Case):
     # --- surroundings ------------------------------------------------------------------------
 
     def test_DC03_full_runtime_directory(self):
-        self.need_root()
-        self.need_not("pid1", "it has a mount namespace of its own")
-        run = self.dir / "run-d0"
-        run.mkdir(mode=0o755)
-        try:
-            procs.libc("unshare", procs.CLONE_NEWNS)
-            procs.libc("mount", b"none", b"/", None, 0x44000, None)  # private, recursive
-            procs.libc("mount", b"tmpfs", str(run).encode(), b"tmpfs", 0, b"size=64k,mode=755")
-        except OSError as error:
-            self.skipTest(f"no mounts here: {error}")
-        self.addCleanup(lambda: procs.libc("umount2", str(run).encode(), 2))
+        fill = self.small_file_system(self.dir / "run-d0")
         d = self.start(self.one("wait", workers=2))
         before = d.until_all(state="ready")
-        with open(run / "filler", "wb", buffering=0) as out, self.assertRaises(OSError):
-            while True:
-                out.write(b"x" * 4096)
+        free = fill()
         self.upgrade(d)
         self.assert_same(d, before)
         self.place("reeved-next")
         self.upgrade(d)
         self.assertEqual(d.roles["version"], NEXT)
         self.assert_same(d, before)
-        (run / "filler").unlink()
+        free()
         d.stop()
 
     def test_two_daemons_one_program(self):
