@@ -19,6 +19,7 @@
 #include <sys/file.h>
 #include <sys/random.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/un.h>
 
 #define LOCK_WAIT_MS  10000
@@ -128,13 +129,17 @@ bool runtime_dir_holds_lock(const struct keeper *k, pid_t pid)
 	return found;
 }
 
-/* A manager that hung when its keeper was killed would hold the lock for ever. */
+/* A manager that hung when its keeper was killed would hold the lock for ever. Its number is from a
+ * file: what is killed is what was looked at. */
 static void end_orphaned_manager(const struct keeper *k, const struct holder *h)
 {
+	auto_fd pidfd = h->manager_pid > 1 ? (int)syscall(SYS_pidfd_open, h->manager_pid, 0) : -1;
+
 	if (!h->dead || h->manager_pid <= 1 || !runtime_dir_holds_lock(k, (pid_t)h->manager_pid))
 		return;
 	log_warn("killing the manager (pid %ld) that outlived its keeper", h->manager_pid);
-	kill((pid_t)h->manager_pid, SIGKILL);
+	if (pidfd < 0 || syscall(SYS_pidfd_send_signal, pidfd, SIGKILL, NULL, 0) < 0)
+		kill((pid_t)h->manager_pid, SIGKILL);
 }
 
 static int wait_for_lock(struct keeper *k, const char *path)
