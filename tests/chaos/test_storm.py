@@ -429,6 +429,7 @@ class Storm(test_walk.Workload):
         self.oracles.check_single()
         self.do_look()
         self.check_tree()
+        self.oracles.check_zombies(self.d.pid)
         with self.d.connect() as talk:
             self.oracles.check_events(self.d.socket, talk)
         if self.herd:

@@ -10,6 +10,7 @@ import json
 import os
 import re
 import shutil
+import time
 
 import procs
 
@@ -165,6 +166,16 @@ class Oracles:
         ahead = worker["restarts"] - (worker["incarnation"] - 1)
         on_its_way = worker["state"] in ("backoff", "waiting", "starting")
         self.case.assertIn(ahead, (0, 1) if on_its_way else (0,), worker)
+
+    def check_zombies(self, keeper):
+        """9: who is a zombie now is none a second later (five, on a machine that is busy)."""
+        def dead():
+            return {(pid, fields[19]) for pid in procs.read(
+                f"/proc/{keeper}/task/{keeper}/children").split()
+                if (fields := procs.stat_of(pid)) and fields[0] in "ZX"}
+        first, begin = dead(), time.monotonic()
+        procs.until(lambda: time.monotonic() - begin > 1 and not first & dead(), 5,
+                    f"all of {sorted(first)} are reaped")
 
     def check_stopped(self, group):
         """3: after "stopped" nothing of the group is there."""
