@@ -46,7 +46,7 @@ class Recovery(Case):
         self.assertEqual(journal.entries("double"), [], "two in one slot")
         puppets = [p for p in d.survivors() if procs.comm_of(p) == "puppet"]
         self.assertEqual(len(puppets), 6, "something of the earlier life is left")
-        d.stop()
+        d.stop(signal.SIGQUIT)
 
     def test_DC02_stale_files_name_strangers(self):
         """What is written in the runtime directory never gets a process killed."""

@@ -250,6 +250,26 @@ class Roles(Case):
         self.assertEqual(d.worker("web:0")["pid"], before["web:0"]["pid"])
         d.stop()
 
+    def test_hanging_logger_is_replaced(self):
+        """Not in a write: its bell was rung, and it makes no turn."""
+        journal = self.journal()
+        d = self.daemon(self.one(journal, "out=one", self.gate(), "out=two", "note=said", "wait",
+                                 workers=2), daemon={"manager_watchdog": "1s"})
+        until(lambda: d.lines("web") == ["one", "one"], 10)
+        d.roles_may_die = True
+        old = d.role("logger")
+        os.kill(old, signal.SIGSTOP)
+        fd = os.open(self.dir / "gate", os.O_RDWR)
+        journal.wait("note", "said", n=2)
+        d.call("Restart", targets=["web:1"], wait=False)  # a stream ends and begins
+        until(lambda: not procs.alive(old), 15, "it is killed")
+        self.assertIn("reeve-logger (pid", d.text())
+        until(lambda: len(d.lines("web")) == 6, 10)
+        os.close(fd)
+        self.assertEqual(sorted(d.lines("web")), ["one"] * 3 + ["two"] * 3)
+        self.assertEqual(d.worker("web:0")["incarnation"], 1)
+        d.stop()
+
     def test_the_keepers_file_answers_for_a_dead_manager(self):
         d = self.daemon(self.one("wait"))
         d.until_all(state="ready")
