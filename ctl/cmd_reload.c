@@ -150,8 +150,10 @@ int cmd_plan(struct ctl *c)
 
 /* --- reload --- */
 
+/* *data: it was asked for again, since a manager died; what that one had changed nobody tells. */
 static int on_reload(struct ctl *c, json_t *parameters, bool last, void *data)
 {
+	bool *again = data;
 	const json_t *step = json_object_get(parameters, "step");
 	const json_t *changes = json_object_get(parameters, "changes");
 	char line[128];
@@ -161,6 +163,7 @@ static int on_reload(struct ctl *c, json_t *parameters, bool last, void *data)
 			 (long long)get_int(step, "done", 0), (long long)get_int(step, "total", 0));
 		progress_line(c, line);
 	}
+	*again |= !parameters;
 	if (!last)
 		return CODE_OK;
 	progress_line(c, NULL);
@@ -171,13 +174,16 @@ static int on_reload(struct ctl *c, json_t *parameters, bool last, void *data)
 	print_warnings(json_object_get(parameters, "problems"));
 	print_changes(c, changes);
 	if (json_array_size(changes) == 0 && c->n_args == 0)
-		str_add(&c->out, "nothing changed\n");
+		str_add(&c->out, *again ? "nothing is left to change (the manager was replaced "
+					  "meanwhile; `reevectl events` tells what was)\n"
+					: "nothing changed\n");
 	return say_results(c, json_object_get(parameters, "results"));
 }
 
 int cmd_reload(struct ctl *c)
 {
 	json_t *p = json_object();
+	bool again = false;
 
 	if (c->set.dry_run) {
 		json_decref(p);
@@ -196,5 +202,5 @@ int cmd_reload(struct ctl *c)
 		json_object_del(p, "targets");
 	}
 	with_waiting(c, p);
-	return ctl_stream(c, "Reload", p, on_reload, NULL);
+	return ctl_stream(c, "Reload", p, on_reload, &again);
 }

@@ -65,13 +65,14 @@ class Operations(Case):
 
     def once(self, point, *words, of=None, state="ready"):
         """One life more of each worker of the group, and no other has changed."""
-        before, now, _ = self.ask(point, *words)
+        before, now, done = self.ask(point, *words)
         for name, worker in now.items():
             more = name.startswith(f"{of or words[1]}:")
             self.assertEqual(worker["incarnation"], before[name]["incarnation"] + more,
                              (point, words, name))
             if more:
                 self.assertEqual(worker["state"], state, (point, words, name))
+        return done
 
     def each_verb(self, point):
         self.once(point, "start", "job", state="done")
@@ -90,7 +91,9 @@ class Operations(Case):
         self.assertEqual([now[f"web:{i}"]["incarnation"] for i in range(3)], [1, 1, 1])
         self.once(point, "reload", "web")
         self.d.write(self.conf(self.groups(greeting=1)))
-        self.once(point, "reload", of="web")
+        done = self.once(point, "reload", of="web")
+        self.assertRegex(done.out, "web.*env|nothing is left to change .*`reevectl events`")
+        self.assertRegex(self.d.ctl("events", code=0).out, "reload.* 1 change")
         self.signal_once(point)
         self.points.arm(point, "kill")
         self.d.ctl("shutdown", "--cold", code=0)
