@@ -2,6 +2,7 @@
 What operators ask for while the manager dies, point by point: it is done, once, and who asked learns
 how it ended, from whichever manager is there by then (CT15).
 """
+import json
 import os
 import pathlib
 import sys
@@ -195,6 +196,25 @@ class Operations(Case):
         self.assertEqual(tool.wait(30), 0, tool.stdout.read())
         self.assertEqual(d.wait_exit(), 0)
         d.check_gone()
+
+    def test_CT11_following_events_over_the_managers_death(self):
+        """Each once, in order: what happened while nobody was there to tell it comes later."""
+        d = self.daemon(self.one("wait", workers=2))
+        d.until_all(state="ready")
+        d.roles_may_die = True
+        follow = d.spawn_ctl("events", "-f", "--json", "--since", "1")
+        for number in range(1, 4):
+            procs.kill(d.pid_of("web:0"))
+            self.kill_manager(d)
+            d.until_worker("web:0", state="ready", incarnation=number + 1)
+        seen, last = [], d.call("Events", since=1)["events"][-1]["seq"]
+        while not seen or seen[-1]["seq"] < last:
+            seen.append(json.loads(follow.stdout.readline()))
+        self.assertEqual([e["seq"] for e in seen], list(range(1, last + 1)))
+        self.assertEqual(len([e for e in seen if e.get("what") == "role-ended"]), 3)
+        follow.kill()
+        follow.wait()
+        d.stop()
 
     def kill_manager(self, d):
         old = d.role("manager")

@@ -7,9 +7,14 @@ import pathlib
 import re
 import resource
 import signal
+import sys
 import time
 
 from harness import Case, costly, procs, sanitized, until
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "chaos"))
+
+import failpoints  # noqa: E402
 
 
 class Recovery(Case):
@@ -220,6 +225,51 @@ class Recovery(Case):
         d.until_all(state="ready")
         free()
         d.stop()
+
+    def hopeless(self, groups):
+        """A daemon whose managers all die before their first turn once `never` is called."""
+        binary = self.context.program("reeved")
+        if not failpoints.listed(binary):
+            self.skipTest("a build without failpoints")
+        points = failpoints.Failpoints(binary, self.dir / "points")
+        self.addCleanup(points.close)
+        d = self.daemon(groups, start=False, env={"REEVE_FAILPOINTS": str(points.path)})
+        d.roles_may_die = True
+
+        def ends():
+            points.skip_time(5)  # the longest pause between two of them
+            d.send(signal.SIGUSR1)
+            return d.poll() is not None
+        return d, lambda: points.arm("init.mapped", "kill", times=1000), \
+            lambda: until(ends, 30, every=0.05)
+
+    def test_a_daemon_whose_manager_never_comes_up_ends(self):
+        d, never, until_ends = self.hopeless(self.one("wait"))
+        never()
+        d.launch()
+        until(lambda: "before it was ready" in d.text(), 10)
+        until_ends()
+        self.assertEqual(d.code, 1, d.text())
+        self.assertIn("the manager cannot be started", d.text())
+        self.assertEqual(d.text().count("before it was ready"), 10)
+        d.check_gone()
+
+    def test_a_shutdown_whose_manager_never_comes_up_is_cold(self):
+        """In run they are tried for ever: the workers are well. In warm nobody asks them to end."""
+        journal = self.journal()
+        d, never, until_ends = self.hopeless(self.one(
+            journal, "fork=1", "[", "setsid", "ignore=TERM", "wait", "]", "note=up", "wait"))
+        d.start()
+        worker = d.host(journal.wait("note", "up")[0].pid)
+        never()
+        procs.kill(d.role("manager"))
+        until(lambda: "before it was ready" in d.text(), 10)
+        self.assert_alive(worker)
+        d.send(signal.SIGTERM)
+        until_ends()
+        self.assertEqual(d.code, 1, d.text())
+        self.assertIn("cold shutdown: the manager cannot be started", d.text())
+        d.check_gone()
 
     def test_DC06_the_applied_configuration_counts(self):
         d = self.daemon(self.one("wait", workers=2))
