@@ -374,19 +374,21 @@ class Storm(test_walk.Workload):
         """Nothing runs that the daemon does not know: 26, 31."""
         lives = [(who, entry) for who, entries in self.oracles.claims().items()
                  for entry in entries if who[0] == self.epoch]
-        known = {self.d.host(w["pid"]) for w in client.workers(self.d.socket).values()
-                 if w.get("pid")}
-        found = {(who, self.d.host(entry.pid), entry) for who, entry in lives}
+        known = {w["pid"] for w in client.workers(self.d.socket).values() if w.get("pid")}
+        hosts = procs.host_pids(self.d.pid)
+        found = {(who, hosts.get(entry.pid), entry) for who, entry in lives
+                 if entry.pid not in known}
         strangers = [(who, procs.describe(pid)) for who, pid, entry in found
-                     if pid and pid not in known and world.wrote(pid, entry)]
+                     if pid and world.wrote(pid, entry)]
         self.assertEqual(strangers, [], "main processes that the daemon does not know")
 
     def check_gone(self, group):
         """3, of lives whose environment is their template's: none of them runs."""
-        left = [(who, procs.describe(self.d.host(entry.pid)))
+        hosts = procs.host_pids(self.d.pid)
+        left = [(who, procs.describe(pid))
                 for who, entries in self.oracles.claims().items() for entry in entries
                 if who[0] == self.epoch and who[1].startswith(f"{group}:") and
-                (pid := self.d.host(entry.pid)) and world.wrote(pid, entry)]
+                (pid := hosts.get(entry.pid)) and world.wrote(pid, entry)]
         self.assertEqual(left, [], f"{group} is stopped")
 
     def quiet(self):

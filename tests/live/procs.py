@@ -150,6 +150,23 @@ def host_pid(inner, ns_of):
     return None
 
 
+def host_pids(ns_of):
+    """All that live in the pid namespace of a process: number there → number here."""
+    found = {}
+    try:
+        space = os.readlink(f"/proc/{ns_of}/ns/pid")
+    except OSError:
+        return found
+    for pid in pids():
+        numbers = status_of(pid).get("NSpid", "").split()
+        try:
+            if numbers and os.readlink(f"/proc/{pid}/ns/pid") == space:
+                found[int(numbers[-1])] = pid
+        except OSError:
+            pass
+    return found
+
+
 def under(link, root):
     return link == root or link.startswith(root + "/")
 
