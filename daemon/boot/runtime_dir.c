@@ -95,22 +95,6 @@ static long number_after(const char *text, const char *key)
 	return at ? atol(at + strlen(key)) : 0;
 }
 
-/* What the holder of the lock says of itself. */
-static struct holder read_holder(int dir)
-{
-	struct holder h = { 0 };
-	char text[512] = "\n";
-
-	/* None: it is about to write its first, or has removed its last. */
-	if (fd_read_at(dir, KEEPER_STATE_FILE, text + 1, sizeof(text) - 1) <= 0)
-		return (struct holder){ .going = true };
-	h.pid = number_after(text, "\npid=");
-	h.manager_pid = number_after(text, "\nmanager_pid=");
-	h.dead = h.pid > 1 && kill((pid_t)h.pid, 0) < 0 && errno == ESRCH;
-	h.going = h.dead || strstr(text, "\nstate=ending");
-	return h;
-}
-
 bool runtime_dir_holds_lock(const struct keeper *k, pid_t pid)
 {
 	char path[64];
@@ -127,6 +111,40 @@ bool runtime_dir_holds_lock(const struct keeper *k, pid_t pid)
 	if (d)
 		closedir(d);
 	return found;
+}
+
+/* Killed and not reaped yet by whoever started it, or its number is another's by now. */
+static bool is_keeper_dead(const struct keeper *k, pid_t pid)
+{
+	char path[48], stat[512];
+	const char *end;
+
+	if (pid <= 1)
+		return false;
+	snprintf(path, sizeof(path), "/proc/%d/stat", (int)pid);
+	if (fd_read_at(AT_FDCWD, path, stat, sizeof(stat)) < 0)
+		return kill(pid, 0) < 0 && errno == ESRCH;
+	end = strrchr(stat, ')');
+	if (end && (strncmp(end, ") Z", 3) == 0 || strncmp(end, ") X", 3) == 0))
+		return true;
+	snprintf(path, sizeof(path), "/proc/%d/fd", (int)pid);
+	return access(path, R_OK | X_OK) == 0 && !runtime_dir_holds_lock(k, pid);
+}
+
+/* What the holder of the lock says of itself. */
+static struct holder read_holder(const struct keeper *k)
+{
+	struct holder h = { 0 };
+	char text[512] = "\n";
+
+	/* None: it is about to write its first, or has removed its last. */
+	if (fd_read_at(k->dir, KEEPER_STATE_FILE, text + 1, sizeof(text) - 1) <= 0)
+		return (struct holder){ .going = true };
+	h.pid = number_after(text, "\npid=");
+	h.manager_pid = number_after(text, "\nmanager_pid=");
+	h.dead = is_keeper_dead(k, (pid_t)h.pid);
+	h.going = h.dead || strstr(text, "\nstate=ending");
+	return h;
 }
 
 /* A manager that hung when its keeper was killed would hold the lock for ever. Its number is from a
@@ -152,7 +170,7 @@ static int wait_for_lock(struct keeper *k, const char *path)
 			log_error("%s/lock: %s", path, strerror(errno));
 			return EXIT_FAILURE;
 		}
-		h = read_holder(k->dir);
+		h = read_holder(k);
 		waited = clock_mono_ms() - start;
 		if (!h.going || waited >= LOCK_WAIT_MS) {
 			log_error("%s: another daemon owns this runtime directory (pid %ld)", path,

@@ -53,6 +53,26 @@ class Recovery(Case):
         self.assertEqual(len(puppets), 6, "something of the earlier life is left")
         d.stop(signal.SIGQUIT)
 
+    def test_DC01_a_keeper_that_nobody_has_reaped_is_dead(self):
+        """As where it was started by something that does not look after its children."""
+        self.need_not("pid1", "all of it ends with the namespace")
+        groups = self.one("wait", workers=2)
+        for recycled in (False, True):
+            d = self.daemon(groups)
+            d.until_all(state="ready")
+            manager = d.role("manager")
+            os.kill(manager, signal.SIGSTOP)  # it holds the lock
+            d.send(signal.SIGKILL)
+            until(lambda: procs.state_of(d.pid) == "Z", 10)
+            if recycled:  # the number is ours by now
+                file = d.run / "keeper"
+                file.write_text(file.read_text().replace(f"pid={d.pid}\n", f"pid={os.getpid()}\n", 1))
+            d2 = self.daemon(groups)
+            d2.until_all(state="ready")
+            self.assertFalse(procs.alive(manager))
+            d.wait_exit()
+            d2.stop()
+
     def test_DC02_stale_files_name_strangers(self):
         """What is written in the runtime directory never gets a process killed."""
         d = self.daemon(self.one("wait"), start=False)
