@@ -378,6 +378,27 @@ class Upgrade(Case):
         d.stop()
         self.assert_rows("web")
 
+    @costly("off")
+    def test_the_keeper_is_killed_in_the_middle(self):
+        """In the check and on trial, as ever: every tree ends, and the next start is clean."""
+        self.need_not("pid1", "all of it ends with the namespace")
+        for fault, there in (("check-hang", "reeve-preflight"), ("manager-hang", "reeve-manager")):
+            d = self.start(self.one("fork=1", "[", "setsid", "wait", "]", "wait", workers=2),
+                           fault=fault)
+            d.until_all(state="ready")
+            old = d.role("manager")
+            self.place("reeved-next")
+            d.send(signal.SIGUSR2)
+            until(lambda d=d, old=old, there=there: [
+                p for p in procs.children_of(d.pid) if procs.comm_of(p) == there and p != old], 10)
+            d.send(signal.SIGKILL)
+            d.wait_exit()
+            d.extra_env, d.binary = {}, self.place()
+            d.start(timeout=30)
+            d.until_all(state="ready")
+            self.assertEqual(len([p for p in d.survivors() if procs.comm_of(p) == "puppet"]), 4)
+            d.stop()
+
     # --- layouts -----------------------------------------------------------------------------
 
     def test_DC12_newer_program_older_layout(self):
