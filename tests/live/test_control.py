@@ -460,6 +460,9 @@ class Control(Case):
         while ends < workers:
             line = follow.stdout.readline()
             self.assertTrue(line, data[-300:])
+            if line.startswith(b"{"):  # of --json
+                said = json.loads(line)
+                line = f"{said['at']} {said['worker']} {said['line']}\n".encode()
             data += line
             ends += line.endswith(b" end\n")
         follow.send_signal(signal.SIGINT)
@@ -472,11 +475,11 @@ class Control(Case):
                     if f" web:{index} " in line and " row " in line]
             self.assertEqual(rows, [str(i) for i in range(n)], f"web:{index}")
 
-    def follow_over_deaths(self, **log):
+    def follow_over_deaths(self, *options, **log):
         d = self.daemon(self.one("lines=4000:800:row", "out=end", "wait", workers=2,
                                  autostart=False, log=log))
         d.roles_may_die = True
-        follow = d.spawn_ctl("logs", "web", "-f", "-n", "100000")
+        follow = d.spawn_ctl("logs", "web", "-f", "-n", "100000", *options)
         d.ctl("start", "web", "--no-wait", code=0)
         for role in ("logger", "manager", "logger", "logger", "manager", "logger"):
             pid = d.role(role)
@@ -492,8 +495,9 @@ class Control(Case):
 
     @costly()
     def test_CT15_following_logs_in_json_over_the_loggers_death(self):
-        """History is read from the file, whose lines are objects; it is rotated, too."""
-        self.follow_over_deaths(format="json", max_size="100K", keep=100)
+        """History is read from the file, whose lines are objects; it is rotated, too. So are those
+        that are shown."""
+        self.follow_over_deaths("--json", format="json", max_size="100K", keep=100)
 
     @costly()
     def test_CT15_following_logs_in_raw_over_the_loggers_death(self):
