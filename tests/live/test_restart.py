@@ -217,7 +217,7 @@ class Restart(Case):
             procs.kill(d.pid_of("web:0"), signal.SIGKILL if number % 2 else signal.SIGSEGV)
         worker = d.until_worker("web:0", state="ready", incarnation=13)
         self.assertEqual(worker["restarts"], 12)
-        self.assertEqual(len(journal.entries("start")), 13)
+        self.assertEqual(len(journal.wait("start", n=13)), 13)
         exits = d.exits("web:0")
         self.assertEqual([e["incarnation"] for e in exits[:3]], [12, 11, 10])
         self.assertEqual([e["signal"] for e in exits[:2]], ["SEGV", "KILL"])
