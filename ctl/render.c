@@ -43,13 +43,20 @@ static void add_waiting(const json_t *w, struct str *out)
 	}
 }
 
-static void add_last_exit(const json_t *w, struct str *out)
+/* `status` is what was said of the worker already. */
+static void add_last_exit(const json_t *w, const char *status, struct str *out)
 {
 	const json_t *e = json_object_get(w, "last_exit");
 	const char *signal = get_text(e, "signal", NULL), *cause = get_text(e, "cause", "exit");
+	const char *error = get_text(e, "error", NULL);
 
-	if (!json_is_object(e))
+	if (!json_is_object(e) || (error && status && strcmp(error, status) == 0))
 		return;
+	if (error) {
+		add_reason(out, "last start failed: ");
+		str_add(out, error);
+		return;
+	}
 	add_reason(out, "last life ended by ");
 	if (signal)
 		str_add(out, signal);
@@ -74,7 +81,7 @@ void describe_worker(const json_t *w, struct str *out)
 	if (status)
 		add_reason(out, status);
 	if (strcmp(state, "ready") != 0 && strcmp(state, "stopped") != 0)
-		add_last_exit(w, out);
+		add_last_exit(w, status, out);
 }
 
 void print_problems(const json_t *problems, struct str *out)

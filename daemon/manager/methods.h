@@ -72,6 +72,8 @@ void write_worker(struct str *out, const char *key, struct worker *w, bool pss);
 const char *phase_name(uint32_t phase);
 void write_time(struct str *out, const char *key, int64_t real_us);
 void write_how(struct str *out, const struct exit_record *rec);
+/* "error": what failed before exec; nothing of a life that ran. */
+void write_start_error(struct str *out, const struct exit_record *rec);
 void write_signal(struct str *out, const char *key, int number);
 void sample_fired(struct ev_loop *loop, ev_timer *t, int events);
 

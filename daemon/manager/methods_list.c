@@ -60,6 +60,12 @@ void write_how(struct str *out, const struct exit_record *rec)
 static void write_last_exit(struct str *out, const struct worker *w)
 {
 	const struct exit_record *rec;
+void write_start_error(struct str *out, const struct exit_record *rec)
+{
+	if (rec->error[0])
+		vl_write_bytes(out, "error", rec->error, strnlen(rec->error, sizeof(rec->error)));
+}
+
 
 	if (w->slot->exits == 0) {
 		vl_write_null(out, "last_exit");
@@ -74,6 +80,7 @@ static void write_last_exit(struct str *out, const struct worker *w)
 	vl_write_close(out, '}');
 }
 
+	write_start_error(out, rec);
 /* What the worker said of itself, or why it could not be started. */
 static void write_status(struct str *out, const struct worker *w)
 {
@@ -190,6 +197,11 @@ static bool is_well(const struct worker *w)
 /* What is summed over a group. */
 struct sums {
 	uint64_t memory, cpu;
+static bool is_down_as_wanted(const struct worker *w)
+{
+	return w->slot->w.state == WS_STOPPED && !worker_wanted(w);
+}
+
 	int64_t pss, private;
 	bool unsampled;
 };
@@ -338,7 +350,7 @@ static bool list_memory(struct job *j)
 
 static bool list_row(struct job *j, struct worker *w)
 {
-	if (j->unwell && is_well(w))
+	if (j->unwell && (is_well(w) || is_down_as_wanted(w)))
 		return false;
 	write_worker(&j->out, NULL, w, j->memory);
 	return true;

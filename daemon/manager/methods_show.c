@@ -185,8 +185,7 @@ static void write_exit(struct str *out, const struct exit_record *rec)
 	vl_write_real(out, "user_s", (double)rec->user_us / 1e6);
 	vl_write_real(out, "system_s", (double)rec->system_us / 1e6);
 	vl_write_int(out, "max_rss_bytes", rec->maxrss_kb * 1024);
-	if (rec->error[0])
-		vl_write_bytes(out, "error", rec->error, strnlen(rec->error, sizeof(rec->error)));
+	write_start_error(out, rec);
 	write_lines(out, rec);
 	vl_write_close(out, '}');
 }

@@ -141,7 +141,11 @@ class Order(Case):
         d.until_worker("web:0", state="ready")
         self.assertEqual(d.worker("hand:0")["state"], "stopped")
         self.assertNotIn("gone:0", d.workers())
-        self.assertEqual(d.ctl("status").code, 0, "what is not wanted does not count")
+        shown = d.ctl("status", code=0).out  # what is not wanted does not count
+        self.assertNotIn("hand:0", shown, "it is as it is wanted")
+        self.assertIn("hand:0", d.ctl("status", "--all", code=0).out)
+        d.ctl("stop", "web", code=0)
+        self.assertNotIn("web:0", d.ctl("status", code=0).out)
         d.ctl("start", "hand", code=0)
         d.until_worker("hand:0", state="ready")
         d.stop()

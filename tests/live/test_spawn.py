@@ -42,7 +42,13 @@ class Spawn(Case):
         d = self.daemon(groups, defaults={"restart": {"limit": 2}})
         for group, word in (("cwd", "nowhere"), ("exec", "ermission denied"),
                             ("stdin", "no-input")):
-            d.until_worker(f"{group}:0", status=lambda s, word=word: s and word in s)
+            d.until_worker(f"{group}:0", state="quarantined",
+                           status=lambda s, word=word: s and word in s)
+            self.assertIn(word, d.worker(f"{group}:0")["last_exit"]["error"])
+            for words in (("status",), ("status", group), ("show", f"{group}:0")):
+                shown = d.ctl(*words).out
+                self.assertIn(word, shown)
+                self.assertNotIn("exit 127", shown, "it never ran")
         d.stop()
 
     def test_SP02_bad_users_are_configuration_errors(self):
