@@ -196,7 +196,8 @@ static void show_tree(struct ctl *c, const json_t *tree)
 		str_addf(&c->out, "  %lld (child of %lld) %s ", (long long)get_int(p, "pid", 0),
 			 (long long)get_int(p, "ppid", 0), get_text(p, "state", "?"));
 		out_safe(c, get_text(p, "name", "?"));
-		str_addf(&c->out, ", %s%s%s\n", rss, get_bool(p, "main") ? ", main" : "",
+		str_addf(&c->out, ", %s%s%s%s\n", rss, get_bool(p, "main") ? ", main" : "",
+			 get_bool(p, "spare") ? ", spare" : "",
 			 get_bool(p, "orphan") ? ", orphan" : "");
 	}
 }

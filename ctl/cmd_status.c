@@ -53,7 +53,7 @@ struct listing {
 	struct str json;
 };
 
-/* With --memory three columns stand in place of one. */
+/* With --memory three columns stand in place of one, and groups have notes. */
 static void begin_table(struct table *t, bool memory, const char *const *titles, size_t n)
 {
 	static const char *const pages[] = { "PSS", "PRIVATE", "SHARED" };
@@ -77,13 +77,13 @@ static void listing_begin(struct listing *l)
 {
 	static const char *const of_workers[] = { "WORKER",   "STATE", "PID",	 "UPTIME",
 						  "RESTARTS", "CPU",   "MEMORY", "NOTE" };
-	static const char *const of_groups[] = { "GROUP",    "READY", "WORST",
-						 "RESTARTS", "CPU",   "MEMORY" };
+	static const char *const of_groups[] = { "GROUP", "READY",  "WORST", "RESTARTS",
+						 "CPU",	  "MEMORY", "NOTE" };
 
 	l->n_workers = l->n_groups = l->n_unwell = 0;
 	l->groups_unwell = false;
 	begin_table(&l->workers, l->memory, of_workers, ARRAY_LEN(of_workers));
-	begin_table(&l->groups, l->memory, of_groups, ARRAY_LEN(of_groups));
+	begin_table(&l->groups, l->memory, of_groups, ARRAY_LEN(of_groups) - !l->memory);
 	l->json = (struct str){ 0 };
 }
 
@@ -262,6 +262,29 @@ static void take_worker(struct ctl *c, struct listing *l, struct vl_slice row)
 
 /* --- groups --- */
 
+static void add_part(struct str *note, const char *name, int64_t bytes)
+{
+	char text[32];
+
+	if (bytes < 0)
+		return;
+	format_bytes(bytes, text);
+	str_addf(note, "%s%s %s", note->len > 0 ? ", " : "", name, text);
+}
+
+/* What else is in its sum, beside the workers. */
+static void cell_parts(struct table *t, const json_t *g)
+{
+	long long n = get_int(g, "spares", 0);
+	auto_str note = { 0 };
+	char spares[32];
+
+	snprintf(spares, sizeof(spares), "%lld spare%s", n, n == 1 ? "" : "s");
+	add_part(&note, "template", get_int(g, "templates_pss_bytes", -1));
+	add_part(&note, spares, get_int(g, "spares_pss_bytes", -1));
+	table_cell(t, PLAIN, note.data ? note.data : "");
+}
+
 static void take_group(struct listing *l, struct vl_slice row)
 {
 	json_t *g = json_loadb(row.text, row.len, 0, NULL);
@@ -285,6 +308,7 @@ static void take_group(struct listing *l, struct vl_slice row)
 	if (l->memory) {
 		cell_bytes(t, get_int(g, "private_bytes", -1));
 		cell_bytes(t, -1); /* what workers share is no sum */
+		cell_parts(t, g);
 	}
 	json_decref(g);
 }

@@ -60,6 +60,8 @@ static void print_process(struct ctl *c, const json_t *p)
 		str_addf(&c->out, " pss %s private %s shared %s", pss, private, shared);
 	}
 	str_add(&c->out, "]");
+	if (get_bool(p, "spare"))
+		str_add(&c->out, " spare");
 	if (get_bool(p, "orphan"))
 		out_color(c, WARN, " orphan");
 	str_add(&c->out, "\n");

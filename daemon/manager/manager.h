@@ -48,6 +48,11 @@ struct sharer;	/* sharing.c's own */
 struct forker;	/* template.h */
 struct request; /* handover.h */
 
+/* Memory page by page, summed over a tree. */
+struct page_sums {
+	int64_t pss_bytes, private_bytes, shared_bytes; /* pss -1 = unknown */
+};
+
 struct worker {
 	struct manager *m;
 	struct group *group;
@@ -80,12 +85,12 @@ struct worker {
 	size_t last_words_len;
 	/* spawn.c: pipe of the slot while the keeper has not stored it yet, else -1 */
 	int pipe_out, pipe_err;
-	/* last sample of its tree (methods_list.c) */
-	uint64_t memory_bytes, cpu_us;
+	/* last sample of its tree, and of its spare's (methods_list.c) */
+	uint64_t memory_bytes, cpu_us, spare_memory_bytes;
 	int64_t sampled_ms;
-	/* the same of its memory page by page, only where somebody asked (methods_memory.c) */
-	int64_t pss_bytes, private_bytes, shared_bytes; /* pss -1 = unknown */
-	int64_t pss_sampled_ms;
+	/* the same page by page, only where somebody asked (methods_memory.c) */
+	struct page_sums pages, spare_pages;
+	int64_t pages_sampled_ms;
 	char name[LEDGER_SLOT_NAME]; /* "web:3", "web/template" */
 };
 

@@ -38,12 +38,15 @@ void write_signal(struct str *out, const char *key, int number)
 
 static void sample(struct worker *w, int64_t now)
 {
-	uint32_t row = w->slot->life[0];
+	uint32_t row = w->slot->life[0], spare = spare_row(w);
+	uint64_t ignored;
 
 	w->sampled_ms = now;
-	w->memory_bytes = w->cpu_us = 0;
+	w->memory_bytes = w->cpu_us = w->spare_memory_bytes = 0;
 	if (row != LEDGER_NONE && w->m->ledger.pids[row] != 0)
 		tree_usage(w->m, row, &w->memory_bytes, &w->cpu_us);
+	if (spare != LEDGER_NONE)
+		tree_usage(w->m, spare, &w->spare_memory_bytes, &ignored);
 }
 
 void write_how(struct str *out, const struct exit_record *rec)
@@ -57,15 +60,15 @@ void write_how(struct str *out, const struct exit_record *rec)
 	}
 }
 
-static void write_last_exit(struct str *out, const struct worker *w)
-{
-	const struct exit_record *rec;
 void write_start_error(struct str *out, const struct exit_record *rec)
 {
 	if (rec->error[0])
 		vl_write_bytes(out, "error", rec->error, strnlen(rec->error, sizeof(rec->error)));
 }
 
+static void write_last_exit(struct str *out, const struct worker *w)
+{
+	const struct exit_record *rec;
 
 	if (w->slot->exits == 0) {
 		vl_write_null(out, "last_exit");
@@ -77,10 +80,10 @@ void write_start_error(struct str *out, const struct exit_record *rec)
 	write_how(out, rec);
 	vl_write_text(out, "cause", exit_cause_name(rec->cause));
 	write_time(out, "at", rec->at_real_us);
+	write_start_error(out, rec);
 	vl_write_close(out, '}');
 }
 
-	write_start_error(out, rec);
 /* What the worker said of itself, or why it could not be started. */
 static void write_status(struct str *out, const struct worker *w)
 {
@@ -194,27 +197,42 @@ static bool is_well(const struct worker *w)
 	return s->state == WS_READY || (s->state == WS_DONE && s->ended_well);
 }
 
-/* What is summed over a group. */
-struct sums {
-	uint64_t memory, cpu;
 static bool is_down_as_wanted(const struct worker *w)
 {
 	return w->slot->w.state == WS_STOPPED && !worker_wanted(w);
 }
 
+/* What is summed over a group. */
+struct sums {
+	uint64_t memory, cpu;
 	int64_t pss, private;
+	int64_t templates_pss, spares_pss; /* of pss; -1 = there is none */
+	int spares;
 	bool unsampled;
 };
+
+/* `part`: what of it this belongs to, or NULL. */
+static void sum_pages(struct sums *sums, const struct page_sums *p, int64_t *part)
+{
+	if (p->pss_bytes <= 0)
+		return;
+	sums->pss += p->pss_bytes;
+	sums->private += p->private_bytes;
+	if (part)
+		*part = MAX_OF(*part, 0) + p->pss_bytes;
+}
 
 static void sum_up(struct sums *sums, const struct worker *w)
 {
 	sums->memory += w->memory_bytes;
 	sums->cpu += w->slot->cpu_us_before + w->cpu_us;
 	sums->unsampled = sums->unsampled || (!w->sampled_ms && w->slot->life[0] != LEDGER_NONE);
-	if (w->pss_bytes <= 0)
+	sum_pages(sums, &w->pages, w->slot->kind == SLOT_TEMPLATE ? &sums->templates_pss : NULL);
+	if (spare_row(w) == LEDGER_NONE)
 		return;
-	sums->pss += w->pss_bytes;
-	sums->private += w->private_bytes;
+	sums->spares++;
+	sums->memory += w->spare_memory_bytes;
+	sum_pages(sums, &w->spare_pages, &sums->spares_pss);
 }
 
 static void write_sums(struct str *out, const struct sums *sums, bool pss)
@@ -226,13 +244,17 @@ static void write_sums(struct str *out, const struct sums *sums, bool pss)
 		return;
 	vl_write_int(out, "pss_bytes", sums->pss);
 	vl_write_int(out, "private_bytes", sums->private);
+	if (sums->templates_pss >= 0)
+		vl_write_int(out, "templates_pss_bytes", sums->templates_pss);
+	if (sums->spares_pss >= 0)
+		vl_write_int(out, "spares_pss_bytes", sums->spares_pss);
 }
 
 static void write_group(struct str *out, const struct group *g, bool pss)
 {
 	int slots = 0, wanted = 0, ready = 0, well = 0;
 	const struct worker_state *worst = NULL;
-	struct sums sums = { 0 };
+	struct sums sums = { .templates_pss = -1, .spares_pss = -1 };
 	uint64_t restarts = 0;
 
 	for (uint32_t i = 0; i < g->n_workers; i++) {
@@ -260,6 +282,8 @@ static void write_group(struct str *out, const struct group *g, bool pss)
 	vl_write_int(out, "ready", ready);
 	vl_write_int(out, "well", well);
 	vl_write_int(out, "restarts", (int64_t)restarts);
+	if (g->conf && g->conf->start_method == CONF_START_FORKSERVER)
+		vl_write_int(out, "spares", sums.spares);
 	write_sums(out, &sums, pss);
 	if (worst)
 		vl_write_text(out, "worst", worker_status_name(worst->state));
@@ -282,7 +306,7 @@ static bool refresh(struct job *j, struct worker *w, int64_t now)
 		sample(w, now);
 		any = true;
 	}
-	if (j->memory && (!w->pss_sampled_ms || now - w->pss_sampled_ms >= fresh)) {
+	if (j->memory && (!w->pages_sampled_ms || now - w->pages_sampled_ms >= fresh)) {
 		memory_wish(j, w);
 		any = true;
 	}

@@ -8,6 +8,7 @@
 #include "base/mem.h"
 #include "manager/evidence.h"
 #include "manager/gauge.h"
+#include "manager/template.h"
 
 #include <string.h>
 
@@ -16,10 +17,11 @@
 
 struct memory_wish {
 	uint32_t slot;
-	pid_t pid; /* 0: the worker is meant, whether it has a process or not */
+	pid_t pid;  /* 0: the worker is meant, whether it has a process or not */
+	bool spare; /* of the worker's spare */
 };
 
-static bool add(struct job *j, uint32_t slot, pid_t pid)
+static bool add(struct job *j, struct memory_wish wish)
 {
 	if (j->n_wishes == j->wishes_room) {
 		size_t room = j->wishes_room ? j->wishes_room * 2 : 64;
@@ -30,26 +32,31 @@ static bool add(struct job *j, uint32_t slot, pid_t pid)
 		j->wishes = more;
 		j->wishes_room = room;
 	}
-	j->wishes[j->n_wishes++] = (struct memory_wish){ slot, pid };
+	j->wishes[j->n_wishes++] = wish;
 	return true;
 }
 
-static void add_all(struct job *j, uint32_t slot, struct pids *pids)
+static void add_all(struct job *j, uint32_t slot, struct pids *pids, bool spare)
 {
 	for (size_t i = 0; i < pids->n; i++)
-		add(j, slot, pids->at[i]);
+		add(j, (struct memory_wish){ slot, pids->at[i], spare });
 	pids_fini(pids);
 }
 
 void memory_wish(struct job *j, struct worker *w)
 {
-	uint32_t row = w->slot->life[0];
-	struct pids pids = { 0 };
+	uint32_t rows[] = { w->slot->life[0], spare_row(w) };
 
-	if (!add(j, w->row, 0) || row == LEDGER_NONE || w->m->ledger.pids[row] == 0)
+	if (!add(j, (struct memory_wish){ w->row, 0, false }))
 		return;
-	tree_members(w->m, row, OLD_ENOUGH, &pids);
-	add_all(j, w->row, &pids);
+	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+		struct pids pids = { 0 };
+
+		if (rows[i] == LEDGER_NONE || w->m->ledger.pids[rows[i]] == 0)
+			continue;
+		tree_members(w->m, rows[i], OLD_ENOUGH, &pids);
+		add_all(j, w->row, &pids, i == 1);
+	}
 }
 
 static struct worker *worker_at(const struct job *j, uint32_t slot)
@@ -65,21 +72,22 @@ static void sum_up(struct job *j)
 	for (size_t i = 0; i < j->n_wishes; i++) {
 		struct worker *w = worker_at(j, j->wishes[i].slot);
 		const struct gauge_row *row;
+		struct page_sums *sums;
 
 		if (!w)
 			continue;
 		if (j->wishes[i].pid == 0) {
-			w->pss_sampled_ms = now;
-			w->pss_bytes = -1;
-			w->private_bytes = w->shared_bytes = 0;
+			w->pages_sampled_ms = now;
+			w->pages = w->spare_pages = (struct page_sums){ .pss_bytes = -1 };
 			continue;
 		}
 		row = gauge_find(j->gauge, j->wishes[i].pid);
 		if (!row)
 			continue;
-		w->pss_bytes = MAX_OF(w->pss_bytes, 0) + row->pss_bytes;
-		w->private_bytes += row->private_bytes;
-		w->shared_bytes += row->shared_bytes;
+		sums = j->wishes[i].spare ? &w->spare_pages : &w->pages;
+		sums->pss_bytes = MAX_OF(sums->pss_bytes, 0) + row->pss_bytes;
+		sums->private_bytes += row->private_bytes;
+		sums->shared_bytes += row->shared_bytes;
 	}
 }
 
@@ -122,7 +130,7 @@ static void wish_others(struct job *j)
 	if (!j->all)
 		return;
 	tree_stray_pids(m, &strays);
-	add_all(j, STRAY, &strays);
+	add_all(j, STRAY, &strays, false);
 }
 
 bool memory_of_targets(struct job *j)
@@ -152,8 +160,10 @@ static void write_numbers(struct str *out, int64_t pss, int64_t private, int64_t
 
 void memory_write_worker(struct str *out, const struct worker *w)
 {
-	if (w->pss_bytes >= 0 && w->pss_sampled_ms)
-		write_numbers(out, w->pss_bytes, w->private_bytes, w->shared_bytes);
+	const struct page_sums *p = &w->pages;
+
+	if (p->pss_bytes >= 0 && w->pages_sampled_ms)
+		write_numbers(out, p->pss_bytes, p->private_bytes, p->shared_bytes);
 }
 
 void memory_write_process(const struct job *j, struct str *out, pid_t pid, uint64_t starttime)

@@ -53,7 +53,7 @@ static void write_strings(struct str *out, const char *key, pid_t pid, const cha
 }
 
 static void write_process(const struct job *j, struct str *out, const struct worker *w,
-			  const struct tree_member *p)
+			  const struct tree_member *p, bool spare)
 {
 	char state[2] = { p->state, '\0' };
 
@@ -67,23 +67,30 @@ static void write_process(const struct job *j, struct str *out, const struct wor
 	vl_write_text(out, "state", state);
 	vl_write_int(out, "uid", p->uid);
 	vl_write_int(out, "threads", p->threads);
-	vl_write_bool(out, "main", p->main);
+	vl_write_bool(out, "main", p->main && !spare);
 	vl_write_bool(out, "orphan", !p->main && w && p->ppid == w->m->ledger.h->keeper_pid);
 	vl_write_real(out, "cpu_s", (double)p->cpu_us / 1e6);
+	if (spare)
+		vl_write_bool(out, "spare", true);
 	vl_write_int(out, "rss_bytes", p->rss_kb * 1024);
 	if (j->memory)
 		memory_write_process(j, out, p->pid, p->starttime);
 	vl_write_close(out, '}');
 }
 
-static void write_members(struct job *j, struct worker *w)
+static void write_tree(struct job *j, struct worker *w, uint32_t row, bool spare)
 {
 	auto_free struct tree_member *members = NULL;
-	uint32_t row = w->slot->life[0];
 	ssize_t n = row == LEDGER_NONE ? 0 : tree_list(w->m, row, MEMBERS_MAX, &members);
 
 	for (ssize_t i = 0; i < n; i++)
-		write_process(j, &j->out, w, &members[i]);
+		write_process(j, &j->out, w, &members[i], spare);
+}
+
+static void write_members(struct job *j, struct worker *w)
+{
+	write_tree(j, w, w->slot->life[0], false);
+	write_tree(j, w, spare_row(w), true);
 }
 
 static const struct {
@@ -328,7 +335,7 @@ static void tree_others(struct job *j)
 			if (group_maker(m->groups[i], k))
 				write_members(j, group_maker(m->groups[i], k));
 	for (ssize_t i = 0; i < n; i++)
-		write_process(j, &j->out, NULL, &strays[i]);
+		write_process(j, &j->out, NULL, &strays[i], false);
 }
 
 static void tree_rest(struct job *j, bool last)

@@ -348,6 +348,13 @@ uint32_t spares_of(const struct worker *t)
 	return n;
 }
 
+uint32_t spare_row(const struct worker *w)
+{
+	uint32_t row = w->slot->life[1];
+
+	return row != LEDGER_NONE && w->m->ledger.pids[row] != 0 ? row : LEDGER_NONE;
+}
+
 /* --- which there should be ------------------------------------------------------------------- */
 
 static bool may_have_one(const struct worker *w)

@@ -180,6 +180,8 @@ void spare_resume(struct worker *w);
 bool spares_left(const struct manager *m);
 /* Parked ones of the group, if t serves it: they may be of one that has died since. */
 uint32_t spares_of(const struct worker *t);
+/* The row of a spare of w that is a process, on its way in or out as well; LEDGER_NONE: none. */
+uint32_t spare_row(const struct worker *w);
 
 /* ---- sharing.c ---- */
 /* Measure what copies share with their seeds, when it is time. Cheap; called whenever something

@@ -35,21 +35,27 @@ class Replies(harness.Case):
             "bad": {"command": self.words("out=last words", "exit=3"), "restart": {"limit": 1}},
             "gone": {"command": ["/nonexistent/program"], "restart": {"limit": 1}},
             "late": {"command": self.words("wait"), "after": ["bad"]},
+            "ahead": {"entry": str(self.context.program("module.so")),
+                      "start_method": "forkserver", "template": {"spares": 1}},
             "told": {"command": self.words("notify=READY=1%0aSTATUS=fine", "wait")},
         })
         text = d.call("org.varlink.service.GetInterfaceDescription",
                       interface=varlink.INTERFACE)["description"]
         self.interface = Interface(text)
-        d.until_worker("bad:0", state="quarantined")
+        for name in ("bad:0", "gone:0"):
+            d.until_worker(name, state="quarantined")
         d.until_worker("web:1", state="ready")
+        until(lambda: d.group("ahead")["spares"] == 1, 15, "a spare waits")
         return d
 
     def test_replies_that_show(self):
         d = self.begin()
         found = self.checked(d, "List", memory=True)
-        self.assertEqual(len(found["workers"]), 6)
+        self.assertEqual(len(found["workers"]), 7)
+        self.assertEqual([bool((w["last_exit"] or {}).get("error")) for w in found["workers"]],
+                         [w["group"] == "gone" for w in found["workers"]])
         self.assertEqual({g["group"] for g in found["groups"]},
-                         {"web", "bad", "gone", "late", "told"})
+                         {"web", "bad", "gone", "late", "told", "ahead"})
         self.checked(d, "List", targets=["web:1"], unwell=True)
         shown = self.checked(d, "Show", targets=["all"], memory=True)["details"]
         self.assertTrue(any(e["lines"] == ["last words"] for s in shown for e in s["exits"]
@@ -58,6 +64,7 @@ class Replies(harness.Case):
         tree = self.checked(d, "Tree", memory=True)
         self.assertIn("late", tree["after"])
         self.assertTrue(all(p["pss_bytes"] > 0 for p in tree["processes"] if p["main"]))
+        self.assertEqual([p["worker"] for p in tree["processes"] if p.get("spare")], ["ahead:0"])
         self.assertEqual({p["threads"] for p in tree["processes"]}, {1})
         events = self.checked(d, "Events", since=1)
         self.assertEqual([e["seq"] for e in events["events"]], list(range(1, events["next"])))

@@ -71,6 +71,31 @@ class Spares(HandoverCase):
                          ["web:0 4", "web:1 4"])
         d.stop()
 
+    def test_they_are_shown(self):
+        """Below their workers, and in the sums of their group; never as workers."""
+        d = self.forked({"web": self.spared(2)})
+        d.until_all(state="ready")
+        pids = self.spares(d, 2)
+        tree = d.call("Tree", memory=True)["processes"]
+        spares = [p for p in tree if p.get("spare")]
+        self.assertEqual({p["pid"] for p in spares}, pids)
+        self.assertEqual(sorted(p["worker"] for p in spares), ["web:0", "web:1"])
+        self.assertTrue(all(p["pss_bytes"] > 0 and not p["main"] and not p["orphan"]
+                            for p in spares), spares)
+        self.assertEqual({p["worker"] for p in tree if p["main"]},
+                         {"web:0", "web:1", "web/template"})
+        self.assertEqual(d.ctl("tree", code=0).out.count("] spare\n"), 2)
+        self.assertIn(", spare\n", d.ctl("show", "web:0", code=0).out)
+
+        found = d.call("List", memory=True)
+        group = found["groups"][0]
+        self.assertEqual((group["workers"], group["spares"]), (2, 2))
+        self.assertEqual(group["pss_bytes"], group["templates_pss_bytes"] +
+                         group["spares_pss_bytes"] + sum(w["pss_bytes"] for w in found["workers"]))
+        shown = d.ctl("status", "--memory", code=0).out
+        self.assertRegex(shown, r"(?m)^web +2/2 .* template [\d.]+[KM], 2 spares [\d.]+[KM]$")
+        d.stop()
+
     def test_native_notify_and_no_settle(self):
         d = self.forked({"web": self.native("ready", workers=1, ready="notify",
                                             template={"spares": 1}, **QUICK)})
