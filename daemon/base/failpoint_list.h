@@ -121,6 +121,9 @@ FAILPOINT('M', FORK_SENT, "fork.sent")
 FAILPOINT('M', TEMPLATE_HEARD, "template.heard")
 FAILPOINT('M', BAD_NOTED, "bad.noted")
 FAILPOINT('M', BAD_CLOSED, "bad.closed")
+/* manager/template_rotate.c */
+FAILPOINT('M', SEED_RELEASE, "seed.release")
+FAILPOINT('M', SEED_RELEASED, "seed.released")
 /* manager/sharing.c */
 FAILPOINT('M', SHARING_RETURNS, "sharing.returns")
 FAILPOINT('M', SHARING_NOTE, "sharing.note")

@@ -209,7 +209,8 @@ struct ledger_template {
 	uint8_t recycle;    /* enum template_recycle: the next one is to be loaded */
 	uint8_t ready_next; /* of a seed: READY is the next word on its channel, or was taken */
 	uint8_t returns;    /* of a seed: it came to a fork point again, long after its first */
-	uint8_t reserved_bytes[2];
+	uint8_t released;   /* of a seed: it was told that nobody waits for it at its first one */
+	uint8_t reserved_bytes[1];
 	char runtime[48]; /* "python 3.11.2" */
 };
 

@@ -187,9 +187,10 @@ void handover_failed(struct manager *m, const struct owed *o, int err, const cha
 {
 	struct request *r = of_reply(m, o);
 	const struct conf_group *c = r ? r->w->group->conf : NULL;
+	const struct worker *source = r ? m->by_slot[r->source] : NULL;
 
-	if (r && !r->spare && err == EBUSY && c && c->template.fallback == CONF_FALLBACK_SPAWN &&
-	    !request_has_process(r))
+	if (r && !r->spare && err == EBUSY && !request_has_process(r) &&
+	    ((c && c->template.fallback == CONF_FALLBACK_SPAWN) || (source && seed_works(source))))
 		by_spawn(r);
 	else if (r)
 		request_fail(r, err, text);

@@ -219,12 +219,27 @@ static void on_born(struct request *r, struct channel_packet *p, const struct ch
 	request_claim(r);
 }
 
+/* Who was asked says why it forked nobody before it puts the descriptors away. True if that was
+ * heard: the request is over. */
+static bool is_answered(struct request *r)
+{
+	struct worker *w = r->w, *source = r->gone || r->pid ? NULL : w->m->by_slot[r->source];
+	struct request *const *now = r->spare ? &w->spare : &w->request;
+	uint32_t number = r->number;
+
+	if (source)
+		template_drain(source);
+	return !*now || (*now)->number != number;
+}
+
 /* The end of its channel: nobody holds the other end any more. */
 static void on_end(struct request *r)
 {
 	ev_io_stop(r->w->m->loop, &r->io);
 	if (request_has_process(r) || r->cancelled)
 		return; /* the keeper's record says more */
+	if (is_answered(r))
+		return;
 	request_again(r, r->pid	   ? "it ended before it was let go"
 			 : r->gone ? "the one who was to fork it is gone"
 				   : "it ended before it reported");

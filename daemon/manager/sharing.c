@@ -108,7 +108,7 @@ static bool comes_back(const struct worker *seed)
 
 	if (seed->slot->template.returns)
 		return true;
-	if (f && f->fd >= 0 && f->released && !f->ping && f->n_owed == 0) {
+	if (f && f->fd >= 0 && seed->slot->template.released && !f->ping && f->n_owed == 0) {
 		f->returns = true;
 		template_ping(f);
 	}

@@ -310,9 +310,11 @@ static void on_unsafe(struct forker *f, const struct channel_message *m)
 		return;
 	}
 	channel_text(m, CT_TEXT, text, sizeof(text));
-	snprintf(said, sizeof(said), "template %s: %.110s", w->group->row->name, text);
+	snprintf(said, sizeof(said), "%s %s: %.100s", mode_of(w),
+		 is_template(w) ? w->group->row->name : w->name, text);
 	str_escape(said, strlen(said), w->slot->error, sizeof(w->slot->error));
-	w->slot->template.unsafe = 1;
+	if (!seed_works(w))
+		w->slot->template.unsafe = 1;
 	if (log_limit_pass(&f->limit, 3, 10000, &dropped))
 		log_error("%s", w->slot->error);
 	if (mine > 0)

@@ -46,7 +46,6 @@ struct forker {
 	uint32_t ping; /* number of a PING that is not answered; 0 = none */
 	bool ping_due; /* one could not be sent: what the channel holds is older */
 	ev_timer eof;  /* between the end of its channel and its own */
-	bool released; /* a seed was told that nobody waits for it */
 	bool returns;  /* sharing.c: the PING asks a seed whether it comes to fork points again */
 	ev_timer age;  /* template.max_age */
 	int64_t looked_ms;
@@ -118,6 +117,9 @@ void template_failed(struct worker *w);
 void template_note_fds(struct forker *f);
 /* 0: a fork is safe now. -EBUSY: *d names the culprit. -ESRCH: it is gone. */
 int template_look(struct forker *f, struct diag *d);
+/* A seed that has left its first fork point, where it was safe. What it runs and has open now is
+ * its own affair: at its next fork point, if there is one, it looks at itself. */
+bool seed_works(const struct worker *w);
 /* The process has this socket open. */
 bool template_holds(pid_t pid, ino_t socket);
 

@@ -25,6 +25,22 @@
 #define NAMES_MAX     100
 #define LOOK_MAX      4096 /* tasks, open files: of more no look is taken, we must not stand still */
 
+/* How it is called in messages, and when its users may do what keeps it from being forked. */
+static const char *kind_of(const struct worker *w)
+{
+	return w->slot->kind == SLOT_TEMPLATE ? "template" : "seed";
+}
+
+static const char *name_of(const struct worker *w)
+{
+	return w->slot->kind == SLOT_TEMPLATE ? w->group->row->name : w->name;
+}
+
+static const char *when_instead(const struct worker *w)
+{
+	return w->slot->kind == SLOT_TEMPLATE ? "in @after_fork" : "after fork_point()";
+}
+
 static bool allowed(const struct conf_group *c, const char *thread)
 {
 	for (char **name = c ? c->fork_allow_threads : NULL; name && *name; name++)
@@ -100,32 +116,28 @@ static bool is_expected(const struct ledger_template *t, int fd)
 /* One open file; 0, or -EBUSY with its fault in *d. */
 static int look_at_fd(struct forker *f, pid_t pid, int fd, const char *what, struct diag *d)
 {
-	const char *group = f->w->group->row->name;
+	const char *kind = kind_of(f->w), *name = name_of(f->w), *when = when_instead(f->w);
 
 	if (is_gpu(what))
-		return diag_set(
-			d, -EBUSY,
-			"template %s: %s is open (fd %d), a GPU does not survive a fork; use "
-			"start_method = \"spawn\"",
-			group, what, fd);
-	if (begins(what, "anon_inode:[io_uring]"))
-		return diag_set(
-			d, -EBUSY,
-			"template %s: an io_uring is open (fd %d); set it up in @after_fork", group,
-			fd);
-	if (what[0] == '/' && !begins(what, "/dev/") && holds_lock(pid, fd))
 		return diag_set(d, -EBUSY,
-				"template %s: holds a lock on %s (fd %d); take it in @after_fork",
-				group, what, fd);
+				"%s %s: %s is open (fd %d), a GPU does not survive a fork; use "
+				"start_method = \"spawn\"",
+				kind, name, what, fd);
+	if (begins(what, "anon_inode:[io_uring]"))
+		return diag_set(d, -EBUSY, "%s %s: an io_uring is open (fd %d); set it up %s", kind,
+				name, fd, when);
+	if (what[0] == '/' && !begins(what, "/dev/") && holds_lock(pid, fd))
+		return diag_set(d, -EBUSY, "%s %s: holds a lock on %s (fd %d); take it %s", kind,
+				name, what, fd, when);
 	/* what came with a FORK that it is working on, or has not put away yet, is no surprise; nor
 	 * is its own look at itself */
 	if (f->w->slot->kind == SLOT_TEMPLATE && f->n_owed == 0 && f->ping == 0 && !f->ping_due &&
 	    !begins(what, "/proc/") && !is_expected(&f->w->slot->template, fd)) {
 		f->w->slot->template.recycle = RECYCLE_FD;
 		return diag_set(d, -EBUSY,
-				"template %s: fd %d (%s) was not open at READY; open it in "
-				"@after_fork or while loading",
-				group, fd, what);
+				"%s %s: fd %d (%s) was not open at READY; open it %s or while "
+				"loading",
+				kind, name, fd, what, when);
 	}
 	return 0;
 }
@@ -223,16 +235,16 @@ static int look_at_fds(struct forker *f, pid_t pid, struct diag *d)
 
 	if (n == -E2BIG)
 		return diag_set(d, -EBUSY,
-				"template %s: has more than %d open files, too many to be looked "
-				"at before each fork",
-				f->w->group->row->name, LOOK_MAX);
+				"%s %s: has more than %d open files, too many to be looked at "
+				"before each fork",
+				kind_of(f->w), name_of(f->w), LOOK_MAX);
 	if (n < 0)
 		return n;
 	f->w->slot->template.fds = (uint32_t)n;
 	/* its channel is one of them, seldom is another */
 	if (!f->warned && strchr(l.shared, ','))
-		log_warn("template %s has open %s; its workers get only what is declared",
-			 f->w->group->row->name, l.shared);
+		log_warn("%s %s has open %s; its workers get only what is declared", kind_of(f->w),
+			 name_of(f->w), l.shared);
 	f->warned = true;
 	return 0;
 }
@@ -264,11 +276,22 @@ static void say(struct forker *f, struct diag *d)
 
 	str_escape(d->text, strlen(d->text), text, sizeof(text));
 	snprintf(d->text, sizeof(d->text), "%s", text);
-	if (!w->slot->template.unsafe || log_limit_pass(&f->limit, 1, 10000, &dropped))
+	if (log_limit_pass(&f->limit, 1, 10000, &dropped) || !w->slot->template.unsafe)
 		log_error("%s", text);
-	w->slot->template.unsafe = 1;
+	/* of a seed its own word counts: it may have gone on meanwhile */
+	if (w->slot->kind == SLOT_TEMPLATE)
+		w->slot->template.unsafe = 1;
 	snprintf(w->slot->error, sizeof(w->slot->error), "%s", text);
 	w->m->changed = true;
+}
+
+bool seed_works(const struct worker *w)
+{
+	const struct ledger_template *t = &w->slot->template;
+
+	/* a predecessor may have let it go on and not have noted it */
+	return w->slot->kind == SLOT_WORKER && !t->unsafe &&
+	       (t->released || (w->forker && w->forker->adopted));
 }
 
 int template_look(struct forker *f, struct diag *d)
@@ -282,15 +305,15 @@ int template_look(struct forker *f, struct diag *d)
 		return diag_set(d, -EAGAIN, "%s is gone", f->w->name);
 	if (f->ping_due)
 		template_ping(f);
-	if (clock_mono_ms() - f->looked_ms < LOOK_FRESH_MS && !t->unsafe)
+	if (seed_works(f->w) || (clock_mono_ms() - f->looked_ms < LOOK_FRESH_MS && !t->unsafe))
 		return 0;
 	n = look_at_tasks(f->w, pid, names, &others);
 	if (n < 0)
 		return diag_set(d, -EAGAIN, "%s cannot be looked at: %s", f->w->name, strerror(-n));
 	t->tasks = (uint32_t)n;
-	r = others ? diag_set(d, -EBUSY,
-			      "template %s: %d threads (%s); start its thread in @after_fork",
-			      f->w->group->row->name, others + 1, names)
+	r = others ? diag_set(d, -EBUSY, "%s %s: %d threads (%s); start %s %s", kind_of(f->w),
+			      name_of(f->w), others + 1, names,
+			      others == 1 ? "its thread" : "their threads", when_instead(f->w))
 		   : look_at_fds(f, pid, d);
 	if (r == -EBUSY)
 		say(f, d);

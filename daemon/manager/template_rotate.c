@@ -6,6 +6,7 @@
 #include "manager/template.h"
 
 #include "base/clock.h"
+#include "base/failpoint.h"
 #include "base/mem.h"
 #include "manager/worker.h"
 
@@ -293,10 +294,13 @@ static void release_seeds(struct group *g)
 		struct worker *w = g->workers[i];
 
 		/* one question at a time: an answer to another one would be an answer to none */
-		if (!can_fork(w) || w->forker->released || w->forker->n_owed > 0 || w->forker->ping)
+		if (!can_fork(w) || w->slot->template.released || w->forker->n_owed > 0 ||
+		    w->forker->ping)
 			continue;
-		w->forker->released = true;
 		template_ping(w->forker);
+		FAIL_HERE(SEED_RELEASE);
+		w->slot->template.released = !w->forker->ping_due;
+		FAIL_HERE(SEED_RELEASED);
 	}
 }
 

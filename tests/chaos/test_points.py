@@ -22,7 +22,7 @@ class Points(Case):
         self.assertEqual(len(listed), LIST.read_text().count("FAILPOINT('"))
         names = {name for _, name in listed}
         live = {*test_handover.POINTS, *test_threads.POINTS, *test_seed.POINTS, *test_seed.BAD,
-                *test_spares.POINTS, *test_spares.ENDS, *test_watchdog.POINTS}
+                *test_seed.RELEASE, *test_spares.POINTS, *test_spares.ENDS, *test_watchdog.POINTS}
         self.assertEqual(live - names, set(), "no such points")
         left_out = {n for n in names if n.startswith(test_walk.ELSEWHERE)}
         ends = {n for n in left_out if n.startswith((*test_ends.BEGIN, *test_ends.END))}

@@ -348,4 +348,4 @@ class Walk(Workload):
 
 # Points of the beginning and the end (test_ends.py); of templates and hosts (tests/live).
 ELSEWHERE = ("boot.", "end.", "phase.", "gone.", "fork.", "template.", "born.", "claim.", "go.",
-             "thread.", "watchdog.", "sharing.", "spare.", "bad.")
+             "thread.", "watchdog.", "sharing.", "spare.", "bad.", "seed.")

@@ -16,6 +16,22 @@ def seeded():
 """
 
 
+# Behind its fork point it does what workers do: runs a thread, holds a lock.
+WORKS = """
+import fcntl, threading
+def works():
+    {before}
+    reeve.fork_point()
+    threading.Thread(target=time.sleep, args=(3600,), name="feeder", daemon=True).start()
+    held = open(os.environ["REEVE_WORKER"] + ".lock", "w")
+    fcntl.flock(held, fcntl.LOCK_EX)
+    while not reeve.stopping():
+        time.sleep(0.02)
+        {again}
+    return 0
+"""
+
+
 WARMS = """
 def warms():
     print("warming", flush=True)
@@ -28,6 +44,7 @@ def warms():
 
 ANEW = " % of its memory is its own: forked anew"
 BAD = ("bad.noted", "bad.closed")
+RELEASE = ("seed.release", "seed.released")
 POINTS = ("sharing.returns", "sharing.note", "sharing.noted", "sharing.asked", "sharing.fail",
           "sharing.failed", "sharing.looked")
 
@@ -93,6 +110,46 @@ class Seed(TemplateCase):
         worker = d.until_worker("web:1", state="ready", restarts=1)
         self.assertEqual(worker["source"], "exec")
         self.assertIn("started by spawn", d.text())
+        d.stop()
+
+    def works(self, before="pass", again="pass", **keys):
+        self.need_not("eperm", "the C library makes no thread where clone3 answers EPERM")
+        self.app(WORKS.replace("{before}", before).replace("{again}", again))
+        return self.forked({"web": self.group("app:works", start_method="fork", workers=3,
+                                              template={"fork_timeout": "300ms"}, **keys)})
+
+    def test_a_seed_at_work_may_have_threads_and_locks(self):
+        """It is not asked to be fit for a fork any more: whom it does not fork is executed."""
+        for name, again in (("away", "pass"), ("back", "reeve.fork_point()")):
+            d = self.works(again=again)
+            d.until_all(state="ready", restarts=0)
+            self.assertEqual(d.worker("web:1")["source"], "web:0/1", name)
+            d.roles_may_die = True
+            for n in (1, 2):
+                procs.kill(d.pid_of("web:1"))
+                worker = d.until_worker("web:1", state="ready", restarts=n)
+                self.assertEqual((worker["source"], worker["incarnation"]), ("exec", n + 1), name)
+                procs.kill(d.role("manager"))
+                until(lambda d=d: self.alive(d), 15, "a manager answers")
+            d.ctl("restart", "web:2", code=0)
+            self.assertEqual(d.worker("web:2")["source"], "exec", name)
+            d.stop()
+
+    def alive(self, d):
+        try:
+            return d.call("Version")
+        except (OSError, EOFError):
+            return None
+
+    def test_a_seed_that_is_unfit_at_its_fork_point_is_refused(self):
+        d = self.works("threading.Thread(target=time.sleep, args=(99,), name='early').start()",
+                       restart={"limit": 2})
+        for name in ("web:1", "web:2"):
+            d.until_worker(name, state="quarantined", status=lambda s: s and "seed web:0" in s)
+        text = d.worker("web:1")["status"]
+        self.assertRegex(text, r"^seed web:0: \d threads \(.*early.*\); start .+ after "
+                         r"fork_point\(\)$")
+        d.ctl("stop", "web:0", "--cold", code=0)
         d.stop()
 
     def test_a_killed_manager_loses_no_sibling(self):
@@ -173,6 +230,22 @@ class SeedHandover(HandoverCase):
         until(lambda: self.points.happened("template.heard"), 15)
         self.assert_copies(d)
         d.stop()
+
+    def test_the_manager_dies_when_it_lets_the_seed_go_on(self):
+        """What the seed does behind its fork point is held against nobody by the successor either."""
+        self.need_not("eperm", "the C library makes no thread where clone3 answers EPERM")
+        self.app(WORKS.replace("{before}", "pass").replace("{again}", "pass"))
+        for point in RELEASE:
+            d = self.armed({"web": self.group("app:works", start_method="fork", workers=3,
+                                              template={"fork_timeout": "300ms"})},
+                           name=point, arm=lambda p=point: self.points.arm(p, "kill"))
+            until(lambda p=point: self.points.happened(p), 15, f"{point} is met")
+            self.answers(d)
+            d.until_all(state="ready")
+            procs.kill(d.host(d.worker("web:1")["pid"]))
+            worker = d.until_worker("web:1", state="ready", restarts=1)
+            self.assertEqual((worker["source"], worker["incarnation"]), ("exec", 2), point)
+            d.stop()
 
     def test_a_seed_that_broke_the_protocol_is_ended_by_a_successor(self):
         for point, skip in (*((point, 0) for point in BAD), ("state.set", 3)):

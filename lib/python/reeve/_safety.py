@@ -86,7 +86,7 @@ def _others(allow: Sequence[str], process: str) -> Optional[List[str]]:
     return sorted(names)
 
 
-def threads(allow: Sequence[str], process: str) -> Optional[str]:
+def threads(allow: Sequence[str], process: str, when: str) -> Optional[str]:
     """The complaint about threads, if there is one. `process` was our name when they were made."""
     if count_tasks() == 1:
         return None
@@ -99,7 +99,7 @@ def threads(allow: Sequence[str], process: str) -> Optional[str]:
     if not names:
         return None
     whose = "its thread" if len(names) == 1 else "their threads"
-    return f"{count_tasks()} threads ({', '.join(names)}); start {whose} in @after_fork"
+    return f"{count_tasks()} threads ({', '.join(names)}); start {whose} {when}"
 
 
 def descriptors() -> Dict[int, str]:
@@ -123,14 +123,13 @@ def _has_lock(fd: int) -> bool:
         return False
 
 
-def _fd_complaint(fd: int, target: str) -> Optional[str]:
+def _fd_complaint(fd: int, target: str, when: str) -> Optional[str]:
     if _GPU.search(target):
         return f'GPU device {target} is open; use start_method = "spawn"'
     if target == "anon_inode:[io_uring]":
-        return f'io_uring (fd {fd}) is open; set it up in @after_fork, or use ' \
-               'start_method = "spawn"'
+        return f'io_uring (fd {fd}) is open; set it up {when}, or use start_method = "spawn"'
     if target.startswith("/") and _has_lock(fd):
-        return f"file lock on {target} (fd {fd}); take it in @after_fork"
+        return f"file lock on {target} (fd {fd}); take it {when}"
     return None
 
 
@@ -144,10 +143,14 @@ def _maps() -> Iterable[str]:
 
 
 class Watch:
-    """What was open when loading ended. `own` are fds and a map of the runtime itself."""
+    """
+    What was open when loading ended. `own` are fds and a map of the runtime itself; `when` is where
+    a program may do what keeps it from being forked.
+    """
 
-    def __init__(self, allow: Sequence[str], own: Collection[int]) -> None:
-        self.allow, self.own = list(allow), set(own)
+    def __init__(self, allow: Sequence[str], own: Collection[int],
+                 when: str = "in @after_fork") -> None:
+        self.allow, self.own, self.when = list(allow), set(own), when
         self.process = _comm(threading.get_native_id()) or ""
         name_threads(self.process)
         self.known = descriptors()
@@ -160,16 +163,16 @@ class Watch:
     def culprits(self, ignore: Collection[int] = ()) -> List[str]:
         """Why no worker may be forked now. `ignore` are fds that came with the request."""
         found = []
-        complaint = threads(self.allow, self.process)
+        complaint = threads(self.allow, self.process, self.when)
         if complaint:
             found.append(complaint)
         gpus = set()
         for fd, target in sorted(descriptors().items()):
             if fd in self.own or fd in ignore:
                 continue
-            text = _fd_complaint(fd, target)
+            text = _fd_complaint(fd, target, self.when)
             if text is None and self.known.get(fd) != target:
-                text = f"fd {fd} ({target}) was not open at READY; open it in @after_fork"
+                text = f"fd {fd} ({target}) was not open at READY; open it {self.when}"
             if text and text not in gpus:
                 gpus.add(text)
                 found.append(text)

@@ -71,7 +71,8 @@ class Seed:
         if self.worker.signals.used:
             self.worker.signals.fileno()  # made while we wait, it would be a stranger to the watch
         watch = Watch(self.hello.all(Tag.ALLOW_THREAD),
-                      {self.channel.fileno(), *self.worker.stop.filenos()})
+                      {self.channel.fileno(), *self.worker.stop.filenos()},
+                      "after fork_point()")  # @after_fork runs in the seed before its entry
         self.orders = template.Orders(self.channel, watch)
         entry = self.hello.need(Tag.ENTRY)
         self.server.open(self.channel.fileno(), True, entry,

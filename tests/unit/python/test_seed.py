@@ -67,7 +67,7 @@ class Seed(Case):
         seed = self.seed("import reeve, threading\ndef main():\n    done = threading.Event()\n"
                          "    threading.Thread(target=done.wait, name='feeder').start()\n"
                          "    reeve.fork_point()\n    done.set()\n    return 4\n", count=2)
-        text = "2 threads (feeder); start its thread in @after_fork"
+        text = "2 threads (feeder); start its thread after fork_point()"
         self.assertEqual(seed.receive(Type.UNSAFE).all(Tag.TEXT), [text])
         self.assertEqual(seed.process.wait(20), 4)
 
