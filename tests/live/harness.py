@@ -23,7 +23,7 @@ from procs import until
 
 MODES = ("default", "off", "user", "pid1", "eperm")
 NOBODY = 65534
-PYTHON = "/usr/bin/python3"  # the default of `python`
+PYTHON = os.environ.get("REEVE_TEST_PYTHON", "/usr/bin/python3")  # the default of `python`
 
 # Short clocks: tests wait for events, and most events here are the end of a clock.
 DEFAULTS = {

@@ -41,7 +41,7 @@ class Python(Case):
     def group(self, method="forkserver", text=None, entry="app:main", **keys):
         if text is not None:
             self.module(text)
-        return {"entry": entry, "start_method": method, "cwd": str(self.dir),
+        return {"entry": entry, "python": PYTHON, "start_method": method, "cwd": str(self.dir),
                 "env": {"PYTHONDONTWRITEBYTECODE": "1"}, **keys}
 
     def web(self, *args, **keys):

@@ -3,7 +3,7 @@ import os
 import pathlib
 import shutil
 
-from harness import Case, costly, procs, signal, until
+from harness import PYTHON, Case, costly, procs, signal, until
 
 SOURCE = pathlib.Path(__file__).resolve().parents[2]
 
@@ -30,10 +30,8 @@ class TemplateCase(Case):
 
     def setUp(self):
         super().setUp()
-        if pathlib.Path("/usr/bin/python3").exists():
-            self.python = "/usr/bin/python3"
-        else:
-            self.skipTest("needs /usr/bin/python3")
+        if not os.access(PYTHON, os.X_OK):
+            self.skipTest(f"no {PYTHON}")
         self.package = self.dir / "python"
         shutil.copytree(self.context.root.parent / "bin" / "python", self.package,
                         ignore=shutil.ignore_patterns("__pycache__"))
@@ -49,7 +47,7 @@ class TemplateCase(Case):
                 "REEVE_RUNNER": str(self.dir / "reeve-runner"), **more}
 
     def group(self, entry="app:main", **keys):
-        return {"entry": entry, "python": self.python, "start_method": "forkserver",
+        return {"entry": entry, "python": PYTHON, "start_method": "forkserver",
                 "cwd": str(self.dir), **keys}
 
     def raw_group(self, trick="", **keys):

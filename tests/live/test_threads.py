@@ -6,7 +6,7 @@ import signal
 import sys
 import time
 
-from harness import Case, costly, procs, until
+from harness import PYTHON, Case, costly, procs, until
 
 SOURCE = pathlib.Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(SOURCE / "tests/chaos"))
@@ -18,7 +18,7 @@ POINTS = ("start.bound", "thread.start", "thread.started", "template.heard", "th
           "thread.stop", "thread.stopped", "thread.ending", "thread.ended", "exit.verdict",
           "exit.committed", "release.slot")
 
-PYTHON = """
+APP = """
 import ctypes, os, sys, threading, time
 import reeve
 
@@ -113,8 +113,8 @@ class Threads(Case):
 
     def group(self, workers=3, **more):
         folder = self.open_folder()
-        (folder / "app.py").write_text(PYTHON)
-        return {"entry": "app:main", "python": "/usr/bin/python3", "start_method": "threads",
+        (folder / "app.py").write_text(APP)
+        return {"entry": "app:main", "python": PYTHON, "start_method": "threads",
                 "workers": workers, "cwd": str(folder), "ready": "notify",
                 "env": {"PORT": "%{8000+i}"}, "stop": {"timeout": "3s"},
                 "restart": {"delay": "10ms", "max_delay": "100ms", "limit": 0}, **more}

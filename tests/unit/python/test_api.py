@@ -116,8 +116,8 @@ class Api(Case):
 
     def test_standard_library_only(self):
         """Nothing but the interpreter is needed, from 3.9 on."""
-        names = self.script("import sys\nprint(*sys.stdlib_module_names)\n")[0].split() or None
-        if names is None:
+        names = self.script("import sys\nprint(*getattr(sys, 'stdlib_module_names', ()))\n")[0].split()
+        if not names:  # before 3.10
             self.skipTest("this interpreter does not know its standard library")
         for path in [*pathlib.Path(DIR).glob("reeve/*.py"), DIR / "__main__.py"]:
             for node in ast.walk(ast.parse(path.read_text(), feature_version=(3, 9))):
