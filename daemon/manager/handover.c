@@ -323,14 +323,17 @@ static int ask(struct worker *w, uint32_t row, bool spare, struct diag *d)
 {
 	struct worker *source = template_serving(w->group);
 	struct forker *f = source ? source->forker : NULL;
+	char why[sizeof(w->slot->error)];
 	struct request *r;
 	auto_fd theirs = -1;
 	int err;
 
 	/* admit.c saw it; who goes on with a predecessor's start may not. It waits if one comes */
-	if (!f)
+	if (!f) {
+		maker_trouble(w->group, why, sizeof(why));
 		return diag_set(d, template_blocks(w) ? -EAGAIN : -ECHILD, "%s/template: %s",
-				w->group->row->name, template_trouble(w->group));
+				w->group->row->name, why);
+	}
 	err = template_look(f, d);
 	if (err < 0)
 		return err;

@@ -8,6 +8,7 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "manager/template.h"
+#include "manager/threads.h"
 #include "manager/tree.h"
 #include "manager/worker.h"
 
@@ -84,13 +85,17 @@ static void write_last_exit(struct str *out, const struct worker *w)
 	vl_write_close(out, '}');
 }
 
-/* What the worker said of itself, or why it could not be started. */
+/* What the worker said of itself, or why it could not be started, or cannot be yet. */
 static void write_status(struct str *out, const struct worker *w)
 {
 	const struct ledger_slot *s = w->slot;
 	size_t len = strnlen(s->status, sizeof(s->status));
+	char why[sizeof(s->error)];
 
-	if (s->error[0] && s->w.state != WS_READY && s->w.state != WS_STARTING)
+	if ((template_waits_for(w) || threads_blocks(w)) && s->w.state == WS_WAITING &&
+	    maker_trouble(w->group, why, sizeof(why)))
+		vl_write_text(out, "status", why);
+	else if (s->error[0] && s->w.state != WS_READY && s->w.state != WS_STARTING)
 		vl_write_bytes(out, "status", s->error, strnlen(s->error, sizeof(s->error)));
 	else if (len > 0)
 		vl_write_bytes(out, "status", s->status, len);

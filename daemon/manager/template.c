@@ -192,9 +192,15 @@ static struct channel_record last_line(struct channel_record r)
 	return r;
 }
 
-/* The first preload that failed, as "preload numpy: ModuleNotFoundError: …"; true if there is one.
- */
-static bool failed_preload(const struct channel_message *m, char *ret, size_t size)
+static bool says(struct channel_record r, const char *text)
+{
+	return text && r.data && r.len == strlen(text) && memcmp(r.data, text, r.len) == 0;
+}
+
+/* The first one that failed, as "preload numpy: ModuleNotFoundError: …", "entry app:main: …"; true
+ * if there is one. */
+static bool failed_preload(const struct channel_message *m, const char *entry, char *ret,
+			   size_t size)
 {
 	struct channel_record r, of = { 0 };
 	size_t at = 0;
@@ -205,9 +211,15 @@ static bool failed_preload(const struct channel_message *m, char *ret, size_t si
 		if (r.tag != CT_ERROR)
 			continue;
 		r = last_line(r);
-		snprintf(ret, size, "preload %.*s: %.*s", (int)MIN_OF(of.len, 80u),
-			 of.data ? (const char *)of.data : "", (int)MIN_OF(r.len, 200u),
-			 (const char *)r.data);
+		/* what cannot be opened is named by the C library, too */
+		if (of.len > 0 && r.len > of.len + 2 && memcmp(r.data, of.data, of.len) == 0 &&
+		    memcmp((const char *)r.data + of.len, ": ", 2) == 0) {
+			r.data = (const void *)((const char *)r.data + of.len + 2);
+			r.len -= of.len + 2;
+		}
+		snprintf(ret, size, "%s %.*s: %.*s", says(of, entry) ? "entry" : "preload",
+			 (int)MIN_OF(of.len, 80u), of.data ? (const char *)of.data : "",
+			 (int)MIN_OF(r.len, 200u), (const char *)r.data);
 		return true;
 	}
 	return false;
@@ -244,7 +256,7 @@ static void on_ready(struct forker *f, const struct channel_message *m)
 	}
 	take_numbers(f, m);
 	t->load_us = channel_u64(m, CT_LOAD_US, 0);
-	if (failed_preload(m, text, sizeof(text))) {
+	if (failed_preload(m, c ? c->entry : NULL, text, sizeof(text))) {
 		if (!c || c->preload_errors == CONF_PRELOAD_FAIL) {
 			template_bad(f->w, CAUSE_PROBE, "%s", text);
 			return;

@@ -98,8 +98,9 @@ bool template_makes(const struct worker *w);
 bool template_comes(const struct group *g);
 /* w cannot be started now and will be when its template is there. */
 bool template_blocks(const struct worker *w);
-/* Why nobody serves the group, for people. */
-const char *template_trouble(const struct group *g);
+/* Why a template or host of the group is not there, for people: its error, else its last words.
+ * False: nothing is known, it is only not ready. */
+bool maker_trouble(const struct group *g, char *ret, size_t size);
 /* What w waits for: "web/template", or NULL. */
 const char *template_waits_for(const struct worker *w);
 /* The group's workers can be renewed: who makes the new ones has the new code. */

@@ -164,14 +164,6 @@ const char *template_waits_for(const struct worker *w)
 	return w->group->conf->start_method == CONF_START_FORK ? "seed" : "template";
 }
 
-const char *template_trouble(const struct group *g)
-{
-	for (size_t i = 0; i < ARRAY_LEN(g->templates); i++)
-		if (g->templates[i] && g->templates[i]->slot->error[0])
-			return g->templates[i]->slot->error;
-	return "not ready";
-}
-
 /* --- which there should be ------------------------------------------------------------------- */
 
 static bool is_up(const struct worker *t)

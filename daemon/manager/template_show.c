@@ -3,6 +3,7 @@
 
 #include "base/clock.h"
 #include "base/mem.h"
+#include "base/str.h"
 #include "lib/varlink.h"
 #include "manager/threads.h"
 
@@ -63,6 +64,38 @@ void templates_write(struct str *out, const struct group *g)
 					g->templates[i]->slot->life[0] != LEDGER_NONE))
 			template_write(out, NULL, g->templates[i]);
 	vl_write_close(out, ']');
+}
+
+/* Of the life before, if it failed: the last line that it wrote. */
+static bool last_line(const struct worker *t, char *ret, size_t size)
+{
+	const struct exit_record *rec;
+	size_t len, from;
+
+	if (t->slot->exits == 0 || t->slot->w.failures == 0 || t->slot->w.state == WS_READY)
+		return false;
+	rec = &ledger_exits(&t->m->ledger, t->row)->records[(t->slot->exits - 1) % EXITS_KEPT];
+	len = MIN_OF(rec->lines_len, EXIT_LINES);
+	while (len > 0 && rec->lines[len - 1] == '\n')
+		len--;
+	for (from = len; from > 0 && rec->lines[from - 1] != '\n'; from--)
+		;
+	str_escape(rec->lines + from, len - from, ret, size);
+	return len > from;
+}
+
+bool maker_trouble(const struct group *g, char *ret, size_t size)
+{
+	for (size_t i = 0; i < GROUP_MAKERS; i++) {
+		const struct worker *t = group_maker(g, i);
+
+		if (t && t->slot->error[0])
+			snprintf(ret, size, "%s", t->slot->error);
+		if (t && (t->slot->error[0] || last_line(t, ret, size)))
+			return true;
+	}
+	snprintf(ret, size, "not ready");
+	return false;
 }
 
 void template_source(const struct worker *w, char *ret, size_t size)

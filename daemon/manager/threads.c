@@ -97,11 +97,13 @@ int threads_start(struct worker *w, uint32_t row, struct diag *d)
 {
 	struct ledger_life *life = ledger_life(&w->m->ledger, row);
 	struct worker *host = w->group->host;
+	char why[sizeof(w->slot->error)];
 	int r;
 
-	if (threads_blocks(w) || !host || host->slot->w.state != WS_READY)
-		return diag_set(d, -EIO, "%s/host is not there: %s", w->group->row->name,
-				host && host->slot->error[0] ? host->slot->error : "not ready");
+	if (threads_blocks(w) || !host || host->slot->w.state != WS_READY) {
+		maker_trouble(w->group, why, sizeof(why));
+		return diag_set(d, -EIO, "%s/host is not there: %s", w->group->row->name, why);
+	}
 	if (w->group->conf)
 		life->watchdog_told_ms = watchdog_to_tell(w->group->conf);
 	life->source_slot = host->row;

@@ -170,6 +170,33 @@ class Template(Python):
         self.never(lambda: d.worker("web:0")["pid"], 0.1)
         d.stop()
 
+    def test_what_cannot_be_loaded_is_said_where_it_is_waited_for(self):
+        """The place, what was found there, and what to do, in the row of who waits."""
+        self.module("def main():\n    pass\nLIMIT = 7\n")
+        odd = self.dir / "odd-python"
+        odd.write_text("#!/bin/sh\necho 'this is no interpreter' >&2\nexit 2\n")
+        odd.chmod(0o755)
+        wrong = {"module": ({"entry": "aap:main"}, "entry aap:main: ModuleNotFoundError: No module "
+                            f"named 'aap': neither in {self.dir} (cwd) nor in the path of "),
+                 "function": ({"entry": "app:mian"}, 'module "app" has no function "mian"; did you '
+                              f'mean "main"? ({self.dir}/app.py)'),
+                 "kind": ({"entry": "app:LIMIT"}, '"app:LIMIT" is no function but int; name one'),
+                 "preload": ({"preload": ["nunpy"]}, "preload nunpy: ModuleNotFoundError: No module"),
+                 "python": ({"python": str(odd)}, "this is no interpreter")}
+        methods = ("forkserver", "threads")
+        d = self.daemon({f"{name}-{method}": self.group(
+            method, restart={"delay": "1h", "max_delay": "1h"}, **keys)
+            for name, (keys, _) in wrong.items() for method in methods
+            if (name, method) != ("preload", "threads")})
+        for name, (_, text) in wrong.items():
+            for method in methods:
+                if f"{name}-{method}:0" in d.workers():
+                    d.until_worker(f"{name}-{method}:0", state="waiting",
+                                   status=lambda s, text=text: s and text in s)
+        self.assertIn('for function-threads/host; entry app:mian: ImportError: module "app"',
+                      d.ctl("status", code=3).out)
+        d.stop()
+
     def test_PY14_exit_while_loading(self):
         d = self.daemon(self.web(text="raise SystemExit(0)\n" + SERVE))
         self.until_text(d, "exit(0) was called while loading app:main")

@@ -70,19 +70,43 @@ def errno_of(error: BaseException) -> int:
     return number if isinstance(number, int) and 0 <= number < 1 << 31 else 0
 
 
+def _import(name: str) -> Any:
+    """The module; where it is not there, the error says where it was looked for."""
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        missing = error.name or ""
+        if name != missing and not name.startswith(missing + "."):  # one that it imports
+            raise
+        here = os.getcwd()
+        looked = "not" if here == "/" else f"neither in {here} (cwd) nor"
+        raise ModuleNotFoundError(
+            f"No module named {missing!r}: {looked} in the path of {sys.executable}; install it "
+            "there, or name its directory by cwd or PYTHONPATH", name=missing) from None
+
+
+def _nearest(found: Any, name: str) -> str:
+    import difflib  # pylint: disable=import-outside-toplevel
+    near = difflib.get_close_matches(name, [n for n in dir(found) if callable(getattr(found, n, 0))])
+    return f'; did you mean "{near[0]}"?' if near else ""
+
+
 def resolve(entry: str) -> Callable[[], Any]:
     """The function that "pkg.mod:func" names."""
     module, colon, path = entry.partition(":")
     if not colon or not module or not path:
         raise ImportError(f'entry "{entry}": write it as "package.module:function"')
-    found: Any = importlib.import_module(module)
+    found: Any = _import(module)
+    file = getattr(found, "__file__", None)
     for name in path.split("."):
         try:
             found = getattr(found, name)
         except AttributeError:
-            raise ImportError(f'module "{module}" has no function "{path}"') from None
+            raise ImportError(f'module "{module}" has no function "{path}"{_nearest(found, name)} '
+                              f"({file})") from None
     if not callable(found):
-        raise ImportError(f'"{entry}" is no function but {type(found).__name__}')
+        raise ImportError(f'"{entry}" is no function but {type(found).__name__}; name one that '
+                          f"takes no arguments ({file})")
     return found  # type: ignore[no-any-return]
 
 
@@ -92,7 +116,7 @@ def load_one(name: str) -> Optional[str]:
         if ":" in name:
             resolve(name)
         else:
-            importlib.import_module(name)
+            _import(name)
         hooks.run_preload()
     except SystemExit as error:
         return trace(error) + f"exit({error.code!r}) was called while loading {name}\n"
