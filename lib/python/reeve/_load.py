@@ -135,6 +135,7 @@ class Surroundings:
         os.umask(self.umask)
         self.mask = signal.pthread_sigmask(signal.SIG_BLOCK, ())
         self.limits = self._limits()
+        self.nice = os.getpriority(os.PRIO_PROCESS, 0)
 
     @staticmethod
     def _limits() -> Dict[int, Tuple[int, int]]:
@@ -157,6 +158,12 @@ class Surroundings:
             changed.append("the umask")
         if signal.pthread_sigmask(signal.SIG_SETMASK, self.mask) != self.mask:
             changed.append("the signal mask")
+        if os.getpriority(os.PRIO_PROCESS, 0) != self.nice:
+            try:
+                os.setpriority(os.PRIO_PROCESS, 0, self.nice)
+                changed.append("the niceness")
+            except PermissionError:
+                pass  # FORK has the one that workers need, or they keep this one
         for number, limit in self.limits.items():
             if resource.getrlimit(number) != limit:
                 try:
