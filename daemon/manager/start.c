@@ -110,6 +110,9 @@ static int make(struct worker *w, uint32_t row, struct diag *d)
 			return r;
 		life->handover = HAND_NONE;
 	}
+	if (w->slot->kind == SLOT_WORKER && c->start_method == CONF_START_FORKSERVER)
+		log_info("%s: no template can fork it: started by spawn (template.fallback)",
+			 w->name);
 	r = spawn_worker(w, row, d);
 	if (r == 0)
 		w->slot->by_spawn_next = 0;

@@ -323,7 +323,35 @@ def facts():
         d = self.forked({"web": self.group(preload=["app"], workers=2,
                                            template={"fallback": "spawn"})})
         d.until_all(state="ready", source="exec", restarts=0)
+        self.assertIn("web:1: no template can fork it: started by spawn", d.text())
         d.stop()
+
+    def test_fallback_spawn_where_python_cannot_fork(self):
+        """Without the library, as where the package was copied alone, and with one of somebody else."""
+        library = self.package / "libreeve-template.so"
+        whole = library.read_bytes()
+        for name, data in (("absent", None), ("odd", b"no library")):
+            library.unlink(missing_ok=True)
+            if data:
+                library.write_bytes(data)
+            d = self.forked({"back": self.group(workers=2, template={"fallback": "spawn"}),
+                             "fail": self.group(restart={"limit": 1}),
+                             "alone": self.group(start_method="spawn")}, name=name)
+            for worker in ("back:0", "back:1", "alone:0"):
+                d.until_worker(worker, state="ready", source="exec", restarts=0)
+            text = d.until_worker("fail:0", state="quarantined",
+                                  status=lambda s: s and "use start_method" in s)["status"]
+            self.assertIn(f'libreeve-template.so: use start_method = "spawn", or mend the '
+                          f"installation: {library}: ", text)
+            self.assertIn("back:0: no template can fork it: started by spawn", d.text())
+            self.assertIn("libreeve-template.so cannot be loaded",
+                          d.ctl("logs", "back/template", code=0).out)
+            if name == "odd":  # mended meanwhile: the next start is forked
+                library.write_bytes(whole)
+                d.ctl("reload", "back", code=0)
+                self.assertEqual({w["source"] for w in d.workers("back").values()},
+                                 {"back/template/" + str(self.template(d, "back")["incarnation"])})
+            d.stop()
 
     def test_PY14_a_preload_that_fails(self):
         """Shown with its traceback; every way not to come to READY has an end."""

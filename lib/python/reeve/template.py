@@ -104,8 +104,8 @@ def server_for(done: List[_load.Loaded]) -> Optional[Server]:
     try:
         return Server()
     except Unavailable as error:
-        text = f'{NAME} cannot be loaded: {error}; use start_method = "spawn"'
-        _load.say(f"reeve: {text}")
+        text = f'use start_method = "spawn", or mend the installation: {error}'
+        _load.say(f"reeve: {NAME} cannot be loaded; {text}")
         done.append(_load.Loaded(NAME, text))
         return None
 
