@@ -241,10 +241,10 @@ static int look_at_fds(struct forker *f, pid_t pid, struct diag *d)
 	if (n < 0)
 		return n;
 	f->w->slot->template.fds = (uint32_t)n;
-	/* its channel is one of them, seldom is another */
-	if (!f->warned && strchr(l.shared, ','))
-		log_warn("%s %s has open %s; its workers get only what is declared", kind_of(f->w),
-			 name_of(f->w), l.shared);
+	/* its channel is one of them, seldom is another; a seed has what is declared, too */
+	if (!f->warned && f->w->slot->kind == SLOT_TEMPLATE && strchr(l.shared, ','))
+		log_warn("template %s has open %s; its workers get only what is declared",
+			 f->w->group->row->name, l.shared);
 	f->warned = true;
 	return 0;
 }

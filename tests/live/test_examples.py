@@ -72,6 +72,7 @@ class Examples(Case):
                 client.shutdown(socket.SHUT_WR)
                 said = client.makefile().read()
             self.assertRegex(said, r"^97 is prime, says primes:\d\n91 is not, says primes:\d\n$")
+            self.assertNotIn("warning", d.text(), method)
             self.end(d)
 
     def test_nested_pool(self):

@@ -435,6 +435,20 @@ class Life(Python):
         self.assertEqual(sorted(own), ["False"] * 2 + ["True"] * 4)
 
     def test_imports_are_found_as_by_hand(self):
+    def test_what_a_seed_has_by_right_is_no_news(self):
+        """Its sockets, and the one that it notifies by; what else it has open, is."""
+        self.module("import reeve, select\ndef main():\n    reeve.status('warm')\n"
+                    "    mine, http = open(__file__), reeve.sockets()['http']\n"
+                    "    reeve.fork_point()\n    reeve.status(http.getsockname()[-4:])\n"
+                    "    reeve.ready()\n    select.select([reeve.stop_fd], [], [])\n")
+        d = self.daemon(self.web("fork", workers=2, ready="notify", sockets=[
+            {"name": "http", "listen": f"unix://{self.dir}/http"}]))
+        d.until_all(state="ready", status="http")
+        d.stop()
+        notes = [line for line in d.lines("web") if "is closed in the workers" in line]
+        self.assertEqual(len(notes), 1, notes)
+        self.assertIn("app.py", notes[0])
+
         """cwd first, the package last; a module of the user named like one of ours stays theirs."""
         (self.dir / "reeve_user.py").write_text("NAME = 'mine'\n")
         self.module("import sys, os, reeve, reeve_user, select\ndef main():\n"

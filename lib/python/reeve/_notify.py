@@ -4,7 +4,7 @@ from __future__ import annotations
 import os
 import socket
 import time
-from typing import Optional
+from typing import Optional, Tuple
 
 
 class Notifier:
@@ -32,6 +32,10 @@ class Notifier:
         self._socket.settimeout(2.0 if wait else 0.0)
         self._socket.sendto(data, socket.MSG_NOSIGNAL, self.address)
         return True
+
+    def filenos(self) -> Tuple[int, ...]:
+        """Its fd, once it has one."""
+        return (self._socket.fileno(),) if self._socket is not None else ()
 
     def jobs(self, count: int) -> bool:
         self._jobs += count

@@ -182,11 +182,14 @@ class Watch:
                 found.append(text)
         return found
 
-    def notes(self) -> List[str]:
-        """What is no danger in itself, but will not be in a worker what it was here."""
+    def notes(self, declared: Collection[int] = ()) -> List[str]:
+        """
+        What is no danger in itself, but will not be in a worker what it was here. `declared` are
+        fds of which each worker has its own.
+        """
         found = []
         for fd, target in sorted(self.known.items()):
-            if fd > 2 and fd not in self.own:
+            if fd > 2 and fd not in self.own and fd not in declared:
                 found.append(f"fd {fd} ({target}) is closed in the workers; open it in @after_fork")
         for line in _maps():
             fields = line.split(None, 5)

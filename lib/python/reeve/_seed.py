@@ -22,7 +22,7 @@ from ._hooks import hooks
 from ._protocol import ProtocolError, Tag
 from ._safety import Watch
 from ._serve import NOTHING, PINGED, QUIT, UNWANTED, WORKER, Server
-from ._worker import Worker, context
+from ._worker import Worker, context, listen_fds
 
 
 class Seed:
@@ -116,7 +116,8 @@ class Seed:
     def say_ready(self) -> bool:
         """READY; False if nobody can be forked here."""
         assert self.channel is not None and self.orders is not None
-        for note in self.orders.watch.notes():
+        declared = {*listen_fds().values(), *self.worker.notifier.filenos()}
+        for note in self.orders.watch.notes(declared):
             _load.say(f"reeve: {note}")
         template.say_ready(self.channel, self.begin, self.hello, [])
         culprits = self.orders.watch.culprits()
