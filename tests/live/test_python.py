@@ -177,7 +177,8 @@ class Template(Python):
         odd.write_text("#!/bin/sh\necho 'this is no interpreter' >&2\nexit 2\n")
         odd.chmod(0o755)
         wrong = {"module": ({"entry": "aap:main"}, "entry aap:main: ModuleNotFoundError: No module "
-                            f"named 'aap': neither in {self.dir} (cwd) nor in the path of "),
+                            f"named 'aap', neither in {self.dir} (cwd) nor for {PYTHON}; install it, or "
+                            "set cwd or PYTHONPATH"),
                  "function": ({"entry": "app:mian"}, 'module "app" has no function "mian"; did you '
                               f'mean "main"? ({self.dir}/app.py)'),
                  "kind": ({"entry": "app:LIMIT"}, '"app:LIMIT" is no function but int; name one'),

@@ -161,7 +161,8 @@ my ($low, $high) = @{ $hello->{VERSIONS}[0] };
 give_up("versions $low to $high, this one speaks 1") if $low > 1 || $high < 1;
 say_to($channel, $LOADING, 0, TEXT => $ARGV[0]);
 my $loaded = do $ARGV[0];
-my $why = $@ || (defined $loaded ? '' : "$ARGV[0]: $!");
+my $why = $@ || (!defined $loaded ? "$ARGV[0]: $!" : defined &main ? ''
+    : "$ARGV[0]: defines no main(), which each worker calls");
 say_to($channel, $READY, 0, LOAD_US => int((times)[0] * 1e6), figures(),
     $why ? (PRELOAD => $ARGV[0], ERROR => $why) : ());
 give_up($why) if $why;

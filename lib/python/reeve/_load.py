@@ -80,9 +80,9 @@ def _import(name: str) -> Any:
             raise
         here = os.getcwd()
         looked = "not" if here == "/" else f"neither in {here} (cwd) nor"
-        raise ModuleNotFoundError(
-            f"No module named {missing!r}: {looked} in the path of {sys.executable}; install it "
-            "there, or name its directory by cwd or PYTHONPATH", name=missing) from None
+        raise ModuleNotFoundError(  # in few words: what is shown of it has an end
+            f"No module named {missing!r}, {looked} for {sys.executable}; install it, or set cwd or "
+            "PYTHONPATH", name=missing) from None
 
 
 def _nearest(found: Any, name: str) -> str:
