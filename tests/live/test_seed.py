@@ -116,7 +116,7 @@ class Seed(TemplateCase):
         self.need_not("eperm", "the C library makes no thread where clone3 answers EPERM")
         self.app(WORKS.replace("{before}", before).replace("{again}", again))
         return self.forked({"web": self.group("app:works", start_method="fork", workers=3,
-                                              template={"fork_timeout": "300ms"}, **keys)})
+                                              template={"fork_timeout": "1s"}, **keys)})
 
     def test_a_seed_at_work_may_have_threads_and_locks(self):
         """It is not asked to be fit for a fork any more: whom it does not fork is executed."""
@@ -237,7 +237,7 @@ class SeedHandover(HandoverCase):
         self.app(WORKS.replace("{before}", "pass").replace("{again}", "pass"))
         for point in RELEASE:
             d = self.armed({"web": self.group("app:works", start_method="fork", workers=3,
-                                              template={"fork_timeout": "300ms"})},
+                                              template={"fork_timeout": "1s"})},
                            name=point, arm=lambda p=point: self.points.arm(p, "kill"))
             until(lambda p=point: self.points.happened(p), 15, f"{point} is met")
             self.answers(d)

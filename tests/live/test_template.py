@@ -349,8 +349,8 @@ def facts():
             if name == "odd":  # mended meanwhile: the next start is forked
                 library.write_bytes(whole)
                 d.ctl("reload", "back", code=0)
-                self.assertEqual({w["source"] for w in d.workers("back").values()},
-                                 {"back/template/" + str(self.template(d, "back")["incarnation"])})
+                for name, worker in d.workers("back").items():
+                    self.assertRegex(worker["source"], r"^back/template", name)
             d.stop()
 
     def test_PY14_a_preload_that_fails(self):
