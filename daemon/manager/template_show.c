@@ -66,8 +66,8 @@ void templates_write(struct str *out, const struct group *g)
 	vl_write_close(out, ']');
 }
 
-/* Of the life before, if it failed: the last line that it wrote. */
-static bool last_line(const struct worker *t, char *ret, size_t size)
+/* Of the life before, if it failed: that it took too long, or the last line that it wrote. */
+static bool last_trouble(const struct worker *t, char *ret, size_t size)
 {
 	const struct exit_record *rec;
 	size_t len, from;
@@ -75,6 +75,10 @@ static bool last_line(const struct worker *t, char *ret, size_t size)
 	if (t->slot->exits == 0 || t->slot->w.failures == 0 || t->slot->w.state == WS_READY)
 		return false;
 	rec = &ledger_exits(&t->m->ledger, t->row)->records[(t->slot->exits - 1) % EXITS_KEPT];
+	if (rec->cause == CAUSE_START_TIMEOUT) {
+		snprintf(ret, size, "not loaded within template.load_timeout");
+		return true;
+	}
 	len = MIN_OF(rec->lines_len, EXIT_LINES);
 	while (len > 0 && rec->lines[len - 1] == '\n')
 		len--;
@@ -91,7 +95,7 @@ bool maker_trouble(const struct group *g, char *ret, size_t size)
 
 		if (t && t->slot->error[0])
 			snprintf(ret, size, "%s", t->slot->error);
-		if (t && (t->slot->error[0] || last_line(t, ret, size)))
+		if (t && (t->slot->error[0] || last_trouble(t, ret, size)))
 			return true;
 	}
 	snprintf(ret, size, "not ready");

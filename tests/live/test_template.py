@@ -361,12 +361,14 @@ def facts():
             self.app(body, name)
         d = self.forked({name: self.group(f"{name}:main", preload=[name],
                                           restart={"limit": 1, "delay": "10ms"},
-                                          template={"load_timeout": "1s"}) for name in bodies})
+                                          template={"load_timeout": "1s" if name == "hangs" else "1m"})
+                         for name in bodies})
         for name in bodies:
             until(lambda n=name: self.state_of(d, n) == "quarantined", 20, f"{name} gives up")
         words = "\n".join(line for e in d.exits("raises/template") for line in e.get("lines", []))
         self.assertIn("no model here", words + str(self.template(d, "raises")))
         self.assertEqual(d.exits("hangs/template")[0]["cause"], "start-timeout")
+        d.until_worker("hangs:0", status=lambda s: s and "not loaded within template.load_timeout" in s)
         d.stop()
 
     def state_of(self, d, group):
