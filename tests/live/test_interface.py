@@ -36,7 +36,8 @@ class Replies(harness.Case):
             "gone": {"command": ["/nonexistent/program"], "restart": {"limit": 1}},
             "late": {"command": self.words("wait"), "after": ["bad"]},
             "ahead": {"entry": str(self.context.program("module.so")),
-                      "start_method": "forkserver", "template": {"spares": 1}},
+                      "env": {"MODULE_RUN": "wait"}, "start_method": "forkserver",
+                      "template": {"spares": 1}},
             "told": {"command": self.words("notify=READY=1%0aSTATUS=fine", "wait")},
         })
         text = d.call("org.varlink.service.GetInterfaceDescription",
