@@ -50,6 +50,8 @@ def after_fork(function: Hook) -> Hook:
     """
     Decorator: call the function in each worker before its entry, under every start method. The
     place for threads, connections, open files, GPU contexts. Since 0.2.0.
+    Under "fork" the seed has run it before it comes to its fork point, as worker 0: threads begin
+    behind fork_point() there.
     """
     hooks.after.append(function)
     return function
