@@ -361,9 +361,6 @@ def check_state(options, template):
     worker = template.order(1, limit, core, record("UMASK", 0o27), record("NICE", 3), cwd="/usr")
     worker.born()
     template.spawned(worker)
-    end = time.monotonic() + PATIENCE
-    while status_of(worker.pid)["Name"] != "web:1" and time.monotonic() < end:
-        time.sleep(0.001)  # it may be the last of all: nothing of it can fail
     status = status_of(worker.pid)
     need(os.getsid(worker.pid) == worker.pid, "no session of its own")
     need(int(status["SigBlk"], 16) == 0, f"blocked signals {status['SigBlk']}")
