@@ -333,7 +333,7 @@ class Method(Reeve):
         place, modules = self.place, LOADS[self.job.worker]
         here = pathlib.Path(__file__).resolve().parent
         os.environ["REEVE_RUNNER"] = str(place.build.resolve() / "lib/reeve-runner")
-        os.environ["REEVE_PYTHON_DIR"] = str(here.parent.parent / "lib/python")
+        os.environ["REEVE_PYTHON_DIR"] = str(place.build.resolve() / "share/reeve/python")
         native = str(place.build.resolve() / "tests/bench/methods-module.so")
         path = place.directory / "reeve.conf"
         path.write_text(ENTRY.format(

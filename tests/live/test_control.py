@@ -476,10 +476,12 @@ class Control(Case):
             self.assertEqual(rows, [str(i) for i in range(n)], f"web:{index}")
 
     def follow_over_deaths(self, *options, **log):
-        d = self.daemon(self.one("lines=4000:800:row", "out=end", "wait", workers=2,
-                                 autostart=False, log=log))
+        d = self.daemon({"tick": {"command": self.words("lines=100000:20000:tick")},
+                         **self.one("lines=4000:800:row", "out=end", "wait", workers=2,
+                                    autostart=False, log=log)})
         d.roles_may_die = True
-        follow = d.spawn_ctl("logs", "web", "-f", "-n", "100000", *options)
+        follow = d.spawn_ctl("logs", "tick", "web", "-f", "-n", "100000", *options)
+        self.read_some(follow)  # it is there: what a raw file holds already has no worker's name
         d.ctl("start", "web", "--no-wait", code=0)
         for role in ("logger", "manager", "logger", "logger", "manager", "logger"):
             pid = d.role(role)

@@ -283,7 +283,7 @@ class SeedSharing(HandoverCase):
     def pass_by(self, d, seconds):
         """So long later something happens."""
         self.points.skip_time(seconds)
-        d.call("Reset", targets=["web:0"])
+        d.ctl("reset", "web:0", code=0)  # asked again if the manager dies in it
 
     def look(self, d, seconds, word="", point="sharing.looked"):
         """The same, and all that is measured then is measured: until the log has the word, or the

@@ -65,6 +65,9 @@ class Bench(harness.Case):
         rows = [json.loads(line) for line in done.stdout.splitlines()]
         self.assertLessEqual({"limit", "floor", "reeve"}, {row["subject"] for row in rows})
         self.assertIn("| start | 1 | glibc | stop, s |", done.stderr)
+        done = self.bench(self.context.build, "--only", "method start", "--worker", "bare", "--quick",
+                          "--rounds", "1", "--subject", "forkserver")
+        self.assertEqual(done.returncode, 0, done.stderr)
 
     def test_a_build_without_tests(self):
         done = self.bench(self.dir)
