@@ -65,6 +65,10 @@ class Bench(harness.Case):
         rows = [json.loads(line) for line in done.stdout.splitlines()]
         self.assertLessEqual({"limit", "floor", "reeve"}, {row["subject"] for row in rows})
         self.assertIn("| start | 1 | glibc | stop, s |", done.stderr)
+
+    def test_a_measurement_of_python(self):
+        if harness.sanitized(self.context.build):
+            self.leave_out("an interpreter without a sanitizer cannot load the library of this build")
         done = self.bench(self.context.build, "--only", "method start", "--worker", "bare", "--quick",
                           "--rounds", "1", "--subject", "forkserver")
         self.assertEqual(done.returncode, 0, done.stderr)
