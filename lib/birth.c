@@ -472,13 +472,20 @@ static const struct {
 	const char *stage;
 	int (*run)(struct birth *b);
 } steps[] = {
-	{ "signals", step_signals }, { "descriptors", step_fds },
-	{ "stdio", step_stdio },     { "session", step_session },
-	{ "limits", step_limits },   { "nice", step_nice },
-	{ "umask", step_umask },     { "cwd", step_cwd },
-	{ "born", step_born_early }, { "environment", step_environment },
-	{ "random", step_random },   { "after_fork", step_after_fork },
-	{ "born", step_born },	     { "go", step_go },
+	{ "signals", step_signals },
+	{ "descriptors", step_fds },
+	{ "stdio", step_stdio },
+	{ "session", step_session },
+	{ "limits", step_limits },
+	{ "nice", step_nice },
+	{ "umask", step_umask },
+	{ "cwd", step_cwd },
+	{ "born", step_born_early }, /* what follows fails by a hook or for want only */
+	{ "environment", step_environment },
+	{ "random", step_random },
+	{ "after_fork", step_after_fork },
+	{ "born", step_born },
+	{ "go", step_go },
 	{ "parent", step_parent },
 };
 
